@@ -8,7 +8,7 @@ use thrum_core::{RangeSet, SetDigest, Timestamp, exchange::LastRejected, heads::
 use crate::{
     legacy::serving::Skipped,
     pairing::{Attempt, Code, SessionId},
-    registry::{Moved, Seen, Stray},
+    registry::{Moved, Seen, TokenMisuse},
     replicator::{ExchangeStatus, State},
     transport::{self, Kind, Node},
 };
@@ -55,7 +55,7 @@ pub enum Waited {
 
 /// Daemons that wait to be joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct WaitingDaemons {
     /// The daemons, sorted by node and port.
     pub daemons: Vec<Waiting>,
     /// Number of nodes that were asked.
@@ -246,11 +246,11 @@ pub struct PeerDetails {
     pub moved: Option<Moved>,
     /// The last misuse of its token here, which was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Stray>,
+    pub refused: Option<TokenMisuse>,
     /// The last misuse of our shared token that the peer refused and reported. It shows that a copy of the token
     /// exists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused_there: Option<Stray>,
+    pub refused_there: Option<TokenMisuse>,
     /// The two daemons that currently run with its key; otherwise empty. The cause is a cloned machine or a copied
     /// `.thrum`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -346,11 +346,11 @@ pub struct Missing {
     /// The origin's log; empty for events without a log id.
     pub log: String,
     /// Events that the peer claims to hold and we do not.
-    #[serde(skip_serializing_if = "Lack::is_nothing")]
-    pub here: Lack,
+    #[serde(skip_serializing_if = "AbsentEvents::is_empty")]
+    pub here: AbsentEvents,
     /// Events that we hold and the peer does not.
-    #[serde(skip_serializing_if = "Lack::is_nothing")]
-    pub there: Lack,
+    #[serde(skip_serializing_if = "AbsentEvents::is_empty")]
+    pub there: AbsentEvents,
     /// Origin sequences of events that we hold and the peer has purged. These are not missing. At most
     /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
@@ -382,7 +382,7 @@ impl Missing {
 
 /// Events that one side does not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Lack {
+pub struct AbsentEvents {
     /// Number of events.
     pub events: u64,
     /// Their origin sequences, if they have any; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
@@ -393,9 +393,9 @@ pub struct Lack {
     pub ids: Vec<String>,
 }
 
-impl Lack {
+impl AbsentEvents {
     /// Returns `true` if no event is missing.
-    pub const fn is_nothing(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.events == 0
     }
 }

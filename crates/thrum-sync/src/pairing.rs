@@ -117,17 +117,17 @@ pub struct Attempt {
 }
 
 /// How a session ended: with the new peer's id, or an error.
-pub type Outcome = Result<String, Error>;
+pub type PairingOutcome = Result<String, Error>;
 
 /// State of the session.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SessionState {
     /// There is no session, and no outcome to collect.
     Nothing,
     /// No peer has joined yet. Check again at this tick at the latest.
     Waiting(Duration),
     /// The session ended.
-    Ended(Outcome),
+    Ended(PairingOutcome),
 }
 
 /// The side of pairing that displays the code.
@@ -136,7 +136,7 @@ pub struct Pairing {
     file: StateFile,
     budget: Budget,
     session: Option<Session>,
-    outcome: Option<Outcome>,
+    outcome: Option<PairingOutcome>,
     sessions: u64,
     exchanges: u64,
 }
@@ -304,9 +304,9 @@ impl Pairing {
             joiner: begin.daemon_id.clone(),
             joiner_name: begin.name.clone(),
             joiner_address: begin.address.clone(),
-            joiner_node: pake::place(caller.kind, caller.node.as_ref()).to_owned(),
+            joiner_node: pake::node_label(caller.kind, caller.node.as_ref()).to_owned(),
             listener: listener.to_owned(),
-            listener_node: pake::place(here.kind, here.node.as_ref()).to_owned(),
+            listener_node: pake::node_label(here.kind, here.node.as_ref()).to_owned(),
             listener_address: here.address,
         };
         let (answered, message) = pake::answer(&code, &parties, &begin.message, ambient);
@@ -414,7 +414,7 @@ impl Pairing {
     }
 
     /// Sets the outcome of the session whose code was right: paired, or why not.
-    pub fn settle(&mut self, outcome: Outcome) {
+    pub fn settle(&mut self, outcome: PairingOutcome) {
         self.outcome = Some(outcome);
     }
 
@@ -429,14 +429,14 @@ impl Pairing {
     }
 
     /// Returns the state of the session. An outcome is returned once.
-    pub fn collect(&mut self, now: Now) -> Standing {
+    pub fn collect(&mut self, now: Now) -> SessionState {
         self.expire(now);
         if let Some(outcome) = self.outcome.take() {
-            return Standing::Ended(outcome);
+            return SessionState::Ended(outcome);
         }
         match &self.session {
-            Some(session) if !session.spent => Standing::Waiting(session.expires.tick),
-            _ => Standing::Nothing,
+            Some(session) if !session.spent => SessionState::Waiting(session.expires.tick),
+            _ => SessionState::Nothing,
         }
     }
 

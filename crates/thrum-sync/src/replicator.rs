@@ -23,9 +23,9 @@
 //!
 //! All randomness and time are passed in, so that a simulation runs the same code.
 
-mod judge;
-mod pace;
+mod pull_reply;
 mod status;
+mod throttle;
 
 use std::time::Duration;
 
@@ -47,9 +47,9 @@ use crate::{
     },
     protocol::wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
-use judge::{Found, Judged, judge};
-use pace::Pace;
+use pull_reply::{PullContent, ValidReply, validate};
 pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
+use throttle::Throttle;
 
 /// An input of the replicator.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ struct Applying {
 /// Why a pull is due, for log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    Round,
+    Periodic,
     Notify,
 }
 
@@ -182,15 +182,16 @@ pub struct Replicator {
     announced: u64,
     untold: u64,
     notify_not_before: Duration,
-    round: Duration,
-    /// The sync interval.
-    every: Duration,
+    /// When the next periodic pull is due.
+    next_periodic: Duration,
+    /// Time between two periodic pulls.
+    sync_interval: Duration,
     asked: Option<Duration>,
     attempted: Option<Duration>,
     connects: Backoff,
     disk: Backoff,
     /// Throttle for a peer that wastes resources.
-    pace: Pace,
+    throttle: Throttle,
     /// Whether a call from the peer suggests that the reason for waiting is gone.
     call_helps: bool,
     force: u64,
@@ -213,7 +214,7 @@ impl Replicator {
             next_id: 1,
             applying: None,
             due: None,
-            run: (Cause::Round, Applied::default()),
+            run: (Cause::Periodic, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
             batch_limit: limits::MAX_BATCH_EVENTS,
             passed_unread: false,
@@ -222,13 +223,13 @@ impl Replicator {
             announced: 0,
             untold: 0,
             notify_not_before: Duration::ZERO,
-            round: now.tick + limits::ROUND,
-            every: limits::ROUND,
+            next_periodic: now.tick + limits::ROUND,
+            sync_interval: limits::ROUND,
             asked: None,
             attempted: None,
             connects: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
             disk: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
-            pace: Pace::new(now.tick),
+            throttle: Throttle::new(now.tick),
             call_helps: true,
             force: 0,
             forcing: 0,
@@ -240,9 +241,9 @@ impl Replicator {
 
     /// Sets the sync interval, instead of [`limits::ROUND`].
     #[must_use]
-    pub fn every(mut self, round: Duration, now: Now) -> Self {
-        self.every = round;
-        self.round = now.tick + round;
+    pub fn with_sync_interval(mut self, interval: Duration, now: Now) -> Self {
+        self.sync_interval = interval;
+        self.next_periodic = now.tick + interval;
         self
     }
 
@@ -279,8 +280,8 @@ impl Replicator {
         if let Some(flight) = &self.flight {
             return flight.deadline;
         }
-        let mut at = self.round;
-        if self.owes_notify() {
+        let mut at = self.next_periodic;
+        if self.has_unannounced() {
             at = at.min(self.notify_not_before);
         }
         if self.may_pull() {
@@ -294,7 +295,7 @@ impl Replicator {
             Input::Timer => {}
             Input::Connected if matches!(self.link, Link::Dialing { .. }) => {
                 self.link = Link::Up;
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
             Input::ConnectFailed(error) if matches!(self.link, Link::Dialing { .. }) => self.fail(&error, todo),
             Input::Disconnected(error) if self.link == Link::Up => self.disconnected(&error, todo),
@@ -330,7 +331,7 @@ impl Replicator {
                     self.status.failures += 1;
                     self.status.forced = ticket;
                 }
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
                 self.pull_not_before = todo.now.tick;
                 self.probe_at(todo.now.tick);
             }
@@ -346,12 +347,12 @@ impl Replicator {
     /// Handles expired deadlines.
     fn expire(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
-        if tick >= self.round {
-            let missed = tick.saturating_sub(self.round).as_nanos() / self.every.as_nanos().max(1);
-            self.round += self.every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
-            let recent = self.asked.is_some_and(|asked| tick < asked + recent_within(self.every));
+        if tick >= self.next_periodic {
+            let missed = tick.saturating_sub(self.next_periodic).as_nanos() / self.sync_interval.as_nanos().max(1);
+            self.next_periodic += self.sync_interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+            let recent = self.asked.is_some_and(|asked| tick < asked + recent_within(self.sync_interval));
             if self.link == Link::Up && !recent {
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
         }
         if matches!(self.link, Link::Dialing { deadline } if tick >= deadline) {
@@ -378,11 +379,11 @@ impl Replicator {
         let call = if self.known.is_none() || self.compare > self.status.compared {
             self.comparing = self.compare > self.status.compared;
             Call::PeerInfo { digest: self.comparing }
-        } else if self.owes_notify() && tick >= self.notify_not_before {
+        } else if self.has_unannounced() && tick >= self.notify_not_before {
             self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
             Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
         } else if self.may_pull() && tick >= self.pull_not_before {
-            let cause = self.due.take().unwrap_or(Cause::Round);
+            let cause = self.due.take().unwrap_or(Cause::Periodic);
             if self.run.1 == Applied::default() {
                 self.run.0 = cause;
             }
@@ -403,7 +404,7 @@ impl Replicator {
         self.due.is_some() && self.applying.is_none() && self.status.exchange.over_quota.is_none()
     }
 
-    fn owes_notify(&self) -> bool {
+    fn has_unannounced(&self) -> bool {
         self.known.is_some() && self.target > self.announced
     }
 
@@ -424,7 +425,7 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
-                self.look_for_unread(&pulled);
+                self.track_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // The end of the log says little about the speed of the network.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
@@ -442,7 +443,7 @@ impl Replicator {
 
     /// Keeps single-event pulls for an unreadably long event and for the event after it. On a new connection, the last
     /// event that was read must be shown again. If that were the long event, it would be transferred again and again.
-    fn look_for_unread(&mut self, pulled: &Pulled) {
+    fn track_unread(&mut self, pulled: &Pulled) {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
         } else if std::mem::take(&mut self.passed_unread) {
@@ -477,19 +478,19 @@ impl Replicator {
 
     /// Validates the reply to a pull and passes its events on to be stored.
     fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), Violation> {
-        let Judged { log, after, found } = judge(pull, pulled)?;
+        let ValidReply { log, after, content } = validate(pull, pulled)?;
         if pull.log.is_none() {
-            return self.old_pulled(found, todo);
+            return self.old_pulled(content, todo);
         }
         if pull.log.as_ref().is_some_and(|asked| *asked != log) {
             self.known = Some(Some(log.clone()));
             self.status.checkpoint = Some((log.clone(), 0));
         }
-        match found {
-            Found::End => self.caught_up(after, todo.now),
-            Found::Events { events, checkpoint, highest, more } => {
+        match content {
+            PullContent::End => self.caught_up(after, todo.now),
+            PullContent::Events { events, checkpoint, highest, more } => {
                 self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.pace.served(&events, more);
+                self.throttle.served(&events, more);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
@@ -497,14 +498,14 @@ impl Replicator {
     }
 
     /// Handles the reply to a pull from a legacy peer.
-    fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), Violation> {
+    fn old_pulled(&mut self, content: PullContent, todo: &mut Todo<'_>) -> Result<(), Violation> {
         let tick = todo.now.tick;
-        let (events, last, more, read) = match found {
-            Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
-            Found::Events { events, checkpoint, highest, more } => {
+        let (events, last, more, read) = match content {
+            PullContent::End => (Vec::new(), None, false, self.reading.nothing(tick)),
+            PullContent::Events { events, checkpoint, highest, more } => {
                 let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
                 self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.pace.served(&events, more);
+                self.throttle.served(&events, more);
                 let read = self.reading.found(&events, tick);
                 (events, Some(last), more, read)
             }
@@ -550,7 +551,7 @@ impl Replicator {
         // The rejected events already include the one that was too long.
         let passed_unread = self.passed_unread;
         let pause =
-            self.pace.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
+            self.throttle.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -580,19 +581,19 @@ impl Replicator {
                     tracing::warn!("periodic_sync: {peer} is {now}");
                 }
                 self.status.exchange.last_error = Some(now.to_string());
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
             (None, Some(_)) => {
                 tracing::info!("periodic_sync: {peer} is within its quota again and is read on");
                 self.status.exchange.last_error = None;
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
             (None, None) => {}
         }
         self.status.exchange.over_quota = over;
     }
 
-    fn pause(&mut self, pause: Option<pace::Pause>) {
+    fn pause(&mut self, pause: Option<throttle::Pause>) {
         if let Some((until, waste)) = pause {
             self.pull_not_before = self.pull_not_before.max(until);
             self.status.exchange.last_error =
@@ -618,9 +619,9 @@ impl Replicator {
         self.status.exchange.last_error = None;
         self.status.ends += 1;
         self.status.forced = self.forcing;
-        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
+        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Periodic, Applied::default()));
         if cause == Cause::Notify {
-            let pause = self.pace.announced(&applied, self.known == Some(None), now.tick);
+            let pause = self.throttle.announced(&applied, self.known == Some(None), now.tick);
             self.pause(pause);
         }
         if applied.applied > 0 || applied.rejected > 0 {
@@ -633,7 +634,7 @@ impl Replicator {
                         applied.skipped
                     )
                 }
-                Cause::Round => {
+                Cause::Periodic => {
                     tracing::info!("periodic_sync: synced {} from {peer}", count(applied.applied as u64, "event"))
                 }
             }
@@ -750,8 +751,8 @@ struct Todo<'a> {
 }
 
 /// Peers that were pulled within this time are skipped in a periodic pull.
-pub(crate) fn recent_within(round: Duration) -> Duration {
-    limits::RECENT.min(round * 2 / 3)
+pub(crate) fn recent_within(sync_interval: Duration) -> Duration {
+    limits::RECENT.min(sync_interval * 2 / 3)
 }
 
 /// Returns the maximum duration of a call.

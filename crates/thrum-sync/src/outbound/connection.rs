@@ -149,7 +149,7 @@ impl Connection {
             let at = now.at.minus(Duration::from_millis(other.ago_ms));
             Seen { address: other.address, node: other.node, at }
         });
-        self.outbound.env.auth().registry.told_of_other(&self.peer.daemon_id, other, now);
+        self.outbound.env.auth().registry.record_other(&self.peer.daemon_id, other, now);
     }
 
     /// Sends one request. If the peer does not know our node and demands a proof first, proves our identity with our

@@ -23,7 +23,7 @@ pub(super) async fn follow(
     show: watch::Sender<Option<Path>>,
     stop: CancellationToken,
 ) {
-    let look = async {
+    let measuring = async {
         while status.wait_for(|status| status.state == State::Connected).await.is_ok() {
             let Some(peer) = outbound.env.peer(&peer) else { return };
             let Some(transport) =
@@ -51,6 +51,6 @@ pub(super) async fn follow(
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = look => {}
+        () = measuring => {}
     }
 }

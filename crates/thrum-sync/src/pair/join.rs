@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     PairingFlow,
-    target::{Place, Typed},
+    target::{Target, Typed},
 };
 use crate::{
     Token,
@@ -35,14 +35,14 @@ impl PairingFlow {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub(crate) async fn look(&self, target: &str) -> Result<Listener, Error> {
-        let place = self.place(&Typed::read(target)?).await?;
-        let probed = self.probe(&place).await?;
+    pub(crate) async fn inspect(&self, target: &str) -> Result<Listener, Error> {
+        let target = self.resolve(&Typed::read(target)?).await?;
+        let probed = self.probe(&target).await?;
         let protocol = if probed.is_some() { Protocol::Pake } else { Protocol::Plain };
         let probed = probed.unwrap_or_default();
         Ok(Listener {
-            address: place.address,
-            node: place.node,
+            address: target.address,
+            node: target.node,
             name: probed.name,
             version: probed.version,
             pairing: protocol.as_str().to_owned(),
@@ -59,18 +59,18 @@ impl PairingFlow {
     /// for ourselves, for existing peers, and if the code would have to be sent.
     pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
-        let place = self.place(&Typed::read(target)?).await?;
-        let own = self.inbound.listen(place.kind).await?;
-        if own == place.address {
+        let target = self.resolve(&Typed::read(target)?).await?;
+        let own = self.inbound.listen(target.kind).await?;
+        if own == target.address {
             return Err(itself());
         }
-        let (paired, protocol) = match self.probe(&place).await? {
+        let (paired, protocol) = match self.probe(&target).await? {
             Some(there) if there.daemon_id == self.env.me.daemon_id => return Err(itself()),
-            Some(there) => (self.exchange(&place, &there, &code, own).await?, Protocol::Pake),
-            None if plainly => (self.send_code(&place, &code, own).await?, Protocol::Plain),
-            None => return Err(would_send(&place)),
+            Some(there) => (self.exchange(&target, &there, &code, own).await?, Protocol::Pake),
+            None if plainly => (self.send_code(&target, &code, own).await?, Protocol::Plain),
+            None => return Err(would_send(&target)),
         };
-        let peer = self.take_in(paired, place, protocol).await?;
+        let peer = self.take_in(paired, target, protocol).await?;
         tracing::info!(
             "[pairing] Paired with {} ({}) at {}",
             peer.name,
@@ -101,7 +101,7 @@ impl Line<'_> {
     /// Converts an invalid reply, or the other side's refusal, into an error.
     fn bad(&self, bad: BadReply) -> Error {
         match bad {
-            BadReply::Error(error) => said_no(&error),
+            BadReply::Error(error) => refusal_error(&error),
             BadReply::Http => cannot(self.address, &bad).hint(wire::NEWER_GO),
             other => cannot(self.address, &other).hint(WHERE),
         }
@@ -115,9 +115,9 @@ fn cannot(address: &str, why: &dyn fmt::Display) -> Error {
 }
 
 impl PairingFlow {
-    async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Error> {
-        let address = place.address.as_str();
-        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+    async fn line<'a>(&self, target: &'a Target) -> Result<Line<'a>, Error> {
+        let address = target.address.as_str();
+        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
         let mut left = limits::JOIN_DIALS;
         let conn = loop {
             left -= 1;
@@ -141,10 +141,10 @@ impl PairingFlow {
         Ok(Line { address, lines, writer })
     }
 
-    /// Returns the daemon at this place, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
+    /// Returns the daemon at this target, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
     /// other answer is an error.
-    async fn probe(&self, place: &Place) -> Result<Option<Probed>, Error> {
-        let mut line = self.line(place).await?;
+    async fn probe(&self, target: &Target) -> Result<Option<Probed>, Error> {
+        let mut line = self.line(target).await?;
         let reply = line.ask(&wire::probe_request(1), limits::PROBE_TO_JOIN).await?;
         match wire::read_probed(&reply, 1) {
             Ok(probed) => {
@@ -158,18 +158,18 @@ impl PairingFlow {
     }
 
     /// Runs the PAKE: proves that we know the code, and verifies the other side's proof.
-    async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
-        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+    async fn exchange(&self, target: &Target, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
+        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
         let own_node = transport.own_node().await?;
         let parties = pake::Parties {
             version: pake::VERSION.to_owned(),
             joiner: self.env.me.daemon_id.clone(),
             joiner_name: self.env.me.name.clone(),
             joiner_address: own,
-            joiner_node: pake::place(place.kind, own_node.as_ref()).to_owned(),
+            joiner_node: pake::node_label(target.kind, own_node.as_ref()).to_owned(),
             listener: there.daemon_id.clone(),
-            listener_node: pake::place(place.kind, place.node.as_ref()).to_owned(),
-            listener_address: place.address.clone(),
+            listener_node: pake::node_label(target.kind, target.node.as_ref()).to_owned(),
+            listener_address: target.address.clone(),
         };
         let (joining, message) = pake::join(code, parties.clone(), &mut *self.env.ambient());
         let begin = Begin {
@@ -179,10 +179,10 @@ impl PairingFlow {
             address: parties.joiner_address,
             message,
         };
-        let mut line = self.line(place).await?;
+        let mut line = self.line(target).await?;
         let reply = line.ask(&begin.line(1), limits::PAIR).await?;
         let message = wire::read_begun(&reply, 1).map_err(|bad| line.bad(bad))?;
-        let (confirming, confirmation) = joining.confirm(&message).ok_or_else(|| unproven(place))?;
+        let (confirming, confirmation) = joining.confirm(&message).ok_or_else(|| unproven(target))?;
         let reply = line.ask(&wire::confirm_request(2, &confirmation), limits::PAIR).await?;
         let Confirmed { confirmation, sealed, daemon_id, name } =
             wire::read_confirmed(&reply, 2).map_err(|bad| line.bad(bad))?;
@@ -190,14 +190,14 @@ impl PairingFlow {
         let token: Token = confirming
             .open(&confirmation, &sealed, &name)
             .filter(|_| daemon_id == there.daemon_id)
-            .ok_or_else(|| unproven(place))?;
+            .ok_or_else(|| unproven(target))?;
         Ok(Paired { token, daemon_id, name })
     }
 
     /// Sends the code itself, as legacy peers require.
-    async fn send_code(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Error> {
-        let mut line = self.line(place).await?;
-        let daemon_id = self.known_as(&place.address);
+    async fn send_code(&self, target: &Target, code: &Code, own: String) -> Result<Paired, Error> {
+        let mut line = self.line(target).await?;
+        let daemon_id = self.known_as(&target.address);
         let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.env.me.name.clone(), address: own };
         let reply = line.ask(&Zeroizing::new(pair.line(1)), limits::PAIR).await?;
         wire::read_paired(&reply, 1).map_err(|bad| line.bad(bad))
@@ -211,8 +211,8 @@ impl PairingFlow {
     }
 
     /// Stores the daemon that admitted us.
-    async fn take_in(&self, paired: Paired, place: Place, protocol: Protocol) -> Result<Peer, Error> {
-        let Place { address, kind, node } = place;
+    async fn take_in(&self, paired: Paired, target: Target, protocol: Protocol) -> Result<Peer, Error> {
+        let Target { address, kind, node } = target;
         let Paired { token, daemon_id, name } = paired;
         if daemon_id == self.env.me.daemon_id {
             return Err(itself());
@@ -236,30 +236,30 @@ fn itself() -> Error {
 }
 
 /// Describes the receiver of a code, for display.
-fn whom(place: &Place) -> String {
-    match (&place.node, place.kind) {
-        (Some(node), _) => format!("{node} at {}", place.address),
-        (None, Kind::Local) => format!("{} on this machine", place.address),
-        (None, Kind::Tailnet) => place.address.clone(),
+fn describe(target: &Target) -> String {
+    match (&target.node, target.kind) {
+        (Some(node), _) => format!("{node} at {}", target.address),
+        (None, Kind::Local) => format!("{} on this machine", target.address),
+        (None, Kind::Tailnet) => target.address.clone(),
     }
 }
 
-fn would_send(place: &Place) -> Error {
-    let whom = whom(place);
+fn would_send(target: &Target) -> Error {
+    let there = describe(target);
     Error::new(
         ErrorKind::Refused,
-        format!("{whom} is no daemon of this version: it would have to be sent the code; nothing was sent"),
+        format!("{there} is no daemon of this version: it would have to be sent the code; nothing was sent"),
     )
-    .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", place.address))
+    .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", target.address))
 }
 
-fn unproven(place: &Place) -> Error {
-    let what = format!("{} does not know the code, or somebody is in between; nothing was stored", whom(place));
+fn unproven(target: &Target) -> Error {
+    let what = format!("{} does not know the code, or somebody is in between; nothing was stored", describe(target));
     Error::new(ErrorKind::Refused, what).hint("Run `thrum peer add` again there, and compare the address.")
 }
 
 /// Converts the other side's message into an error, with our advice.
-fn said_no(error: &RpcError) -> Error {
+fn refusal_error(error: &RpcError) -> Error {
     let hint = error.refusal.map(|refusal| match refusal {
         Refusal::NoSession | Refusal::TimedOut => "Run `thrum peer add` on the other machine for a new code.",
         Refusal::TooManyAttempts | Refusal::LastWrongCode => {

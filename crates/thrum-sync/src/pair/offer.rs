@@ -10,7 +10,7 @@ use crate::{
     answers::{Joined, PairingStarted, Waited},
     environment::blocking,
     outbound::reached,
-    pairing::{Here, SessionId, Standing},
+    pairing::{Here, SessionId, SessionState},
     protocol::wire::NO_SESSION,
     registry::Peer,
     replicator::State,
@@ -59,20 +59,20 @@ impl PairingFlow {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let standing = {
+            let state = {
                 let mut auth = self.env.auth();
-                let standing = auth.pairing.collect(self.env.clock.now());
+                let state = auth.pairing.collect(self.env.clock.now());
                 let attempts = auth.pairing.attempts();
-                if matches!(standing, Standing::Waiting(_)) && attempts.len() > seen {
+                if matches!(state, SessionState::Waiting(_)) && attempts.len() > seen {
                     return Ok(Waited::Tried(attempts.to_vec()));
                 }
-                standing
+                state
             };
-            match standing {
-                Standing::Nothing => {
+            match state {
+                SessionState::Nothing => {
                     return Err(Error::new(ErrorKind::NotFound, NO_SESSION).hint("`thrum peer add` starts one."));
                 }
-                Standing::Ended(outcome) => {
+                SessionState::Ended(outcome) => {
                     let id = outcome?;
                     // The pairing is on disk before its driver starts; the notification comes after both.
                     if self.outbound.status(&id).is_none() {
@@ -80,7 +80,7 @@ impl PairingFlow {
                     }
                     break id;
                 }
-                Standing::Waiting(until) => {
+                SessionState::Waiting(until) => {
                     tokio::select! {
                         () = moved => {}
                         () = tokio::time::sleep_until(self.env.clock.instant(until)) => {}

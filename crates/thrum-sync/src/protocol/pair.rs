@@ -199,8 +199,8 @@ fn admit(
     auth.registry.pair(stranger, token.clone(), now.at).map_err(|error| {
         let answer = match error.kind {
             ErrorKind::Refused if is_known => RpcError::refused(Refusal::AlreadyPaired, error.message.clone()),
-            ErrorKind::Refused => RpcError::said(error.message.clone()),
-            _ => RpcError::said(format!("store peer: {error}")),
+            ErrorKind::Refused => RpcError::plain(error.message.clone()),
+            _ => RpcError::plain(format!("store peer: {error}")),
         };
         Box::new((error, answer))
     })

@@ -52,13 +52,13 @@ impl RpcError {
     }
 
     /// An error returned by a method, in Go's form.
-    pub fn said(message: impl Into<String>) -> Self {
+    pub fn plain(message: impl Into<String>) -> Self {
         Self { code: -32000, message: message.into(), data: None, refusal: None }
     }
 
     /// A refused pairing, in Go's form: `message` alone states the reason.
     pub fn refused(refusal: Refusal, message: impl Into<String>) -> Self {
-        Self { refusal: Some(refusal), ..Self::said(message) }
+        Self { refusal: Some(refusal), ..Self::plain(message) }
     }
 
     /// Adds the reason of a refused pairing for programs, which Go's methods do not have.
@@ -70,7 +70,7 @@ impl RpcError {
 
     /// The line is not a request.
     pub fn parse() -> Self {
-        Self { code: -32700, ..Self::said("parse error") }
+        Self { code: -32700, ..Self::plain("parse error") }
     }
 
     /// The line exceeds the maximum length of a request.
@@ -80,18 +80,18 @@ impl RpcError {
         Self {
             code: -32700,
             data: Some(error.data()),
-            ..Self::said(format!("parse error: a request of more than {limit} bytes"))
+            ..Self::plain(format!("parse error: a request of more than {limit} bytes"))
         }
     }
 
     /// The method does not exist, or is not available to peers.
     pub fn unknown_method(method: &str) -> Self {
-        Self { code: -32601, ..Self::said(format!("method not found: {method}")) }
+        Self { code: -32601, ..Self::plain(format!("method not found: {method}")) }
     }
 
     /// The token is missing or belongs to no peer.
     pub fn unauthorized() -> Self {
-        Self::said(UNAUTHORIZED)
+        Self::plain(UNAUTHORIZED)
     }
 
     /// The token is valid, but the caller must prove with the peer's key that it is that peer.
@@ -104,7 +104,7 @@ impl RpcError {
         });
         Self {
             data: Some(data),
-            ..Self::said("this token is another daemon's or another node's: prove that you are it")
+            ..Self::plain("this token is another daemon's or another node's: prove that you are it")
         }
     }
 
@@ -122,7 +122,7 @@ impl RpcError {
 
 impl From<thrum_core::Error> for RpcError {
     fn from(error: thrum_core::Error) -> Self {
-        Self { data: Some(error.data()), ..Self::said(error.message) }
+        Self { data: Some(error.data()), ..Self::plain(error.message) }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Reconcile,
-    missing::{note, note_ids},
+    missing::{record_ids, record_numbers},
 };
 use crate::{
     Log,
@@ -39,12 +39,12 @@ use crate::{
 
 /// Result of a reconciliation: the missing events of each log, and why it ended early.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct ReconcileOutcome {
     pub(super) missing: Vec<Missing>,
     pub(super) error: Option<PeerError>,
 }
 
-impl Outcome {
+impl ReconcileOutcome {
     pub(super) fn fetched(&self) -> u64 {
         self.missing.iter().map(|missing| missing.fetched).sum()
     }
@@ -103,10 +103,10 @@ impl Reconcile {
     ///
     /// # Errors
     /// The log cannot be read or rebuilt.
-    pub(super) async fn mend(&self) -> Result<(), Error> {
+    pub(super) async fn recount(&self) -> Result<(), Error> {
         let log = Arc::clone(&self.env.log);
         blocking(move || {
-            if log.mend()? {
+            if log.recount()? {
                 tracing::warn!(
                     "the log did not hold what was stored in it: heads and projection were made anew from what it holds"
                 );
@@ -124,14 +124,14 @@ impl Reconcile {
     /// of events missing there. `tells` must be false if the peer has just informed us, or two daemons that cannot
     /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds what the
     /// first has left.
-    pub(super) async fn repair(
+    pub(super) async fn reconcile(
         self: &Arc<Self>,
         peer: &Peer,
         differences: &[Difference],
         tells: bool,
         deadline: Instant,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+    ) -> ReconcileOutcome {
+        let mut outcome = ReconcileOutcome::default();
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
         if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
             outcome.error = Some(PeerError::OverQuota(over));
@@ -143,13 +143,13 @@ impl Reconcile {
         let deadline = deadline.min(Instant::now() + if is_slow { limits::SLOW_PULL } else { limits::REPAIR });
         let within = async {
             let mut most = turn.most.lock().await;
-            let mut repair = Repair::begin(self, peer, Arc::clone(&turn), &mut most).await?;
+            let mut reconciliation = Reconciliation::begin(self, peer, Arc::clone(&turn), &mut most).await?;
             for difference in differences {
                 // Added before the comparison, so that partial results survive a timeout.
                 let missing =
                     Missing { origin: difference.origin.clone(), log: difference.log.clone(), ..Missing::default() };
                 let missing = outcome.missing.push_mut(missing);
-                match repair.look(missing).await {
+                match reconciliation.compare_log(missing).await {
                     Ok(()) => {}
                     Err(End::Log(error) | End::Lost(error)) => {
                         missing.note = missing.note.take().or_else(|| Some(error.to_string()));
@@ -157,14 +157,14 @@ impl Reconcile {
                     Err(End::All(error)) => return Err(error),
                 }
             }
-            if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
-                match repair.ask(Call::Differs, limits::REPAIR_CALL).await {
+            if tells && outcome.missing.iter().any(|missing| !missing.there.is_empty()) {
+                match reconciliation.ask(Call::Differs, limits::REPAIR_CALL).await {
                     Ok(_) => {}
                     Err(End::Log(error) | End::Lost(error) | End::All(error)) => return Err(error),
                 }
             }
             // The network may be faster the next time.
-            *repair.most = (*repair.most * 2).min(limits::MAX_BATCH_EVENTS);
+            *reconciliation.most = (*reconciliation.most * 2).min(limits::MAX_BATCH_EVENTS);
             Ok(())
         };
         let ended: Result<(), PeerError> = match tokio::time::timeout_at(deadline, within).await {
@@ -186,7 +186,7 @@ impl Reconcile {
 }
 
 /// A reconciliation with one peer.
-pub(super) struct Repair<'t> {
+pub(super) struct Reconciliation<'t> {
     pub(super) reconcile: Arc<Reconcile>,
     pub(super) peer: Peer,
     pub(super) turn: Arc<Turn>,
@@ -202,7 +202,7 @@ pub(super) struct Repair<'t> {
     pub(super) bad: u32,
 }
 
-impl<'t> Repair<'t> {
+impl<'t> Reconciliation<'t> {
     async fn begin(
         reconcile: &Arc<Reconcile>,
         peer: &Peer,
@@ -244,12 +244,12 @@ impl<'t> Repair<'t> {
         Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(error) } else { End::Lost(error) })
     }
 
-    async fn look(&mut self, missing: &mut Missing) -> Result<(), End> {
+    async fn compare_log(&mut self, missing: &mut Missing) -> Result<(), End> {
         let of = LogOf { origin: missing.origin.clone(), log: missing.log.clone() };
         if !of.log.is_empty() {
             self.by_number(&of, missing).await?;
         }
-        if missing.here.is_nothing() && missing.there.is_nothing() {
+        if missing.here.is_empty() && missing.there.is_empty() {
             self.by_id(&of, missing).await?;
         }
         Ok(())
@@ -270,9 +270,9 @@ impl<'t> Repair<'t> {
                 Some(held) => held,
                 None => self.numbers(of, after).await?,
             };
-            let lacks = note(missing, &held, &theirs, after);
+            let wanted_here = record_numbers(missing, &held, &theirs, after);
             known = Some(held);
-            self.fetch_numbers(of, lacks, missing, &mut fruitless).await?;
+            self.fetch_numbers(of, wanted_here, missing, &mut fruitless).await?;
             if theirs.next == 0 || fruitless >= limits::MAX_FRUITLESS {
                 return Ok(());
             }
@@ -306,8 +306,8 @@ impl<'t> Repair<'t> {
                         let error = Error::new(ErrorKind::Failed, "our own log does not say what it holds");
                         return Err(End::Log(PeerError::Log(error)));
                     };
-                    let lacks = note_ids(missing, &held, &theirs);
-                    self.fetch_ids(of, lacks, missing, &mut fruitless).await?;
+                    let wanted_here = record_ids(missing, &held, &theirs);
+                    self.fetch_ids(of, wanted_here, missing, &mut fruitless).await?;
                 }
                 Listing::Parts(_) if depth == limits::MAX_DEPTH => {
                     return Err(Violation::TooDeep.into());
@@ -340,6 +340,6 @@ async fn ours<T: Send + 'static>(
 }
 
 /// Returns the origin sequences that are neither held nor purged here.
-pub(super) fn unknown(places: &RangeSet, ours: &Numbers) -> RangeSet {
-    places.clone().without(&ours.held).without(&ours.purged)
+pub(super) fn unknown(numbers: &RangeSet, ours: &Numbers) -> RangeSet {
+    numbers.clone().without(&ours.held).without(&ours.purged)
 }

@@ -12,7 +12,7 @@ use thrum_core::{
 
 use super::{
     Reconcile,
-    difference::{End, Repair, Turn, unknown},
+    difference::{End, Reconciliation, Turn, unknown},
 };
 use crate::{
     answers::Missing,
@@ -32,18 +32,18 @@ struct Brought {
     kept_out: usize,
 }
 
-impl Repair<'_> {
+impl Reconciliation<'_> {
     /// Fetches missing events of a log by origin sequence.
     pub(super) async fn fetch_numbers(
         &mut self,
         of: &LogOf,
-        mut lacks: RangeSet,
+        mut wanted_here: RangeSet,
         missing: &mut Missing,
         fruitless: &mut u32,
     ) -> Result<(), End> {
-        let mut unserved = lacks.clone();
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked = lacks.first(limits::MAX_TOLD_RUNS).lowest_numbers(*self.most as u64);
+        let mut unserved = wanted_here.clone();
+        while !wanted_here.is_empty() && *fruitless < limits::MAX_FRUITLESS {
+            let asked = wanted_here.first(limits::MAX_TOLD_RUNS).lowest_numbers(*self.most as u64);
             let wanted = asked.clone();
             let is_wanted = move |event: &Event| wanted.contains(event.seq);
             let brought = match self.fetch(of, Wanted::Numbers(asked), is_wanted).await {
@@ -51,11 +51,11 @@ impl Repair<'_> {
                 brought => brought?,
             };
             let served = brought.events.iter().map(|event| event.seq).collect();
-            lacks.subtract(&served);
+            wanted_here.subtract(&served);
             unserved.subtract(&served);
             if brought.events.is_empty() {
                 // An event that the peer does not serve, or that is invalid, must not block those after it.
-                lacks.subtract(&lacks.lowest().into_iter().collect());
+                wanted_here.subtract(&wanted_here.lowest().into_iter().collect());
             }
             self.count(missing, &brought, fruitless)?;
         }
@@ -70,21 +70,21 @@ impl Repair<'_> {
     pub(super) async fn fetch_ids(
         &mut self,
         of: &LogOf,
-        mut lacks: Vec<String>,
+        mut wanted_here: Vec<String>,
         missing: &mut Missing,
         fruitless: &mut u32,
     ) -> Result<(), End> {
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked = at_once(&lacks, *self.most);
+        while !wanted_here.is_empty() && *fruitless < limits::MAX_FRUITLESS {
+            let asked = at_once(&wanted_here, *self.most);
             let wanted = asked.clone();
             let is_wanted = move |event: &Event| wanted.contains(&event.id);
             let brought = match self.fetch(of, Wanted::Ids(asked), is_wanted).await {
                 Err(End::Lost(_)) if self.fewer() => continue,
                 brought => brought?,
             };
-            lacks.retain(|id| !brought.events.iter().any(|event| event.id == *id));
+            wanted_here.retain(|id| !brought.events.iter().any(|event| event.id == *id));
             if brought.events.is_empty() {
-                lacks.remove(0);
+                wanted_here.remove(0);
             }
             self.count(missing, &brought, fruitless)?;
         }

@@ -141,7 +141,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
+fn pulled_events_are_stored_before_the_next_pull_acknowledges_them() {
     let (mut case, first) = Case::met(Some(("log", 5)), "log", 8);
     assert_eq!(first.after, 5);
     let actions = case.step(pulled("log", &[6, 8], 8, false));
@@ -158,7 +158,7 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
 }
 
 #[test]
-fn another_log_is_read_from_its_start() {
+fn a_new_log_id_is_read_from_the_start() {
     let (_, first) = Case::met(Some(("old", 500)), "new", 3);
     assert_eq!((first.after, first.log.as_deref()), (0, Some("new")));
     // The log changes between peer_info and the pull; the server rewinds on its own.
@@ -218,11 +218,15 @@ fn a_quiet_old_peer_costs_one_empty_pull_per_round_once_two_minutes_are_over() {
             }
         }
     }
-    assert_eq!(asked, [[4; 7].as_slice(), &[6; 7]].concat(), "once per round, and what is new two minutes long");
+    assert_eq!(
+        asked,
+        [[4; 7].as_slice(), &[6; 7]].concat(),
+        "once per sync interval, and the new events for two minutes"
+    );
 }
 
 #[test]
-fn quiet_means_one_empty_pull_per_round() {
+fn a_quiet_peer_gets_one_empty_pull_per_sync_interval() {
     let mut case = Case::quiet();
     let mut pulls = Vec::new();
     for _ in 0..10 {
@@ -236,13 +240,13 @@ fn quiet_means_one_empty_pull_per_round() {
 }
 
 #[test]
-fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
-    for (round, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
+fn the_configured_sync_interval_is_kept_even_if_short() {
+    for (interval, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
         let mut case = Case::quiet();
         let start = case.tick;
-        case.machine = case.machine.every(round, Now { tick: start, at: Timestamp::ZERO });
+        case.machine = case.machine.with_sync_interval(interval, Now { tick: start, at: Timestamp::ZERO });
         for n in 1..=4 {
-            assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "round {n} of {round:?}");
+            assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "pull {n} of {interval:?}");
             assert_eq!(case.tick, start + length * n);
             case.step(nothing("log"));
         }
@@ -250,14 +254,14 @@ fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
 }
 
 #[test]
-fn a_peer_asked_within_ten_seconds_is_left_out_of_the_round() {
+fn a_recently_pulled_peer_is_skipped_in_the_periodic_pull() {
     let mut case = Case::quiet();
     case.tick = seconds(6);
     assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
     case.step(nothing("log"));
     assert_eq!(case.wake(), [], "at 15 s, nine seconds later");
     assert_eq!(case.tick, seconds(15));
-    assert_eq!(case.wake().len(), 1, "and asked a round later");
+    assert_eq!(case.wake().len(), 1, "and asked one sync interval later");
     assert_eq!(case.tick, seconds(30));
 }
 
@@ -301,7 +305,7 @@ fn a_notify_goes_before_a_pull_and_while_a_batch_is_stored() {
 }
 
 #[test]
-fn what_the_peer_has_read_already_is_not_announced() {
+fn events_that_the_peer_has_read_are_not_announced() {
     let mut case = Case::quiet();
     case.step(Input::Notified { latest: 6 });
     case.step(Input::Commit(10));
@@ -327,7 +331,7 @@ fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_toget
 
 /// C20, C19: any invalid reply closes the connection, is reported, moves nothing, and waits.
 #[test]
-fn nonsense_is_shown_and_waits_and_moves_nothing() {
+fn invalid_replies_are_reported_and_leave_the_checkpoint() {
     let many: Vec<i64> = (6..2000).collect();
     let nonsense = [
         (pulled("log", &[6, 6], 6, false), "it sent sequence 6 after 6"),
@@ -345,7 +349,7 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             Input::Replied(Err(BadReply::WrongId { got: "7".into(), asked: 2 })),
             "it answered request 7 where 2 was asked",
         ),
-        (Input::Replied(Err(BadReply::Error(RpcError::said("store on fire")))), "it answered: store on fire"),
+        (Input::Replied(Err(BadReply::Error(RpcError::plain("store on fire")))), "it answered: store on fire"),
         (disconnected(), "the connection was closed in the middle of a line"),
     ];
     for (input, expected) in nonsense {
@@ -375,7 +379,7 @@ fn a_checkpoint_never_passes_what_was_served() {
 
 /// Backoff must grow even though every connect succeeds.
 #[test]
-fn a_peer_that_answers_nonsense_for_ever_is_asked_ever_more_rarely() {
+fn repeated_invalid_replies_increase_the_backoff() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
     let mut waits = Vec::new();
     for _ in 0..12 {
@@ -423,7 +427,7 @@ fn another_daemon_at_the_address_is_not_read() {
 }
 
 #[test]
-fn a_peer_that_is_away_is_probed_ever_more_rarely_and_one_at_a_time() {
+fn an_unreachable_peer_is_probed_with_backoff_one_dial_at_a_time() {
     let mut case = Case::new(None);
     let attempts = case.attempts(seconds(3600));
     let waits: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -434,7 +438,7 @@ fn a_peer_that_is_away_is_probed_ever_more_rarely_and_one_at_a_time() {
 }
 
 #[test]
-fn a_peer_that_calls_is_dialled_soon_whatever_backoff_says() {
+fn a_call_from_a_peer_overrides_the_backoff() {
     let mut case = Case::new(None);
     case.attempts(seconds(600));
     let last = case.tick;
@@ -464,7 +468,7 @@ fn a_network_that_comes_up_is_worth_one_attempt_at_once_and_backoff_goes_on() {
 }
 
 #[test]
-fn who_was_just_given_a_token_calls_first_or_is_called_a_second_later() {
+fn a_new_peer_calls_first_or_is_dialled_after_one_second() {
     let mut case = Case::new(None);
     case.machine.wait_for_call(Now::default());
     assert_eq!(case.step(Input::Commit(3)), []);
@@ -573,7 +577,7 @@ fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_doe
 }
 
 #[test]
-fn what_comes_slowly_is_asked_for_as_before_and_what_comes_quickly_in_larger_batches_again() {
+fn batch_size_grows_only_after_quick_replies() {
     let (mut case, _) = Case::met(None, "log", 99_999);
     for _ in 0..4 {
         case.wake();
@@ -604,7 +608,7 @@ fn a_line_that_breaks_again_and_again_does_not_make_the_waits_grow_while_it_brin
 }
 
 #[test]
-fn what_was_too_long_is_not_asked_for_again_before_everything_is_read() {
+fn an_oversized_batch_size_is_not_requested_again_before_the_end() {
     let (mut case, _) = Case::met(None, "log", 5);
     case.step(Input::TooLong);
     case.step(Input::Connected);
@@ -731,7 +735,7 @@ fn one_more(pull: &Pull) -> Input {
 
 /// C20: endless progress by one event at a time remains possible, but slow.
 #[test]
-fn a_peer_that_serves_crumbs_without_end_is_read_slowly() {
+fn a_peer_that_serves_tiny_batches_is_throttled() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let asked = asked_within_a_minute(&mut case, one_more, Applied { applied: 1, ..Applied::default() });
     assert!((600..=700).contains(&asked), "{asked}");
@@ -769,7 +773,7 @@ fn full(pull: &Pull) -> Input {
 
 /// C20: a log that is read anew is not throttled; one that repeats forever is.
 #[test]
-fn a_peer_that_serves_for_ever_what_is_here_already_is_read_slowly_after_some() {
+fn a_peer_that_repeats_known_events_is_throttled() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let again = Applied { skipped: 1000, ..Applied::default() };
     let asked = asked_within_a_minute(&mut case, full, again);
@@ -788,7 +792,7 @@ fn pull_after(case: &Case) -> Pull {
 
 /// C20: a peer whose replies are too long gets smaller requests, but not more of them.
 #[test]
-fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
+fn oversized_answers_do_not_reset_the_throttle() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let mut first = None;
     for _ in 0..9 {
@@ -806,7 +810,7 @@ fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
 
 /// C20, C25: a legacy peer is not read faster.
 #[test]
-fn an_old_peer_that_serves_crumbs_without_end_is_read_slowly() {
+fn a_legacy_peer_that_serves_tiny_batches_is_throttled() {
     let mut case = Case::new(None);
     case.step(Input::Timer);
     case.step(Input::Connected);

@@ -186,7 +186,7 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
     };
     let ask = async {
         for error in [
-            hand.daemon.peers.look(&address).await.unwrap_err(),
+            hand.daemon.peers.inspect(&address).await.unwrap_err(),
             hand.daemon.peers.join_even_plainly(&address, "1234").await.unwrap_err(),
         ] {
             assert!(error.message.contains("Go Thrum v0.7 or later"), "{error:?}");

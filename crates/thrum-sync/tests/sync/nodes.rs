@@ -79,7 +79,7 @@ async fn a_stolen_token_brings_nothing_and_is_reported() {
 
 /// C11: a caller that does not even attempt a proof is reported when it hangs up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thief_who_says_no_more_is_reported_too() {
+async fn token_misuse_is_reported_even_if_the_caller_falls_silent() {
     let two = Two::paired().await;
     let thief = two.net.node("cafe", "mallory");
     let token = two.b.peers.list()[0].token.clone().unwrap();
@@ -194,7 +194,7 @@ async fn a_peer_that_opens_connections_without_end_closes_its_own_and_keeps_nobo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_announces_for_others_is_said_once_a_minute() {
+async fn announcements_under_another_id_are_logged_once_a_minute() {
     let two = Two::paired().await;
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let mut wire = Wire::dial(&two.there, &listening(&two.a).await).await;
@@ -248,7 +248,7 @@ async fn a_node_where_another_daemon_answers_is_not_learnt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_changes_is_followed_and_a_token_never_goes_to_who_has_it_then() {
+async fn a_moved_address_is_followed_and_its_new_owner_gets_no_token() {
     let two = Two::paired().await;
     let old = listening(&two.b).await;
     two.a.peers.shutdown().await;

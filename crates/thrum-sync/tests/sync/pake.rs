@@ -209,7 +209,7 @@ async fn a_joiner_does_not_fall_back_by_itself() {
             "{refused}"
         );
         assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains("--plain")), "{refused:?}");
-        let listener = b.peers.look(&address).await.unwrap();
+        let listener = b.peers.inspect(&address).await.unwrap();
         assert_eq!((listener.pairing.as_str(), &listener.address), ("plain", &address));
         let methods = |heard: &Mutex<Vec<Value>>| -> Vec<String> {
             heard.lock().unwrap().iter().map(|one| one["method"].as_str().unwrap().to_owned()).collect()
@@ -378,7 +378,7 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
 
 /// C7: only a caller that knows the code learns that a daemon is known here.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_id_is_told_to_nobody_without_the_code_and_not_overwritten_by_who_has_it() {
+async fn only_a_joiner_with_the_code_learns_that_its_id_is_paired() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
     a.pair(&b).await;
     a.agrees().await;

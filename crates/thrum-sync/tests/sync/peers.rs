@@ -42,7 +42,7 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
 /// On one thread, so that no other task acts on the pairing between its storage and the request for it. Repeated,
 /// because the interval is short.
 #[tokio::test]
-async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
+async fn a_wait_that_begins_as_the_pairing_succeeds_gets_its_outcome() {
     for _ in 0..10 {
         let (a, b) = (Daemon::start("early").await, Daemon::start("bird").await);
         let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
@@ -190,7 +190,7 @@ async fn joining_twice_joining_oneself_and_wrong_codes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ends_with_who_started_it() {
+async fn a_pairing_session_ends_with_its_initiator() {
     let a = Daemon::start("alpha").await;
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let second = a.peers.start_pairing(Kind::Local, PATIENCE).await.err().unwrap();

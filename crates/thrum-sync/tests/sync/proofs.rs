@@ -243,7 +243,7 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
 /// C11: a caller that is challenged is not reported before it has failed. An honest peer without a hello is challenged,
 /// too.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_one() {
+async fn an_unanswered_challenge_counts_as_token_misuse_and_a_proof_does_not() {
     let (a, b) = pair().await;
     let token = b.peers.list()[0].token.clone().unwrap();
     let token = token.reveal();

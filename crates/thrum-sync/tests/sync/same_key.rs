@@ -62,11 +62,11 @@ async fn c28_a_clone_is_said_by_the_peer_and_by_both_daemons_and_nothing_that_th
     a.pair(&b).await;
     let before = b.log.say("ben", "before the copy");
     a.hears(&before).await;
-    a.restart_with_round(ROUND).await;
+    a.restart_with_sync_interval(ROUND).await;
     b.peers.shutdown().await;
     let c = clone_of(&b, vec![Arc::new(Local::on_ports(0..=0))]).await;
     assert_eq!((&c.id, c.log.commit().log), (&b.id, b.log.commit().log), "nothing there tells the two apart");
-    b.restart_with_round(ROUND).await;
+    b.restart_with_sync_interval(ROUND).await;
 
     let (of_b, of_c) = (address(&b).await, address(&c).await);
     is_told(&b, "wren", &of_c).await;
@@ -140,7 +140,7 @@ async fn a_restart_is_no_clone() {
 
 /// A peer of an earlier version sends no instance. A peer that sends an arbitrary one affects only itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_who_has_proven_a_key_says_how_many_have_it_and_only_by_instances() {
+async fn processes_count_only_on_connections_with_a_proven_key() {
     let two = Two::paired().await;
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let ask =

@@ -79,7 +79,7 @@ impl SameKey {
         let peer = name::shown_machine(&self.peer);
         format!(
             "another daemon runs with this daemon's key: seen by {peer} at {}, {ago} ago; {SAME_KEY}",
-            self.seen.place()
+            self.seen.location()
         )
     }
 }

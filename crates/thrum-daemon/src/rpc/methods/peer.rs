@@ -9,7 +9,7 @@ use thrum_sync::{
     Peers,
     clock::go_duration,
     pairing::{Attempt, Code, SessionId},
-    peers::{Found, Joined, Listener, PeerStatus, Pinged, Waited},
+    peers::{Joined, Listener, PeerStatus, Pinged, Waited, WaitingDaemons},
     replicator::State,
     transport::{Condition, Kind},
 };
@@ -196,11 +196,11 @@ pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Erro
     if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
     }
-    daemon.peers.look(&address).await
+    daemon.peers.inspect(&address).await
 }
 
 /// Lists the daemons that wait to be joined.
-pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Error> {
+pub(super) async fn waiting(daemon: &Daemon) -> Result<WaitingDaemons, Error> {
     daemon.peers.waiting().await
 }
 

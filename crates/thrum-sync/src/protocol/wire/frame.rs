@@ -79,7 +79,7 @@ pub(super) fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, Bad
 
 /// Keeps only the challenge from an error's `data`. The rest is untrusted and may be as long as a line.
 fn challenge_of(error: WireError) -> Option<Value> {
-    let error = RpcError { code: error.code, data: error.data, ..RpcError::said("") };
+    let error = RpcError { code: error.code, data: error.data, ..RpcError::plain("") };
     error.challenge().map(|challenge| RpcError::prove(challenge).data.unwrap_or_default())
 }
 

@@ -196,7 +196,7 @@ impl Sim {
     }
 
     /// P7: a peer that hangs and an event that cannot be folded are reported, and delay no one else.
-    pub fn p7_one_bad_one_stops_nobody(&self) {
+    pub fn p7_one_invalid_event_blocks_no_other(&self) {
         for daemon in self.healthy() {
             let name = daemon.name();
             for (id, (_, seen)) in self.poison.iter().filter_map(|id| self.acknowledged.get_key_value(id)) {
@@ -248,7 +248,7 @@ impl Sim {
         self.p3_nothing_was_applied_twice();
         self.p4_cursors_skip_nothing();
         self.p5_edits_and_purges_hold();
-        self.p7_one_bad_one_stops_nobody();
+        self.p7_one_invalid_event_blocks_no_other();
         self.p6_work_is_bounded_and_ends();
         self.p1_all_have_the_same();
     }

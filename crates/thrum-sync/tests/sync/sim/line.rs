@@ -201,7 +201,11 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs | Effect::Lent => {
+                Effect::Paired(_)
+                | Effect::PairingMoved
+                | Effect::TokenMisused { .. }
+                | Effect::Differs
+                | Effect::Lent => {
                     continue;
                 }
             };

@@ -261,15 +261,15 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
         let (from, to) = (shapes::node(&moved.from), shapes::node(&moved.to));
         lines.push(format!("    Moved from {from} to {to} {}", page.time(moved.at)));
     }
-    if let Some(stray) = &peer.details.refused {
-        let times = if stray.times == 1 { String::new() } else { format!(", the last of {} times", stray.times) };
-        let (node, at) = (shapes::node(&stray.node), page.time(stray.at));
+    if let Some(misuse) = &peer.details.refused {
+        let times = if misuse.times == 1 { String::new() } else { format!(", the last of {} times", misuse.times) };
+        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
             "    {RED}Its token was used from {node} {at}{times}: refused. Pair again if it has been copied{RED:#}"
         ));
     }
-    if let Some(stray) = &peer.details.refused_there {
-        let (node, at) = (shapes::node(&stray.node), page.time(stray.at));
+    if let Some(misuse) = &peer.details.refused_there {
+        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
             "    {RED}It refused {node}, which used the token that it shares with us {at}. Pair again if it has been copied{RED:#}"
         ));

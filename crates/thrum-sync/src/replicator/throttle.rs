@@ -14,7 +14,7 @@ use crate::{error::Waste, protocol::wire::Served};
 
 /// Recent behaviour of a peer that wastes resources.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     /// Purges left in the allowance, and the time up to which its refill was counted.
     purges: u32,
     counted: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Pace {
     repeated: u64,
     forgotten: Duration,
     /// Consecutive batches that were much smaller than allowed although there was more.
-    crumbs: u32,
+    small_batches: u32,
     /// Consecutive announcements without new events.
     empty: u32,
 }
@@ -31,17 +31,17 @@ pub(super) struct Pace {
 /// the pause, too.
 pub(super) type Pause = (Duration, Option<Waste>);
 
-impl Pace {
+impl Throttle {
     pub(super) fn new(tick: Duration) -> Self {
-        Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, crumbs: 0, empty: 0 }
+        Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, small_batches: 0, empty: 0 }
     }
 
     /// Records a reply. A batch is small even if we requested little because the peer's replies were too long or too
     /// slow: that is no reason to ask more often.
     pub(super) fn served(&mut self, events: &[Served], more: bool) {
         let bytes: usize = events.iter().map(|event| event.event_json.len()).sum();
-        let is_crumb = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
-        self.crumbs = if is_crumb { self.crumbs.saturating_add(1) } else { 0 };
+        let is_small = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
+        self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
     }
 
     /// Records a stored batch, after which the peer has `more`.
@@ -59,7 +59,7 @@ impl Pace {
         if repeats {
             return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Repeated)));
         }
-        (self.crumbs >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, shown(Waste::SmallBatches)))
+        (self.small_batches >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, shown(Waste::SmallBatches)))
     }
 
     /// Records that the peer was read to the end after an announcement. A legacy peer (`is_old`) also announces each

@@ -7,17 +7,17 @@ use crate::{
 
 /// A valid reply.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct ValidReply {
     /// The log that was served; empty for a legacy peer.
     pub(super) log: String,
     /// The sequence after which it was served: the requested one, or 0 if another log was served than requested.
     pub(super) after: u64,
     /// The events, or the end of the log.
-    pub(super) found: Found,
+    pub(super) content: PullContent,
 }
 
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum PullContent {
     /// Nothing above `after`.
     End,
     /// Events that advance the checkpoint by at least one.
@@ -33,7 +33,7 @@ pub(super) enum Found {
 }
 
 /// Validates a reply. The error describes an inconsistency that would lose events or repeat forever.
-pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, Violation> {
+pub(super) fn validate(asked: &Pull, reply: Pulled) -> Result<ValidReply, Violation> {
     let Pulled { events, next, more, log } = reply;
     let log = match (&asked.log, log) {
         (None, _) => String::new(),
@@ -42,7 +42,11 @@ pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, Violation> {
     };
     let after = if asked.log.as_ref().is_some_and(|asked| *asked != log) { 0 } else { asked.after };
     if events.is_empty() {
-        return if more { Err(Violation::EmptyBatch) } else { Ok(Judged { log, after, found: Found::End }) };
+        return if more {
+            Err(Violation::EmptyBatch)
+        } else {
+            Ok(ValidReply { log, after, content: PullContent::End })
+        };
     }
     if events.len() > asked.max_batch {
         return Err(Violation::LargeBatch { sent: events.len(), max: asked.max_batch });
@@ -61,5 +65,5 @@ pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, Violation> {
     if checkpoint == after {
         return Err(Violation::StandsStill { highest, current: after });
     }
-    Ok(Judged { log, after, found: Found::Events { events, checkpoint, highest, more } })
+    Ok(ValidReply { log, after, content: PullContent::Events { events, checkpoint, highest, more } })
 }
