@@ -34,7 +34,7 @@ impl Log for Nothing {
     fn counted(&self) -> Result<Heads, Error> {
         Ok(Heads::default())
     }
-    fn mend(&self) -> Result<bool, Error> {
+    fn recount(&self) -> Result<bool, Error> {
         Ok(false)
     }
     fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Error> {
@@ -46,7 +46,7 @@ impl Log for Nothing {
     fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, SetDigest), Error> {
         Ok((0, SetDigest::default()))
     }
-    fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
+    fn requested(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
         Ok(Page::default())
     }
     fn projection(&self) -> Result<SetDigest, Error> {

@@ -5,7 +5,7 @@ use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt};
 use serde_json::Value;
 use thrum_core::{limits, name};
 use thrum_sync::{
-    legacy::peers::{GoPeers, Judged},
+    legacy::peers::{GoPeers, ImportDecision},
     registry::{Peer, Registry},
     transport::Kind,
 };
@@ -41,11 +41,11 @@ pub fn peers_json(bytes: &[u8]) {
         Ok(file) => {
             assert!(file.own_id.as_ref().is_none_or(|id| !id.is_empty()) && file.port > 0);
             let (mut new, mut count) = (Vec::new(), 0);
-            for judged in file.judge(&["d_me".to_owned()], "d_go", &[]) {
+            for decision in file.classify(&["d_me".to_owned()], "d_go", &[]) {
                 count += 1;
-                match judged {
-                    Judged::New(peer) => new.push(*peer),
-                    Judged::Known(other) | Judged::Refused(other) => {
+                match decision {
+                    ImportDecision::New(peer) => new.push(*peer),
+                    ImportDecision::Known(other) | ImportDecision::Refused(other) => {
                         assert_sayable(&other.name);
                         assert_shows_no_token(&other.reason, &text);
                     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Event, Timestamp, event::Rejected};
 
@@ -105,7 +105,7 @@ pub struct Troubles {
 }
 
 /// The latest event from a peer that stayed outside the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRejected {
     /// `event_id`, as far as the event has one; chosen by the peer that served it.
     pub event_id: String,

@@ -136,7 +136,7 @@ impl Socket {
             daemon_id: id.clone(),
             name: "fuzz".to_owned(),
             version: String::new(),
-            round: limits::ROUND,
+            sync_interval: limits::ROUND,
             local_only: true,
             transports: Vec::new(),
             ambients,

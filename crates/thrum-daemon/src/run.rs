@@ -112,7 +112,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
         daemon_id: id.clone(),
         name: name.clone(),
         version: version.clone(),
-        round: config.sync_interval(),
+        sync_interval: config.sync_interval(),
         local_only: config.local_only(),
         transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
         ambients,

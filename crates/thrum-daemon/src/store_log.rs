@@ -42,7 +42,7 @@ impl Log for Storage {
         self.read_now(|reader| reader.counted())
     }
 
-    fn mend(&self) -> Result<bool, Error> {
+    fn recount(&self) -> Result<bool, Error> {
         // Check in a read first, which runs beside writers and on one snapshot. Otherwise events written meanwhile
         // would look lost.
         Ok(self.read_now(|reader| reader.has_losses())? && self.write_now(|tx| tx.repair_losses())?)
@@ -60,7 +60,7 @@ impl Log for Storage {
         self.read_now(|reader| reader.stretch(of, after, upto))
     }
 
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
+    fn requested(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
         self.read_now(|reader| reader.requested(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use thrum_core::{RangeSet, SetDigest, Timestamp, exchange::LastRejected, heads::Difference, quota::OverQuota};
+use serde::{Deserialize, Serialize};
+use thrum_core::{RangeSet, SetDigest, Timestamp, exchange::LastRejected, heads::Difference};
 
 use crate::{
     legacy::serving::Skipped,
     pairing::{Attempt, Code, SessionId},
-    registry::{Moved, Seen, Stray},
-    replicator::State,
+    registry::{Moved, Seen, TokenMisuse},
+    replicator::{ExchangeStatus, State},
     transport::{self, Kind, Node},
 };
 
@@ -55,7 +55,7 @@ pub enum Waited {
 
 /// Daemons that wait to be joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct WaitingDaemons {
     /// The daemons, sorted by node and port.
     pub daemons: Vec<Waiting>,
     /// Number of nodes that were asked.
@@ -100,7 +100,7 @@ pub struct Listener {
 }
 
 /// The route of packets to a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The relay on the route; `None` for a direct route.
     pub relay: Option<String>,
@@ -167,7 +167,7 @@ pub struct Joined {
     pub message: Option<String>,
 }
 
-/// The complete status of one peer (I11). The first seven fields are Go Thrum's.
+/// The complete status of one peer (I11).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PeerStatus {
     /// The peer's id.
@@ -179,45 +179,45 @@ pub struct PeerStatus {
     /// Whether it has a token, and can be authenticated.
     pub has_token: bool,
     /// When it was paired.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paired_at: Option<Timestamp>,
-    /// Time of the last contact.
+    /// Time of the last contact. Shown in two forms, by the program that shows the status.
+    #[serde(skip)]
     pub last_sync: Option<Timestamp>,
     /// Our checkpoint in its log, by Go's name.
     pub last_synced_seq: u64,
     /// The kind of transport on which it was paired.
     pub transport: String,
+    /// Connection state.
+    pub state: State,
+    /// Time of the last state change.
+    pub since: Timestamp,
+    /// Our checkpoint in its log.
+    pub read_by_us: u64,
+    /// Our highest sequence.
+    pub our_latest: u64,
+    /// The exchange with the peer.
+    #[serde(flatten)]
+    pub exchange: ExchangeStatus,
+    /// The peer's events, nodes and problems.
+    #[serde(flatten)]
+    pub details: PeerDetails,
+}
+
+/// What is known about a peer apart from the exchange with it. Has no field of Go Thrum's, so that programs can read it
+/// from the answer of any daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeerDetails {
     /// How it was paired: `spake2-1`, or `plain` if the code itself was sent; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paired_by: Option<String>,
-    /// Connection state.
-    pub state: State,
     /// Whether our requests use a connection that the peer lent to us, because we cannot dial it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asked_over_its_connection: bool,
     /// Whether the peer's requests use a connection that we lent to it, because it cannot dial us.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asks_over_our_connection: bool,
-    /// Time of the last state change.
-    pub since: Timestamp,
-    /// Why it is not read further, if it is over its quota.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub over_quota: Option<OverQuota>,
-    /// The last error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Time of the next dial.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_attempt: Option<Timestamp>,
-    /// Our checkpoint in its log.
-    pub read_by_us: u64,
-    /// Its highest known sequence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub their_latest: Option<u64>,
-    /// How far it has read our log, as it reports itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_by_them: Option<u64>,
-    /// Our highest sequence.
-    pub our_latest: u64,
     /// Number of its events that are not here yet; `None` until it first answers.
     pub backlog_from_them: Option<u64>,
     /// Number of our events that it has not acknowledged, or, for a legacy peer, not requested; `None` until it asks.
@@ -235,12 +235,6 @@ pub struct PeerStatus {
     /// Additional notes for the user, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// The version of its program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// By how much its clock is ahead of ours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clock_offset_ms: Option<i64>,
     /// The node on which it listens; `None` on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
@@ -252,11 +246,11 @@ pub struct PeerStatus {
     pub moved: Option<Moved>,
     /// The last misuse of its token here, which was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Stray>,
+    pub refused: Option<TokenMisuse>,
     /// The last misuse of our shared token that the peer refused and reported. It shows that a copy of the token
     /// exists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused_there: Option<Stray>,
+    pub refused_there: Option<TokenMisuse>,
     /// The two daemons that currently run with its key; otherwise empty. The cause is a cloned machine or a copied
     /// `.thrum`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -352,11 +346,11 @@ pub struct Missing {
     /// The origin's log; empty for events without a log id.
     pub log: String,
     /// Events that the peer claims to hold and we do not.
-    #[serde(skip_serializing_if = "Lack::is_nothing")]
-    pub here: Lack,
+    #[serde(skip_serializing_if = "AbsentEvents::is_empty")]
+    pub here: AbsentEvents,
     /// Events that we hold and the peer does not.
-    #[serde(skip_serializing_if = "Lack::is_nothing")]
-    pub there: Lack,
+    #[serde(skip_serializing_if = "AbsentEvents::is_empty")]
+    pub there: AbsentEvents,
     /// Origin sequences of events that we hold and the peer has purged. These are not missing. At most
     /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
@@ -388,7 +382,7 @@ impl Missing {
 
 /// Events that one side does not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Lack {
+pub struct AbsentEvents {
     /// Number of events.
     pub events: u64,
     /// Their origin sequences, if they have any; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
@@ -399,15 +393,15 @@ pub struct Lack {
     pub ids: Vec<String>,
 }
 
-impl Lack {
+impl AbsentEvents {
     /// Returns `true` if no event is missing.
-    pub const fn is_nothing(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.events == 0
     }
 }
 
 /// Result of an automatic reconciliation, after a peer had held other events than we for several sync intervals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repaired {
     /// Time of the reconciliation.
     pub at: Timestamp,

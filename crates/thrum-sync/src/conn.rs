@@ -28,6 +28,9 @@ pub enum NoLine {
     /// The line exceeds the limit. The rest was not read.
     #[error("a line of more than {0} bytes")]
     TooLong(usize),
+    /// The other side sent something without a request.
+    #[error("it spoke without being asked")]
+    Unsolicited,
     /// The network failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -139,10 +142,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Waits until the other side closes, or sends an unsolicited byte. Cancel-safe.
-    pub async fn unasked(&mut self) -> NoLine {
+    pub async fn unsolicited(&mut self) -> NoLine {
         match self.reader.fill_buf().await {
             Ok([]) => NoLine::Closed,
-            Ok(_) => NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it spoke without being asked")),
+            Ok(_) => NoLine::Unsolicited,
             Err(error) => NoLine::Io(error),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) struct Environment {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) commits: watch::Receiver<Commit>,
     /// Interval between periodic pulls from each peer, independent of its announcements.
-    pub(crate) round: Duration,
+    pub(crate) sync_interval: Duration,
     pub(crate) ambients: Ambients,
     pub(crate) prover: Prover,
     pub(crate) clock: Clock,
@@ -43,7 +43,7 @@ impl Environment {
         auth: AuthState,
         log: Arc<dyn Log>,
         commits: watch::Receiver<Commit>,
-        round: Duration,
+        sync_interval: Duration,
         ambients: Ambients,
         prover: Prover,
     ) -> Self {
@@ -51,7 +51,7 @@ impl Environment {
             me: auth.me.clone(),
             log,
             commits,
-            round,
+            sync_interval,
             clock: Clock::new(&ambients),
             ambients,
             prover,
@@ -111,13 +111,5 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
-    }
-}
-
-/// Formats an error and its hint as the one line that fits into a status.
-pub(crate) fn in_words(error: &Error) -> String {
-    match &error.hint {
-        Some(hint) => format!("{} ({})", error.message, hint.trim_end_matches('.')),
-        None => error.message.clone(),
     }
 }

@@ -30,10 +30,10 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
     let share = served.len().div_ceil(threads).max(SHARE);
     let mut shares = served.chunks(share);
     let first = shares.next().unwrap_or_default();
-    let judged: Vec<_> = thread::scope(|scope| {
+    let validated: Vec<_> = thread::scope(|scope| {
         let others: Vec<_> =
-            shares.map(|share| scope.spawn(move || judge(share, &|events| log.holds(events)))).collect();
-        let first = judge(first, &|events| log.holds(events));
+            shares.map(|share| scope.spawn(move || validate(share, &|events| log.holds(events)))).collect();
+        let first = validate(first, &|events| log.holds(events));
         std::iter::once(first)
             .chain(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))))
             .collect()
@@ -46,7 +46,7 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
         events: Vec::new(),
         rejected: Vec::new(),
     };
-    for one in judged {
+    for one in validated {
         let (events, rejected) = one?;
         batch.events.extend(events);
         batch.rejected.extend(rejected);
@@ -62,7 +62,7 @@ pub type Holds<'a> = &'a dyn Fn(&[&Event]) -> Result<Vec<bool>, Error>;
 ///
 /// # Errors
 /// Those of `holds`.
-pub fn judge(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rejected>), Error> {
+pub fn validate(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rejected>), Error> {
     let mut rejected: Vec<Rejected> = Vec::new();
     let mut candidates = Vec::with_capacity(served.len());
     for one in served {

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod clock;
 pub mod conn;
 mod environment;
+pub mod error;
 pub mod held_dir;
 mod inbound;
 pub mod intake;

@@ -42,7 +42,7 @@ pub trait Log: Send + Sync + 'static {
     /// Recounts the events, and rebuilds version vector and projection if the result differs from
     /// [`heads`](Self::heads), as when the disk lost rows. Returns `true` if it rebuilt them. Reads all events, and
     /// blocks other writers only while it rebuilds.
-    fn mend(&self) -> Result<bool, Error>;
+    fn recount(&self) -> Result<bool, Error>;
 
     /// Returns which origin sequences above `after` of a log are held and which were purged, at most `most` ranges of
     /// each.
@@ -58,7 +58,7 @@ pub trait Log: Send + Sync + 'static {
     /// Returns the requested events that are held: at most
     /// [`limits::MAX_BATCH_EVENTS`](thrum_core::limits::MAX_BATCH_EVENTS) and
     /// [`limits::MAX_BATCH_BYTES`](thrum_core::limits::MAX_BATCH_BYTES), but at least one if there is any.
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error>;
+    fn requested(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error>;
 
     /// Computes the digest of the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<SetDigest, Error>;

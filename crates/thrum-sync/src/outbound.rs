@@ -1,7 +1,7 @@
 //! Outbound connections: one driver per peer dials it, replicates from it, and announces new events.
 //!
 //! Owns the drivers, and the lent and borrowed connections. Other parts send [`Signals`] to a driver by its peer's id,
-//! and watch its [`Status`]. The [`replicator`](crate::replicator), a state machine without I/O, makes the decisions;
+//! and watch its [`ReplicatorStatus`]. The [`replicator`](crate::replicator), a state machine without I/O, makes the decisions;
 //! this module turns events into its inputs and its actions into I/O. Requests other than the replicator's go through a
 //! [`Channel`].
 
@@ -31,12 +31,11 @@ use crate::{
     inbound::Inbound,
     protocol::wire::Call,
     registry::Peer,
-    replicator::Status,
+    replicator::ReplicatorStatus,
     transport::{Kind, Node, Path},
 };
 pub(crate) use channel::Channel;
 use connection::Connection;
-pub(crate) use connection::Gone;
 use driver::Driver;
 pub(crate) use driver::{First, Signals, reached};
 use loans::Loans;
@@ -56,12 +55,12 @@ pub(crate) struct Outbound {
 pub(crate) struct Driven {
     pub(crate) peer: Peer,
     pub(crate) signals: Arc<Signals>,
-    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) status: watch::Receiver<ReplicatorStatus>,
 }
 
-/// The displayed state of a peer's driver.
-pub(crate) struct Shown {
-    pub(crate) status: Status,
+/// The state of a peer's driver and its connections.
+pub(crate) struct DriverStatus {
+    pub(crate) replicator: ReplicatorStatus,
     /// The last measured route to the peer; `None` while disconnected.
     pub(crate) path: Option<Path>,
     /// Whether we send requests over a connection that the peer has lent to us.
@@ -78,7 +77,7 @@ impl Outbound {
     /// Starts the driver of a peer, replacing an earlier one with the same id. Returns its status, or `None` if the
     /// peer was removed meanwhile: removal deletes the entry first and the driver second, so that one of the two is
     /// seen here.
-    pub(crate) fn start(self: &Arc<Self>, peer: Peer, first: First) -> Option<watch::Receiver<Status>> {
+    pub(crate) fn start(self: &Arc<Self>, peer: Peer, first: First) -> Option<watch::Receiver<ReplicatorStatus>> {
         let mut drivers = lock(&self.drivers);
         self.env.peer(&peer.daemon_id)?;
         let id = peer.daemon_id.clone();
@@ -105,17 +104,17 @@ impl Outbound {
     }
 
     /// Subscribes to the status of a peer's driver.
-    pub(crate) fn status(&self, peer: &str) -> Option<watch::Receiver<Status>> {
+    pub(crate) fn status(&self, peer: &str) -> Option<watch::Receiver<ReplicatorStatus>> {
         lock(&self.drivers).get(peer).map(Driver::status)
     }
 
-    /// Returns the displayed state of a peer's driver.
-    pub(crate) fn shown(&self, peer: &str) -> Option<Shown> {
+    /// Returns the state of a peer's driver and its connections.
+    pub(crate) fn driver_status(&self, peer: &str) -> Option<DriverStatus> {
         let drivers = lock(&self.drivers);
         let driver = drivers.get(peer)?;
-        let status = driver.status().borrow().clone();
-        Some(Shown {
-            status,
+        let replicator = driver.status().borrow().clone();
+        Some(DriverStatus {
+            replicator,
             path: driver.path(),
             borrows: self.loans.borrows_from(peer),
             lends: self.loans.lends_to(peer),
@@ -160,9 +159,9 @@ impl Outbound {
                 let error = if ended && now.failures == before.failures {
                     None
                 } else if ended {
-                    now.last_error.clone()
+                    now.exchange.last_error.clone()
                 } else {
-                    Some(now.last_error.clone().unwrap_or_else(|| "it is still being read".into()))
+                    Some(now.exchange.last_error.clone().unwrap_or_else(|| "it is still being read".into()))
                 };
                 Forced {
                     peer: driven.peer.daemon_id,

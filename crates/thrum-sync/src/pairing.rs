@@ -35,7 +35,7 @@ pub use code::Code;
 use crate::{
     Now,
     clock::go_duration,
-    protocol::wire::{Begin, RpcError},
+    protocol::wire::{Begin, NO_SESSION, Refusal, RpcError, TIMED_OUT, TOO_MANY},
     state_file::{StateFile, misshapen},
     transport::{Caller, Kind, Node},
 };
@@ -117,17 +117,17 @@ pub struct Attempt {
 }
 
 /// How a session ended: with the new peer's id, or an error.
-pub type Outcome = Result<String, Error>;
+pub type PairingOutcome = Result<String, Error>;
 
 /// State of the session.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SessionState {
     /// There is no session, and no outcome to collect.
     Nothing,
     /// No peer has joined yet. Check again at this tick at the latest.
     Waiting(Duration),
     /// The session ended.
-    Ended(Outcome),
+    Ended(PairingOutcome),
 }
 
 /// The side of pairing that displays the code.
@@ -136,7 +136,7 @@ pub struct Pairing {
     file: StateFile,
     budget: Budget,
     session: Option<Session>,
-    outcome: Option<Outcome>,
+    outcome: Option<PairingOutcome>,
     sessions: u64,
     exchanges: u64,
 }
@@ -304,9 +304,9 @@ impl Pairing {
             joiner: begin.daemon_id.clone(),
             joiner_name: begin.name.clone(),
             joiner_address: begin.address.clone(),
-            joiner_node: pake::place(caller.kind, caller.node.as_ref()).to_owned(),
+            joiner_node: pake::node_label(caller.kind, caller.node.as_ref()).to_owned(),
             listener: listener.to_owned(),
-            listener_node: pake::place(here.kind, here.node.as_ref()).to_owned(),
+            listener_node: pake::node_label(here.kind, here.node.as_ref()).to_owned(),
             listener_address: here.address,
         };
         let (answered, message) = pake::answer(&code, &parties, &begin.message, ambient);
@@ -318,10 +318,12 @@ impl Pairing {
     /// # Errors
     /// The texts for a wrong code, whatever the cause; `no active pairing session` if another joiner was faster.
     pub fn confirm(&mut self, exchange: Exchange, confirmation: &str, now: Now) -> Result<pake::Proven, RpcError> {
-        let Some(attempt) = self.close(&exchange) else { return Err(RpcError::said("no active pairing session")) };
+        let Some(attempt) = self.close(&exchange) else {
+            return Err(RpcError::refused(Refusal::NoSession, NO_SESSION));
+        };
         if self.session.as_ref().is_some_and(|session| session.is_over(now)) {
             self.expire(now);
-            return Err(RpcError::said("pairing timed out"));
+            return Err(RpcError::refused(Refusal::TimedOut, TIMED_OUT));
         }
         let Some(proven) = exchange.answered.check(confirmation) else {
             let left = attempt.left;
@@ -355,19 +357,22 @@ impl Pairing {
             {
                 session.refused(caller, now.at, until);
             }
-            return Err(RpcError::said(format!(
-                "{TOO_MANY}; pairing from there is possible again at {}",
-                until.in_seconds()
-            )));
+            let until = until.in_seconds();
+            return Err(RpcError::refused(
+                Refusal::Locked,
+                format!("{TOO_MANY}; pairing from there is possible again at {until}"),
+            ));
         }
         if self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && session.is_over(now)) {
             self.expire(now);
-            return Err(RpcError::said("pairing timed out"));
+            return Err(RpcError::refused(Refusal::TimedOut, TIMED_OUT));
         }
         match self.session.as_ref().filter(|session| session.here.kind == caller.kind) {
-            Some(session) if session.spent || session.left(node) == 0 => Err(RpcError::said(TOO_MANY)),
+            Some(session) if session.spent || session.left(node) == 0 => {
+                Err(RpcError::refused(Refusal::TooManyAttempts, TOO_MANY))
+            }
             Some(session) => Ok(session),
-            None => Err(RpcError::said("no active pairing session")),
+            None => Err(RpcError::refused(Refusal::NoSession, NO_SESSION)),
         }
     }
 
@@ -415,7 +420,7 @@ impl Pairing {
     }
 
     /// Sets the outcome of the session whose code was right: paired, or why not.
-    pub fn settle(&mut self, outcome: Outcome) {
+    pub fn settle(&mut self, outcome: PairingOutcome) {
         self.outcome = Some(outcome);
     }
 
@@ -430,14 +435,14 @@ impl Pairing {
     }
 
     /// Returns the state of the session. An outcome is returned once.
-    pub fn collect(&mut self, now: Now) -> Standing {
+    pub fn collect(&mut self, now: Now) -> SessionState {
         self.expire(now);
         if let Some(outcome) = self.outcome.take() {
-            return Standing::Ended(outcome);
+            return SessionState::Ended(outcome);
         }
         match &self.session {
-            Some(session) if !session.spent => Standing::Waiting(session.expires.tick),
-            _ => Standing::Nothing,
+            Some(session) if !session.spent => SessionState::Waiting(session.expires.tick),
+            _ => SessionState::Nothing,
         }
     }
 
@@ -445,8 +450,7 @@ impl Pairing {
         if let Some(session) = self.session.take_if(|session| session.is_over(now))
             && !session.spent
         {
-            self.outcome =
-                Some(Err(Error::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
+            self.outcome = Some(Err(Error::new(ErrorKind::TryAgain, TIMED_OUT).hint("Run `thrum peer add` again.")));
         }
     }
 
@@ -473,12 +477,10 @@ impl Attempt {
     }
 }
 
-/// Go Thrum's text; the end of the lock may follow.
-pub(crate) const TOO_MANY: &str = "too many failed attempts";
-
 fn wrong_code(left: u8) -> RpcError {
     let attempts = if left == 1 { "attempt" } else { "attempts" };
-    RpcError::said(format!("invalid pairing code ({left} {attempts} remaining)"))
+    let refusal = if left == 0 { Refusal::LastWrongCode } else { Refusal::WrongCode };
+    RpcError::refused(refusal, format!("invalid pairing code ({left} {attempts} remaining)"))
 }
 
 fn spent(last: &Attempt) -> Error {

@@ -42,13 +42,13 @@ use crate::{
     protocol::{AuthState, Effect, Me},
     reconcile::Reconcile,
     registry::{Peer, Registry},
-    replicator::{Status, recent_within},
+    replicator::{ReplicatorStatus, recent_within},
     transport::{Condition, Kind, Transport},
 };
 pub use crate::{
     answers::{
-        Compared, Forced, Found, Joined, Lack, Listener, Missing, PairingStarted, PeerStatus, Pinged, Repaired, Route,
-        Verdict, Verified, Waited, Waiting,
+        AbsentEvents, Compared, Forced, Joined, Listener, Missing, PairingStarted, PeerDetails, PeerStatus, Pinged,
+        Repaired, Route, Verdict, Verified, Waited, Waiting, WaitingDaemons,
     },
     environment::Ambients,
     inbound::NewerGo,
@@ -70,7 +70,7 @@ pub struct PeersConfig {
     pub version: String,
     /// Interval between periodic pulls from each peer, independent of its announcements: [`limits::ROUND`] unless
     /// configured.
-    pub round: Duration,
+    pub sync_interval: Duration,
     /// Restricts sync to peers on this machine, whatever transports there are.
     pub local_only: bool,
     /// The transports, at most one of each kind.
@@ -108,7 +108,8 @@ impl Peers {
         log: Arc<dyn Log>,
         commits: watch::Receiver<Commit>,
     ) -> Result<Self, Error> {
-        let PeersConfig { var_dir, daemon_id, name, version, round, local_only, transports, ambients, prover } = config;
+        let PeersConfig { var_dir, daemon_id, name, version, sync_interval, local_only, transports, ambients, prover } =
+            config;
         let me = Me { daemon_id, name, version, instance: format!("{:016x}", ambients().random_u64()) };
         let auth = blocking(move || {
             let registry = Registry::open(var_dir.join("peers.json"), &me.daemon_id)?;
@@ -118,12 +119,12 @@ impl Peers {
         .await?;
         let peers: Vec<Peer> = auth.registry.peers().to_vec();
         let listens = auth.registry.port(Kind::Local).is_some();
-        let env = Arc::new(Environment::new(auth, log, commits, round, ambients, prover));
+        let env = Arc::new(Environment::new(auth, log, commits, sync_interval, ambients, prover));
         let parts = Arc::new_cyclic(|parts| Parts::new(env, transports, local_only, parts));
         tracing::info!(
             "periodic_sync: starting with interval={}, recent_threshold={}",
-            go_duration(round),
-            go_duration(recent_within(round))
+            go_duration(sync_interval),
+            go_duration(recent_within(sync_interval))
         );
         if listens && let Err(error) = parts.inbound.listen(Kind::Local).await {
             tracing::error!(%error, "cannot listen for peers on this machine");
@@ -255,8 +256,8 @@ impl Peers {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub async fn look(&self, target: &str) -> Result<Listener, Error> {
-        self.0.pairing.look(target).await
+    pub async fn inspect(&self, target: &str) -> Result<Listener, Error> {
+        self.0.pairing.inspect(target).await
     }
 
     /// Joins the daemon at `target`, which displays `code`, and then waits for the first exchange, at most
@@ -301,7 +302,7 @@ impl Peers {
     ///
     /// # Errors
     /// The tailnet cannot be queried.
-    pub async fn waiting(&self) -> Result<Found, Error> {
+    pub async fn waiting(&self) -> Result<WaitingDaemons, Error> {
         self.0.pairing.waiting().await
     }
 
@@ -335,7 +336,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<Status>, Error> {
+    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<ReplicatorStatus>, Error> {
         let id = self.0.env.auth().registry.find(id_or_name)?.daemon_id.clone();
         self.0.outbound.status(&id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
     }
@@ -391,7 +392,7 @@ impl Events for Dispatch {
         match effect {
             Effect::Paired(peer) => parts.drive(*peer, First::WaitForCall),
             Effect::PairingMoved => parts.pairing.moved(),
-            Effect::Strayed { peer, node } => parts.outbound.warn(peer, node),
+            Effect::TokenMisused { peer, node } => parts.outbound.warn(peer, node),
             Effect::Differs => parts.reconcile.hint(peer),
             // The connection is handed over after the reply is written.
             Effect::Lent => {}

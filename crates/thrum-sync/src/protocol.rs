@@ -107,7 +107,7 @@ pub enum Effect {
     Lent,
     /// Token misuse: a token was refused because it came from a node other than its peer's. The peer should be
     /// informed.
-    Strayed {
+    TokenMisused {
         /// The id of the peer that owns the token.
         peer: String,
         /// The node that used it.
@@ -251,7 +251,7 @@ pub fn receive(
             Next::Reply(wire::notified_line(&request.id))
         }
         Ok(Query::Refused(node)) => {
-            if auth.registry.strayed_there(&peer, &node, now.at) {
+            if auth.registry.record_reported_misuse(&peer, &node, now.at) {
                 let name = auth.registry.get(&peer).map_or("", |peer| &peer.name);
                 tracing::warn!(peer = %name, %node, "a peer refused a node that used the token shared with us: the token may have been copied");
             }
@@ -305,7 +305,7 @@ fn from_its_node(
             if peer.has_key() {
                 return Err((demand_proof(peer, session, ambient), None));
             }
-            auth.registry.strayed(&peer.daemon_id, node, now.at);
+            auth.registry.record_misuse(&peer.daemon_id, node, now.at);
             Err((RpcError::unauthorized(), refused(auth, &peer.daemon_id, now).map(Box::new)))
         }
         (_, None) => Err((RpcError::unauthorized(), None)),
@@ -326,7 +326,7 @@ fn demand_proof(peer: &Peer, session: &mut PeerSession, ambient: &mut dyn Ambien
 pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect> {
     let mut effects = Vec::new();
     if let Some((peer, _)) = &session.challenge {
-        auth.registry.strayed(peer, &session.whence(), now.at);
+        auth.registry.record_misuse(peer, &session.whence(), now.at);
         effects.extend(refused(auth, peer, now));
     }
     if let Exchanged::Begun(exchange, _) = session.pairing {
@@ -338,12 +338,12 @@ pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect
 
 /// Logs token misuse that was not reported yet. Returns the effect that informs the peer, if the peer has a key.
 fn refused(auth: &mut AuthState, peer: &str, now: Now) -> Option<Effect> {
-    if !auth.registry.stray_is_news(peer, now.at) {
+    if !auth.registry.misuse_is_news(peer, now.at) {
         return None;
     }
-    let (peer, node) = (auth.registry.get(peer)?, auth.registry.stray(peer)?.node.clone());
+    let (peer, node) = (auth.registry.get(peer)?, auth.registry.misuse(peer)?.node.clone());
     tracing::warn!(peer = %peer.name, %node, "refused a token that was used from another node than its peer's");
-    peer.has_key().then(|| Effect::Strayed { peer: peer.daemon_id.clone(), node })
+    peer.has_key().then(|| Effect::TokenMisused { peer: peer.daemon_id.clone(), node })
 }
 
 /// Checks the answer to a challenge. A challenge accepts one answer, right or wrong.
@@ -359,12 +359,12 @@ fn prove(auth: &mut AuthState, request: &Request, peer: &Peer, session: &mut Pee
         Err(error) => return refuse(&error),
     };
     let asked = session.challenge.take().or_else(|| session.proofs.as_mut()?.challenge.take());
-    let Some((whom, challenge)) = asked else { return refuse(&RpcError::unauthorized()) };
-    let is_it = daemon_id == peer.daemon_id && whom == peer.daemon_id;
+    let Some((expected, challenge)) = asked else { return refuse(&RpcError::unauthorized()) };
+    let is_it = daemon_id == peer.daemon_id && expected == peer.daemon_id;
     // A peer that was taken over knows us by the id of the daemon that we replaced, and signs for that id.
     let proves = |to: &str| key::proves(&signature, &challenge, &peer.daemon_id, to);
     if !is_it || !(proves(&auth.me.daemon_id) || peer.as_daemon_id.as_deref().is_some_and(proves)) {
-        auth.registry.strayed(&peer.daemon_id, &session.whence(), now.at);
+        auth.registry.record_misuse(&peer.daemon_id, &session.whence(), now.at);
         let effects = refused(auth, &peer.daemon_id, now).into_iter().collect();
         return Received { effects, ..refuse(&RpcError::unauthorized()) };
     }

@@ -27,7 +27,7 @@ use crate::{
     answers::Repaired,
     environment::{Environment, blocking, lock},
     outbound::Outbound,
-    replicator::Status,
+    replicator::ReplicatorStatus,
 };
 use difference::Turn;
 
@@ -55,7 +55,7 @@ impl Reconcile {
 
     /// Starts to compare with a peer periodically, replacing an earlier schedule with the same id. Does nothing if the
     /// peer was removed meanwhile.
-    pub(crate) fn start(self: &Arc<Self>, peer: &str, status: watch::Receiver<Status>) {
+    pub(crate) fn start(self: &Arc<Self>, peer: &str, status: watch::Receiver<ReplicatorStatus>) {
         let mut schedules = lock(&self.schedules);
         if self.env.peer(peer).is_none() {
             return;

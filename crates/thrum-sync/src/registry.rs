@@ -33,9 +33,9 @@ pub struct Registry {
     written: Duration,
     stale: bool,
     /// By peer: the latest misuse of its token here. In memory only, so that a stolen token cannot keep our disk busy.
-    strays: BTreeMap<String, Stray>,
+    misuses: BTreeMap<String, TokenMisuse>,
     /// By peer: the latest misuse of our shared token, as reported by the peer.
-    reported: BTreeMap<String, Stray>,
+    reported: BTreeMap<String, TokenMisuse>,
     /// By peer: when we last logged that it announces events under another daemon's id.
     misnamed: BTreeMap<String, Duration>,
     /// The processes that run with the keys of our peers, and with our own.
@@ -43,8 +43,8 @@ pub struct Registry {
 }
 
 /// Misuse of a peer's token by a caller that is not that peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stray {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenMisuse {
     /// The node of the latest caller.
     pub node: Node,
     /// Time of the latest misuse.
@@ -53,7 +53,7 @@ pub struct Stray {
     pub times: u64,
     /// When the misuse was last reported.
     #[serde(skip)]
-    said: Option<Timestamp>,
+    reported_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ impl Registry {
             content,
             written: Duration::ZERO,
             stale: false,
-            strays: BTreeMap::new(),
+            misuses: BTreeMap::new(),
             reported: BTreeMap::new(),
             misnamed: BTreeMap::new(),
             lives: Lives::default(),
@@ -164,13 +164,19 @@ impl Registry {
         owner
     }
 
+    /// Returns the entry of a peer whose pairing has worked, and that has not removed us since. It cannot be paired
+    /// again.
+    pub fn working_pairing(&self, daemon_id: &str) -> Option<&Peer> {
+        self.get(daemon_id).filter(|known| known.token_used && !known.removed_us)
+    }
+
     /// Stores a new peer, durably. Appends `-2`, `-3`, … to its name if another peer has that name.
     ///
     /// # Errors
     /// `Refused` if the id is already paired, unless that pairing never worked or the peer has removed us since; or if
     /// there are too many peers. Otherwise those of the disk.
     pub fn pair(&mut self, stranger: Stranger, token: Token, at: Timestamp) -> Result<Peer, Error> {
-        if let Some(known) = self.get(&stranger.daemon_id).filter(|known| known.token_used && !known.removed_us) {
+        if let Some(known) = self.working_pairing(&stranger.daemon_id) {
             return Err(Error::new(ErrorKind::Refused, format!("already paired with {}", known.name))
                 .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
         }
@@ -276,7 +282,7 @@ impl Registry {
     pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Error> {
         let Some(peer) = self.get(daemon_id).cloned() else { return Ok(None) };
         self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
-        self.strays.remove(daemon_id);
+        self.misuses.remove(daemon_id);
         self.reported.remove(daemon_id);
         self.misnamed.remove(daemon_id);
         self.lives.forget(daemon_id);
@@ -364,8 +370,8 @@ impl Registry {
                 }
             },
         )?;
-        if self.strays.get(daemon_id).is_some_and(|stray| stray.node.id == to.id) {
-            self.strays.remove(daemon_id);
+        if self.misuses.get(daemon_id).is_some_and(|misuse| misuse.node.id == to.id) {
+            self.misuses.remove(daemon_id);
         }
         Ok(())
     }
@@ -408,29 +414,29 @@ impl Registry {
     }
 
     /// Records token misuse: another caller used the peer's token.
-    pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Timestamp) {
-        note(&mut self.strays, daemon_id, node, at);
+    pub fn record_misuse(&mut self, daemon_id: &str, node: &Node, at: Timestamp) {
+        record(&mut self.misuses, daemon_id, node, at);
     }
 
     /// Returns `true` if token misuse should be reported now, in the log and to the peer; at most once per
     /// [`limits::STRAY_PAUSE`].
-    pub fn stray_is_news(&mut self, daemon_id: &str, at: Timestamp) -> bool {
-        is_news(&mut self.strays, daemon_id, at)
+    pub fn misuse_is_news(&mut self, daemon_id: &str, at: Timestamp) -> bool {
+        is_news(&mut self.misuses, daemon_id, at)
     }
 
     /// Returns the latest misuse of a peer's token.
-    pub fn stray(&self, daemon_id: &str) -> Option<&Stray> {
-        self.strays.get(daemon_id)
+    pub fn misuse(&self, daemon_id: &str) -> Option<&TokenMisuse> {
+        self.misuses.get(daemon_id)
     }
 
     /// Records that a peer refused a caller that used our shared token. Returns `true` if this should be logged now.
-    pub fn strayed_there(&mut self, daemon_id: &str, node: &Node, at: Timestamp) -> bool {
-        note(&mut self.reported, daemon_id, node, at);
+    pub fn record_reported_misuse(&mut self, daemon_id: &str, node: &Node, at: Timestamp) -> bool {
+        record(&mut self.reported, daemon_id, node, at);
         is_news(&mut self.reported, daemon_id, at)
     }
 
     /// Returns the latest misuse of our shared token that a peer reported.
-    pub fn stray_there(&self, daemon_id: &str) -> Option<&Stray> {
+    pub fn reported_misuse(&self, daemon_id: &str) -> Option<&TokenMisuse> {
         self.reported.get(daemon_id)
     }
 
@@ -438,7 +444,7 @@ impl Registry {
     pub fn alive(&mut self, daemon_id: &str, sign: &Sign<'_>, now: Now) {
         let Some(name) = self.get(daemon_id).map(|peer| peer.name.clone()) else { return };
         if let Some((one, other)) = self.lives.alive(daemon_id, sign, now) {
-            tracing::warn!(peer = %name, one = %one.place(), other = %other.place(), "two daemons run with the key of a peer");
+            tracing::warn!(peer = %name, one = %one.location(), other = %other.location(), "two daemons run with the key of a peer");
         }
     }
 
@@ -454,13 +460,13 @@ impl Registry {
     }
 
     /// Records a peer's report about our own key. Logs once when another process uses the key.
-    pub fn told_of_other(&mut self, by: &str, other: Option<Seen>, now: Now) {
+    pub fn record_other(&mut self, by: &str, other: Option<Seen>, now: Now) {
         let Some(name) = self.get(by).map(|peer| peer.name.clone()) else { return };
-        let place = other.as_ref().map(Seen::place);
-        if self.lives.told(by, other, now) {
+        let location = other.as_ref().map(Seen::location);
+        if self.lives.record_report(by, other, now) {
             tracing::warn!(
                 seen_by = %name,
-                place = %place.unwrap_or_default(),
+                location = %location.unwrap_or_default(),
                 "another daemon runs with this daemon's key"
             );
         }
@@ -533,17 +539,17 @@ impl Registry {
     }
 }
 
-fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: Timestamp) {
-    let (times, said) = strays.get(daemon_id).map_or((0, None), |before| (before.times, before.said));
-    strays.insert(daemon_id.to_owned(), Stray { node: node.clone(), at, times: times + 1, said });
+fn record(misuses: &mut BTreeMap<String, TokenMisuse>, daemon_id: &str, node: &Node, at: Timestamp) {
+    let (times, reported_at) = misuses.get(daemon_id).map_or((0, None), |before| (before.times, before.reported_at));
+    misuses.insert(daemon_id.to_owned(), TokenMisuse { node: node.clone(), at, times: times + 1, reported_at });
 }
 
-fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Timestamp) -> bool {
-    let Some(stray) = strays.get_mut(daemon_id) else { return false };
+fn is_news(misuses: &mut BTreeMap<String, TokenMisuse>, daemon_id: &str, at: Timestamp) -> bool {
+    let Some(misuse) = misuses.get_mut(daemon_id) else { return false };
     // A time in the future means that the clock has gone back since the last report.
-    let news = stray.said.is_none_or(|said| said > at || at.since(said) >= limits::STRAY_PAUSE);
+    let news = misuse.reported_at.is_none_or(|earlier| earlier > at || at.since(earlier) >= limits::STRAY_PAUSE);
     if news {
-        stray.said = Some(at);
+        misuse.reported_at = Some(at);
     }
     news
 }

@@ -23,14 +23,14 @@
 //!
 //! All randomness and time are passed in, so that a simulation runs the same code.
 
-mod judge;
-mod pace;
+mod pull_reply;
 mod status;
+mod throttle;
 
 use std::time::Duration;
 
 use thrum_core::{
-    Ambient, Timestamp,
+    Ambient, Error, Retry, Timestamp,
     exchange::{Applied, Checkpoint},
     limits,
     quota::OverQuota,
@@ -40,16 +40,16 @@ use thrum_core::{
 use crate::{
     Now,
     backoff::Backoff,
-    clock::go_duration,
+    error::{PeerError, Timeout, Violation},
     legacy::{
         self,
         reading::{Read, Reading},
     },
     protocol::wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
-use judge::{Found, Judged, judge};
-use pace::Pace;
-pub use status::{Comparable, State, Status};
+use pull_reply::{PullContent, ValidReply, validate};
+pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
+use throttle::Throttle;
 
 /// An input of the replicator.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ pub enum Input {
     /// The requested dial succeeded.
     Connected,
     /// The requested dial failed.
-    ConnectFailed(String),
+    ConnectFailed(PeerError),
     /// The connection ended.
-    Disconnected(String),
+    Disconnected(PeerError),
     /// The peer replied to the request in flight.
     Replied(Result<Reply, BadReply>),
     /// The reply exceeded the maximum line length, and the connection ended.
@@ -69,7 +69,7 @@ pub enum Input {
     /// The batch is durable.
     Applied(Applied),
     /// The batch could not be stored, and nothing has changed.
-    ApplyFailed(String),
+    ApplyFailed(Error),
     /// Whether the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
     /// The network has come up: worth one attempt now, regardless of backoff.
@@ -87,9 +87,9 @@ pub enum Input {
     Authenticated,
     /// The peer has durably stored our log up to this sequence.
     Acknowledged(u64),
-    /// A pull is requested now. It is done when [`Status::forced`] has reached this ticket.
+    /// A pull is requested now. It is done when [`ReplicatorStatus::forced`] has reached this ticket.
     Force(u64),
-    /// The peer's digests are requested. Done when [`Status::compared`] has reached this ticket.
+    /// The peer's digests are requested. Done when [`ReplicatorStatus::compared`] has reached this ticket.
     Compare(u64),
 }
 
@@ -150,7 +150,7 @@ struct Applying {
 /// Why a pull is due, for log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    Round,
+    Periodic,
     Notify,
 }
 
@@ -182,15 +182,16 @@ pub struct Replicator {
     announced: u64,
     untold: u64,
     notify_not_before: Duration,
-    round: Duration,
-    /// The sync interval.
-    every: Duration,
+    /// When the next periodic pull is due.
+    next_periodic: Duration,
+    /// Time between two periodic pulls.
+    sync_interval: Duration,
     asked: Option<Duration>,
     attempted: Option<Duration>,
     connects: Backoff,
     disk: Backoff,
     /// Throttle for a peer that wastes resources.
-    pace: Pace,
+    throttle: Throttle,
     /// Whether a call from the peer suggests that the reason for waiting is gone.
     call_helps: bool,
     force: u64,
@@ -198,7 +199,7 @@ pub struct Replicator {
     compare: u64,
     /// Whether the digest was requested on this connection and has not arrived yet.
     comparing: bool,
-    status: Status,
+    status: ReplicatorStatus,
 }
 
 impl Replicator {
@@ -213,7 +214,7 @@ impl Replicator {
             next_id: 1,
             applying: None,
             due: None,
-            run: (Cause::Round, Applied::default()),
+            run: (Cause::Periodic, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
             batch_limit: limits::MAX_BATCH_EVENTS,
             passed_unread: false,
@@ -222,27 +223,27 @@ impl Replicator {
             announced: 0,
             untold: 0,
             notify_not_before: Duration::ZERO,
-            round: now.tick + limits::ROUND,
-            every: limits::ROUND,
+            next_periodic: now.tick + limits::ROUND,
+            sync_interval: limits::ROUND,
             asked: None,
             attempted: None,
             connects: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
             disk: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
-            pace: Pace::new(now.tick),
+            throttle: Throttle::new(now.tick),
             call_helps: true,
             force: 0,
             forcing: 0,
             compare: 0,
             comparing: false,
-            status: Status::new(checkpoint.map(|read| (read.log, read.sequence)), now.at),
+            status: ReplicatorStatus::new(checkpoint.map(|read| (read.log, read.sequence)), now.at),
         }
     }
 
     /// Sets the sync interval, instead of [`limits::ROUND`].
     #[must_use]
-    pub fn every(mut self, round: Duration, now: Now) -> Self {
-        self.every = round;
-        self.round = now.tick + round;
+    pub fn with_sync_interval(mut self, interval: Duration, now: Now) -> Self {
+        self.sync_interval = interval;
+        self.next_periodic = now.tick + interval;
         self
     }
 
@@ -252,7 +253,7 @@ impl Replicator {
     }
 
     /// Returns the current status.
-    pub fn status(&self) -> &Status {
+    pub fn status(&self) -> &ReplicatorStatus {
         &self.status
     }
 
@@ -262,7 +263,7 @@ impl Replicator {
         self.take(input, &mut todo);
         self.expire(&mut todo);
         self.advance(&mut todo);
-        self.status.next_attempt = match self.link {
+        self.status.exchange.next_attempt = match self.link {
             Link::Down { retry } => Some(now.wall(retry)),
             _ => None,
         };
@@ -279,8 +280,8 @@ impl Replicator {
         if let Some(flight) = &self.flight {
             return flight.deadline;
         }
-        let mut at = self.round;
-        if self.owes_notify() {
+        let mut at = self.next_periodic;
+        if self.has_unannounced() {
             at = at.min(self.notify_not_before);
         }
         if self.may_pull() {
@@ -294,10 +295,10 @@ impl Replicator {
             Input::Timer => {}
             Input::Connected if matches!(self.link, Link::Dialing { .. }) => {
                 self.link = Link::Up;
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
-            Input::ConnectFailed(why) if matches!(self.link, Link::Dialing { .. }) => self.fail(why, true, todo),
-            Input::Disconnected(why) if self.link == Link::Up => self.disconnected(why, todo),
+            Input::ConnectFailed(error) if matches!(self.link, Link::Dialing { .. }) => self.fail(&error, todo),
+            Input::Disconnected(error) if self.link == Link::Up => self.disconnected(&error, todo),
             Input::Replied(reply) => {
                 if let Some(flight) = self.flight.take() {
                     self.replied(flight, reply, todo);
@@ -305,7 +306,7 @@ impl Replicator {
             }
             Input::TooLong => self.too_long(todo),
             Input::Applied(applied) => self.applied(applied, todo.now),
-            Input::ApplyFailed(why) => self.apply_failed(why, todo),
+            Input::ApplyFailed(error) => self.apply_failed(error, todo),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
                 self.untold += 1;
@@ -313,24 +314,24 @@ impl Replicator {
             Input::Notified { latest } => {
                 self.due = Some(Cause::Notify);
                 self.reading.notified(latest);
-                self.status.their_latest = self.status.their_latest.max(Some(latest));
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(latest));
             }
             Input::Quota(over) => self.quota(over),
             Input::NetworkUp => self.probe_at(todo.now.tick),
             Input::Moved => self.moved(todo),
             Input::Authenticated => self.called(todo.now),
             Input::Acknowledged(upto) => {
-                self.status.read_by_them = Some(upto);
+                self.status.exchange.read_by_them = Some(upto);
                 self.announced = self.announced.max(upto);
             }
             Input::Force(ticket) => {
                 self.force = ticket;
-                if let Some(over) = &self.status.over_quota {
-                    self.status.last_error = Some(over.to_string());
+                if let Some(over) = &self.status.exchange.over_quota {
+                    self.status.exchange.last_error = Some(over.to_string());
                     self.status.failures += 1;
                     self.status.forced = ticket;
                 }
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
                 self.pull_not_before = todo.now.tick;
                 self.probe_at(todo.now.tick);
             }
@@ -346,21 +347,21 @@ impl Replicator {
     /// Handles expired deadlines.
     fn expire(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
-        if tick >= self.round {
-            let missed = tick.saturating_sub(self.round).as_nanos() / self.every.as_nanos().max(1);
-            self.round += self.every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
-            let recent = self.asked.is_some_and(|asked| tick < asked + recent_within(self.every));
+        if tick >= self.next_periodic {
+            let missed = tick.saturating_sub(self.next_periodic).as_nanos() / self.sync_interval.as_nanos().max(1);
+            self.next_periodic += self.sync_interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+            let recent = self.asked.is_some_and(|asked| tick < asked + recent_within(self.sync_interval));
             if self.link == Link::Up && !recent {
-                self.due = self.due.or(Some(Cause::Round));
+                self.due = self.due.or(Some(Cause::Periodic));
             }
         }
         if matches!(self.link, Link::Dialing { deadline } if tick >= deadline) {
-            self.fail(format!("no connection within {}", go_duration(limits::MEET)), true, todo);
+            self.fail(&Timeout::Connect(limits::MEET).into(), todo);
         }
         if self.flight.as_ref().is_some_and(|flight| tick >= flight.deadline) {
             let within = self.flight.as_ref().map_or(Duration::ZERO, |flight| time_for(&flight.call));
             self.ask_for_less();
-            self.fail(format!("no answer within {}", go_duration(within)), true, todo);
+            self.fail(&Timeout::Reply(within).into(), todo);
         }
     }
 
@@ -378,11 +379,11 @@ impl Replicator {
         let call = if self.known.is_none() || self.compare > self.status.compared {
             self.comparing = self.compare > self.status.compared;
             Call::PeerInfo { digest: self.comparing }
-        } else if self.owes_notify() && tick >= self.notify_not_before {
+        } else if self.has_unannounced() && tick >= self.notify_not_before {
             self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
             Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
         } else if self.may_pull() && tick >= self.pull_not_before {
-            let cause = self.due.take().unwrap_or(Cause::Round);
+            let cause = self.due.take().unwrap_or(Cause::Periodic);
             if self.run.1 == Applied::default() {
                 self.run.0 = cause;
             }
@@ -400,10 +401,10 @@ impl Replicator {
 
     /// Returns `true` if there is a reason to pull, and only a wait time may forbid it.
     fn may_pull(&self) -> bool {
-        self.due.is_some() && self.applying.is_none() && self.status.over_quota.is_none()
+        self.due.is_some() && self.applying.is_none() && self.status.exchange.over_quota.is_none()
     }
 
-    fn owes_notify(&self) -> bool {
+    fn has_unannounced(&self) -> bool {
         self.known.is_some() && self.target > self.announced
     }
 
@@ -424,25 +425,25 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
-                self.look_for_unread(&pulled);
+                self.track_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // The end of the log says little about the speed of the network.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
                 match self.pulled(&pull, pulled, todo) {
                     Ok(()) if was_quick => self.max_batch = pull.max_batch.saturating_mul(2).min(self.batch_limit),
                     Ok(()) => {}
-                    Err(why) => self.fail(why, false, todo),
+                    Err(violation) => self.fail(&violation.into(), todo),
                 }
             }
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
-            (_, Err(bad)) => self.fail(bad.to_string(), false, todo),
-            (_, Ok(_)) => self.fail("a reply to another method".into(), false, todo),
+            (_, Err(bad)) => self.fail(&bad.into(), todo),
+            (_, Ok(_)) => self.fail(&Violation::OtherMethod.into(), todo),
         }
     }
 
     /// Keeps single-event pulls for an unreadably long event and for the event after it. On a new connection, the last
     /// event that was read must be shown again. If that were the long event, it would be transferred again and again.
-    fn look_for_unread(&mut self, pulled: &Pulled) {
+    fn track_unread(&mut self, pulled: &Pulled) {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
         } else if std::mem::take(&mut self.passed_unread) {
@@ -452,21 +453,13 @@ impl Replicator {
 
     fn met(&mut self, info: Info, digest: bool, sent: Timestamp, todo: &mut Todo<'_>) {
         if info.daemon_id != self.peer {
-            return self.fail(
-                format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)),
-                false,
-                todo,
-            );
+            return self.fail(&Violation::OtherDaemon(info.daemon_id).into(), todo);
         }
         if let (Some(log), Some(latest), Some((known, sequence))) = (&info.log, info.latest, &self.status.checkpoint)
             && log == known
             && latest < *sequence
         {
-            return self.fail(
-                format!("checkpoint regression: its log ends at {latest} but we have read it up to {sequence}"),
-                false,
-                todo,
-            );
+            return self.fail(&Violation::LogShrank { latest, read: *sequence }.into(), todo);
         }
         if self.known.is_none() {
             todo.actions.push(Action::NoteWelcome);
@@ -476,7 +469,7 @@ impl Replicator {
         self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);
-        if let Some(offset) = self.status.clock_offset_ms
+        if let Some(offset) = self.status.exchange.clock_offset_ms
             && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
         {
             tracing::warn!(daemon_id = %self.peer, seconds = offset / 1000, "the clock of a peer is off");
@@ -484,20 +477,20 @@ impl Replicator {
     }
 
     /// Validates the reply to a pull and passes its events on to be stored.
-    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
-        let Judged { log, after, found } = judge(pull, pulled)?;
+    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), Violation> {
+        let ValidReply { log, after, content } = validate(pull, pulled)?;
         if pull.log.is_none() {
-            return self.old_pulled(found, todo);
+            return self.old_pulled(content, todo);
         }
         if pull.log.as_ref().is_some_and(|asked| *asked != log) {
             self.known = Some(Some(log.clone()));
             self.status.checkpoint = Some((log.clone(), 0));
         }
-        match found {
-            Found::End => self.caught_up(after, todo.now),
-            Found::Events { events, checkpoint, highest, more } => {
-                self.status.their_latest = self.status.their_latest.max(Some(highest));
-                self.pace.served(&events, more);
+        match content {
+            PullContent::End => self.caught_up(after, todo.now),
+            PullContent::Events { events, checkpoint, highest, more } => {
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
+                self.throttle.served(&events, more);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
@@ -505,15 +498,14 @@ impl Replicator {
     }
 
     /// Handles the reply to a pull from a legacy peer.
-    fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), String> {
+    fn old_pulled(&mut self, content: PullContent, todo: &mut Todo<'_>) -> Result<(), Violation> {
         let tick = todo.now.tick;
-        let (events, last, more, read) = match found {
-            Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
-            Found::Events { events, checkpoint, highest, more } => {
-                let last = legacy::reading::last_upto(&events, checkpoint)
-                    .ok_or("it says to go on before the first event it sent")?;
-                self.status.their_latest = self.status.their_latest.max(Some(highest));
-                self.pace.served(&events, more);
+        let (events, last, more, read) = match content {
+            PullContent::End => (Vec::new(), None, false, self.reading.nothing(tick)),
+            PullContent::Events { events, checkpoint, highest, more } => {
+                let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
+                self.throttle.served(&events, more);
                 let read = self.reading.found(&events, tick);
                 (events, Some(last), more, read)
             }
@@ -524,7 +516,7 @@ impl Replicator {
             Read::Rebuilt => {
                 tracing::warn!(daemon_id = %self.peer, "a peer has another log than before; reading it from its start");
                 self.status.checkpoint = Some((String::new(), 0));
-                self.status.their_latest = None;
+                self.status.exchange.their_latest = None;
                 self.due = self.due.or(Some(self.run.0));
             }
         }
@@ -556,7 +548,7 @@ impl Replicator {
         // The rejected events already include the one that was too long.
         let passed_unread = self.passed_unread;
         let pause =
-            self.pace.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
+            self.throttle.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -580,52 +572,53 @@ impl Replicator {
     /// Applies a change of the peer's quota state. No event is lost, because the checkpoint stays unchanged.
     fn quota(&mut self, over: Option<OverQuota>) {
         let peer = thrum_core::name::printable(&self.peer);
-        match (&over, &self.status.over_quota) {
+        match (&over, &self.status.exchange.over_quota) {
             (Some(now), before) => {
                 if before.is_none() {
                     tracing::warn!(daemon_id = %self.peer, quota = %now, "periodic_sync: {peer} is {now}");
                 }
-                self.status.last_error = Some(now.to_string());
-                self.due = self.due.or(Some(Cause::Round));
+                self.status.exchange.last_error = Some(now.to_string());
+                self.due = self.due.or(Some(Cause::Periodic));
             }
             (None, Some(_)) => {
                 tracing::info!(daemon_id = %self.peer, "periodic_sync: {peer} is within its quota again; reading continues");
-                self.status.last_error = None;
-                self.due = self.due.or(Some(Cause::Round));
+                self.status.exchange.last_error = None;
+                self.due = self.due.or(Some(Cause::Periodic));
             }
             (None, None) => {}
         }
-        self.status.over_quota = over;
+        self.status.exchange.over_quota = over;
     }
 
-    fn pause(&mut self, pause: Option<pace::Pause>) {
-        if let Some((until, why)) = pause {
+    fn pause(&mut self, pause: Option<throttle::Pause>) {
+        if let Some((until, waste)) = pause {
             self.pull_not_before = self.pull_not_before.max(until);
-            self.status.last_error = why.or(self.status.last_error.take());
+            self.status.exchange.last_error =
+                waste.map(|waste| waste.to_string()).or(self.status.exchange.last_error.take());
         }
     }
 
-    fn apply_failed(&mut self, why: String, todo: &mut Todo<'_>) {
+    fn apply_failed(&mut self, error: Error, todo: &mut Todo<'_>) {
         self.applying = None;
         self.due = self.due.or(Some(self.run.0));
         self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
-        self.report_failure(format!("cannot store what it sent: {why}"));
+        self.report_failure(&PeerError::Store(error));
     }
 
     /// Handles the end of the peer's log: everything up to `after` is stored, and there is nothing above.
     fn caught_up(&mut self, after: u64, now: Now) {
         if self.due.is_none() {
-            self.status.their_latest = Some(after);
+            self.status.exchange.their_latest = Some(after);
         }
         self.status.pulled_at = Some(now.at);
         self.connects.reset();
         self.batch_limit = limits::MAX_BATCH_EVENTS;
-        self.status.last_error = None;
+        self.status.exchange.last_error = None;
         self.status.ends += 1;
         self.status.forced = self.forcing;
-        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
+        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Periodic, Applied::default()));
         if cause == Cause::Notify {
-            let pause = self.pace.announced(&applied, self.known == Some(None), now.tick);
+            let pause = self.throttle.announced(&applied, self.known == Some(None), now.tick);
             self.pause(pause);
         }
         if applied.applied > 0 || applied.rejected > 0 {
@@ -641,7 +634,7 @@ impl Replicator {
                         applied.skipped
                     )
                 }
-                Cause::Round => {
+                Cause::Periodic => {
                     tracing::info!(
                         daemon_id = %self.peer,
                         applied = applied.applied,
@@ -668,31 +661,24 @@ impl Replicator {
                 self.down(todo.now.tick, todo);
             }
             Some(Call::Pull(pull)) if pull.log.is_none() => {
-                let most = limits::MAX_SKIPPED_LINE_BYTES;
-                self.fail(
-                    format!(
-                        "one event in an answer of more than {most} bytes, or one that does not say which event it is"
-                    ),
-                    false,
-                    todo,
-                );
+                self.fail(&Violation::LongEvent(limits::MAX_SKIPPED_LINE_BYTES).into(), todo);
             }
-            _ => self.fail(format!("an answer of more than {} bytes", limits::MAX_LINE_BYTES), false, todo),
+            _ => self.fail(&Violation::LongLine(limits::MAX_LINE_BYTES).into(), todo),
         }
     }
 
     /// Handles the end of a connection. A peer that stops, or closes an idle connection, has not failed yet: retry
     /// within a second.
-    fn disconnected(&mut self, why: String, todo: &mut Todo<'_>) {
+    fn disconnected(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
         if self.known.is_some() && self.flight.is_none() && self.connects.failures() == 0 {
             let retry = todo.now.tick + self.connects.next(todo.ambient);
             self.down(retry, todo);
             self.status.set_state(State::Connecting, todo.now.at);
-            self.status.last_error = Some(why);
+            self.status.exchange.last_error = Some(error.to_string());
             self.call_helps = true;
         } else {
             self.ask_for_less();
-            self.fail(why, true, todo);
+            self.fail(error, todo);
         }
     }
 
@@ -716,27 +702,28 @@ impl Replicator {
         todo.actions.push(Action::NoteRemoved);
         self.down(todo.now.tick + limits::BACKOFF_LAST, todo);
         self.status.set_state(State::RemovedUs, todo.now.at);
-        self.call_helps = true;
-        self.report_failure("it does not know us any more: unauthorized".into());
+        let error = PeerError::Removed;
+        self.call_helps = error.retry() == Retry::Useful;
+        self.report_failure(&error);
     }
 
-    /// Closes the connection and waits. `reach`: whether a call from the peer would show that the reason is gone.
-    fn fail(&mut self, why: String, reach: bool, todo: &mut Todo<'_>) {
+    /// Closes the connection and waits.
+    fn fail(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
         let retry = todo.now.tick + self.connects.next(todo.ambient);
         self.down(retry, todo);
         self.status.set_state(State::Unreachable, todo.now.at);
-        self.call_helps = reach;
-        self.report_failure(why);
+        self.call_helps = error.retry() == Retry::Useful;
+        self.report_failure(error);
     }
 
-    fn report_failure(&mut self, why: String) {
+    fn report_failure(&mut self, error: &PeerError) {
         tracing::warn!(
             daemon_id = %self.peer,
-            error = %why,
-            "periodic_sync: sync from {} failed: {why}",
+            %error,
+            "periodic_sync: sync from {} failed: {error}",
             thrum_core::name::printable(&self.peer)
         );
-        self.status.last_error = Some(why);
+        self.status.exchange.last_error = Some(error.to_string());
         self.status.failures += 1;
         self.status.forced = self.force;
         self.run.1 = Applied::default();
@@ -775,8 +762,8 @@ struct Todo<'a> {
 }
 
 /// Peers that were pulled within this time are skipped in a periodic pull.
-pub(crate) fn recent_within(round: Duration) -> Duration {
-    limits::RECENT.min(round * 2 / 3)
+pub(crate) fn recent_within(sync_interval: Duration) -> Duration {
+    limits::RECENT.min(sync_interval * 2 / 3)
 }
 
 /// Returns the maximum duration of a call.

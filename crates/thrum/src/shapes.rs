@@ -8,7 +8,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use thrum_core::{
     Error, ErrorKind, RangeSet, Timestamp,
+    quota::{Measure, OverQuota},
     work::{Commit, FileChange},
+};
+use thrum_sync::{
+    peers::{PeerDetails, Route},
+    replicator::ExchangeStatus,
+    transport::Node,
 };
 
 use crate::{
@@ -582,7 +588,7 @@ impl Doing {
     }
 }
 
-/// One peer of `peer.status`.
+/// One peer of `peer.status`. The fields that Go Thrum's daemon may leave out, or send as `null`, are read here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Peer {
@@ -592,85 +598,31 @@ pub(crate) struct Peer {
     pub(crate) transport: Option<String>,
     pub(crate) state: String,
     pub(crate) since: Option<Timestamp>,
-    pub(crate) over_quota: Option<OverQuota>,
     pub(crate) last_sync_at: Option<Timestamp>,
-    pub(crate) last_error: Option<String>,
-    pub(crate) next_attempt: Option<Timestamp>,
     pub(crate) read_by_us: Option<u64>,
-    pub(crate) their_latest: Option<u64>,
-    pub(crate) read_by_them: Option<u64>,
     pub(crate) our_latest: Option<u64>,
-    pub(crate) backlog_from_them: Option<u64>,
-    pub(crate) backlog_to_them: Option<u64>,
-    pub(crate) parked: u64,
-    pub(crate) rejected: u64,
-    pub(crate) last_rejected: Option<LastRejected>,
-    pub(crate) paired_by: Option<String>,
-    pub(crate) skipped: Vec<SkippedEvent>,
-    pub(crate) notes: Vec<String>,
-    pub(crate) version: Option<String>,
-    pub(crate) clock_offset_ms: Option<i64>,
-    pub(crate) node: Option<Node>,
-    pub(crate) calls_from: Option<Node>,
-    pub(crate) moved: Option<Moved>,
-    pub(crate) refused: Option<TokenMisuse>,
-    pub(crate) refused_there: Option<TokenMisuse>,
-    pub(crate) path: Option<Route>,
-    pub(crate) repaired: Option<Repaired>,
-    pub(crate) asked_over_its_connection: bool,
-    pub(crate) asks_over_our_connection: bool,
+    #[serde(flatten)]
+    pub(crate) exchange: ExchangeStatus,
+    #[serde(flatten)]
+    pub(crate) details: PeerDetails,
 }
 
-/// Why a peer is not read any further.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct OverQuota {
-    /// `bytes`, `agents`, `origins` or `parked`.
-    pub(crate) measure: String,
-    pub(crate) kept: u64,
-    pub(crate) allowed: u64,
-}
-
-impl OverQuota {
-    /// Describes the excess, such as `1500 agents kept, 1000 allowed`, and names the setting that limits it.
-    pub(crate) fn shown(&self) -> (String, &'static str) {
-        let Self { measure, kept, allowed } = self;
-        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
-        match measure.as_str() {
-            "bytes" => (format!("{} kept, {} allowed", megabytes(*kept), megabytes(*allowed)), "peers.max_mb"),
-            "agents" => (format!("{kept} agents kept, {allowed} allowed"), "peers.max_agents"),
-            "origins" => (format!("events of {kept} daemons kept, {allowed} allowed"), "peers.max_daemons"),
-            _ => (format!("{kept} events wait for something, {allowed} may"), "peers.max_parked"),
-        }
+/// Describes how a peer exceeds its quota, such as `1500 agents kept, 1000 allowed`, and names the setting that limits it.
+pub(crate) fn over_quota(over: OverQuota) -> (String, &'static str) {
+    let OverQuota { measure, kept, allowed } = over;
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
+    match measure {
+        Measure::Bytes => (format!("{} kept, {} allowed", megabytes(kept), megabytes(allowed)), "peers.max_mb"),
+        Measure::Agents => (format!("{kept} agents kept, {allowed} allowed"), "peers.max_agents"),
+        Measure::Origins => (format!("events of {kept} daemons kept, {allowed} allowed"), "peers.max_daemons"),
+        Measure::Parked => (format!("{kept} events wait for something, {allowed} may"), "peers.max_parked"),
     }
 }
 
-/// Result of the daemon's last automatic reconciliation with a peer.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Repaired {
-    pub(crate) at: Option<Timestamp>,
-    pub(crate) fetched: u64,
-    pub(crate) missing_here: u64,
-    pub(crate) missing_there: u64,
-    pub(crate) note: Option<String>,
-}
-
-/// A machine as known to a tailnet.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Node {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) user: String,
-}
-
-impl Node {
-    /// Formats the node as `laptop (ann@example.com)`, with control characters escaped.
-    pub(crate) fn shown(&self) -> String {
-        let name = quote(if self.name.is_empty() { &self.id } else { &self.name });
-        if self.user.is_empty() { name } else { format!("{name} ({})", user(&self.user)) }
-    }
+/// Formats a node as `laptop (ann@example.com)`, with control characters escaped.
+pub(crate) fn node(node: &Node) -> String {
+    let name = quote(if node.name.is_empty() { &node.id } else { &node.name });
+    if node.user.is_empty() { name } else { format!("{name} ({})", user(&node.user)) }
 }
 
 /// Formats a login name; an e-mail address needs no quotes.
@@ -679,39 +631,10 @@ fn user(login: &str) -> String {
     if parts.len() == 2 && parts.iter().all(|part| quote(part) == *part) { login.to_owned() } else { quote(login) }
 }
 
-/// A peer that has moved to another node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Moved {
-    pub(crate) from: Node,
-    pub(crate) to: Node,
-    pub(crate) at: Option<Timestamp>,
-}
-
-/// A node that used a peer's token but is not that peer.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct TokenMisuse {
-    pub(crate) node: Node,
-    pub(crate) at: Option<Timestamp>,
-    pub(crate) times: u64,
-}
-
-/// The network path to a peer.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Route {
-    pub(crate) relay: Option<String>,
-    pub(crate) round_trip_us: u64,
-}
-
-impl Route {
-    /// Formats the path as `direct, 0.4 ms` or `via relay fra, 48 ms`.
-    pub(crate) fn shown(&self) -> String {
-        let way =
-            self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", quote(relay)));
-        format!("{way}, {}", millis(self.round_trip_us))
-    }
+/// Formats the network path to a peer as `direct, 0.4 ms` or `via relay fra, 48 ms`.
+pub(crate) fn route(route: &Route) -> String {
+    let way = route.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", quote(relay)));
+    format!("{way}, {}", millis(route.round_trip_us))
 }
 
 /// Formats microseconds for users: `0.4 ms`, `48 ms`, `2.3s`.
@@ -765,24 +688,6 @@ pub(crate) struct Attempt {
     pub(crate) address: String,
     pub(crate) left: u8,
     pub(crate) locked_until: Option<Timestamp>,
-}
-
-/// An event that a legacy peer refused.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct SkippedEvent {
-    pub(crate) event_id: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-}
-
-/// The last event of a peer that was rejected.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct LastRejected {
-    pub(crate) event_id: String,
-    pub(crate) reason: String,
-    pub(crate) at: Option<Timestamp>,
 }
 
 /// The answer to `peer.start_pairing`.

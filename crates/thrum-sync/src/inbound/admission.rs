@@ -122,7 +122,7 @@ mod tests {
 
     /// C17
     #[test]
-    fn strangers_push_out_the_oldest_stranger_and_never_a_peer() {
+    fn a_new_unauthenticated_connection_closes_the_oldest_unauthenticated_one() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
         let (peer, peers_stop) = admission.enter(None, &stop).unwrap();
         admission.known(peer, "d_x");
@@ -137,7 +137,7 @@ mod tests {
 
     /// C17
     #[test]
-    fn a_node_that_connects_all_the_time_pushes_out_its_own_connections_and_those_of_no_other() {
+    fn a_node_that_keeps_connecting_closes_only_its_own_connections() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
         let others: Vec<_> = ["n1", "n1", "n2"].map(|node| admission.enter(Some(node), &stop).unwrap().1).into();
         let its: Vec<_> = (0..limits::MAX_UNAUTHENTICATED_CONNECTIONS * 2)
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn when_peers_hold_every_place_nobody_else_comes_in() {
+    fn no_connection_is_admitted_while_peers_hold_all_places() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
         for n in 0..limits::MAX_PEER_CONNECTIONS {
             let (id, _) = admission.enter(None, &stop).unwrap();
@@ -165,7 +165,7 @@ mod tests {
 
     /// C17
     #[test]
-    fn a_peer_with_too_many_connections_loses_its_oldest_and_no_other_peer_does() {
+    fn a_peer_with_too_many_connections_loses_only_its_own_oldest() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
         let enter = |peer: &str| {
             let (id, stop) = admission.enter(None, &stop).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_waits_for_its_own_questions_and_not_for_those_of_others() {
+    async fn requests_of_one_peer_do_not_delay_other_peers() {
         use std::{future::Future, task::Poll};
 
         let admission = Admission::default();

@@ -1,6 +1,6 @@
 //! One inbound connection: reads a line, replies, reads the next.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use thrum_core::{Error, ErrorKind, limits};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -28,6 +28,29 @@ struct Answered {
     lent_by: Option<String>,
 }
 
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    /// No further line could be read or written.
+    #[error(transparent)]
+    Line(#[from] NoLine),
+    /// This daemon is stopping, or has closed the connection in favour of others.
+    #[error("the connection was closed here")]
+    Stopped,
+    /// The peer lent the connection to us, and it carries our requests now.
+    #[error("the connection was lent")]
+    Lent,
+    /// The caller is a Go Thrum that speaks WebSocket.
+    #[error("it is Go Thrum v0.7 or later")]
+    NewerGo,
+    /// The caller is a browser or another HTTP client.
+    #[error("it spoke HTTP")]
+    Http,
+    /// A task of this daemon failed.
+    #[error("{0}")]
+    Failed(Error),
+}
+
 impl Inbound {
     /// Serves a connection until it ends. Returns why it ended.
     pub(super) async fn serve(
@@ -36,7 +59,7 @@ impl Inbound {
         caller: Caller,
         id: u64,
         stop: &CancellationToken,
-    ) -> NoLine {
+    ) -> SessionEnd {
         let mut session = Some(PeerSession::from(caller).proving(Arc::clone(&self.env.prover)));
         let why = self.answer_lines(halves, &mut session, id, stop).await;
         let effects = session.map(|session| protocol::leave(&mut self.env.auth(), session, self.env.clock.now()));
@@ -53,7 +76,7 @@ impl Inbound {
         halves: Halves,
         caller: Caller,
         handed_over: impl FnOnce(),
-    ) -> Option<NoLine> {
+    ) -> Option<SessionEnd> {
         let (id, stop) = self.admission.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.env.stop)?;
         handed_over();
         let why = self.serve(halves, caller, id, &stop).await;
@@ -67,7 +90,7 @@ impl Inbound {
         session: &mut Option<PeerSession>,
         id: u64,
         stop: &CancellationToken,
-    ) -> NoLine {
+    ) -> SessionEnd {
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
         let mut known = false;
         let caller = session.as_ref().map(|session| session.caller.clone());
@@ -75,7 +98,7 @@ impl Inbound {
             let left = introduced_by.saturating_duration_since(Instant::now());
             let (idle, whole) = if known { (limits::PEER_IDLE, limits::PEER_LINE) } else { (left, left) };
             let line = tokio::select! {
-                () = stop.cancelled() => return NoLine::Closed,
+                () = stop.cancelled() => return SessionEnd::Stopped,
                 line = lines.next(limits::MAX_PEER_REQUEST_BYTES, idle, whole) => line,
             };
             let (mut held, mut lent_by) = (None, None);
@@ -85,17 +108,17 @@ impl Inbound {
                 Ok(line) if !known && wire::is_http(&line) => {
                     if self.turn_newer_go_away(&line, &mut lines, &mut writer, left).await {
                         self.note_newer_go(caller.as_ref());
-                        return NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it is Go Thrum v0.7 or later"));
+                        return SessionEnd::NewerGo;
                     }
                     // The connection is closed whether or not the client reads this.
                     let _ = conn::write_line(&mut writer, wire::NOT_HTTP, limits::PEER_WRITE).await;
-                    return NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it spoke HTTP"));
+                    return SessionEnd::Http;
                 }
                 Ok(line) => {
-                    let Some(before) = session.take() else { return NoLine::Closed };
+                    let Some(before) = session.take() else { return SessionEnd::Stopped };
                     let (answer, after) = match self.answer(line, before, id, stop).await {
                         Ok(answer) => answer,
-                        Err(error) => return io::Error::other(error.message).into(),
+                        Err(error) => return SessionEnd::Failed(error),
                     };
                     *session = Some(after);
                     match answer {
@@ -114,20 +137,20 @@ impl Inbound {
                         limits::PEER_WRITE,
                     )
                     .await;
-                    return NoLine::TooLong(limit);
+                    return NoLine::TooLong(limit).into();
                 }
-                Err(other) => return other,
+                Err(other) => return other.into(),
             };
             tokio::select! {
-                () = stop.cancelled() => return NoLine::Closed,
+                () = stop.cancelled() => return SessionEnd::Stopped,
                 written = conn::write_line(&mut writer, &reply, limits::PEER_WRITE) => if let Err(error) = written {
-                    return error.into();
+                    return NoLine::Io(error).into();
                 },
             }
             drop(held);
             if let Some(peer) = lent_by {
                 self.events.lent(&peer, (lines, writer));
-                return NoLine::Closed;
+                return SessionEnd::Lent;
             }
         }
     }

@@ -58,7 +58,7 @@ pub struct Refused {
 
 /// Decision about an entry.
 #[derive(Debug)]
-pub enum Judged {
+pub enum ImportDecision {
     /// A new peer. Its name may still get a suffix.
     New(Box<Peer>),
     /// Already a peer here, with this name; it stays unchanged.
@@ -124,31 +124,34 @@ impl GoPeers {
 
     /// Decides about each entry. `own` are all ids of this daemon, `known_as` is the id by which the peers know it, and
     /// `present` are its existing peers.
-    pub fn judge(self, own: &[String], known_as: &str, present: &[Peer]) -> Vec<Judged> {
+    pub fn classify(self, own: &[String], known_as: &str, present: &[Peer]) -> Vec<ImportDecision> {
         self.entries
             .into_iter()
-            .map(|entry| entry.map_or_else(Judged::Refused, |entry| entry.judge(own, known_as, present)))
+            .map(|entry| entry.map_or_else(ImportDecision::Refused, |entry| entry.classify(own, known_as, present)))
             .collect()
     }
 }
 
 impl Entry {
-    fn judge(self, own: &[String], known_as: &str, present: &[Peer]) -> Judged {
+    fn classify(self, own: &[String], known_as: &str, present: &[Peer]) -> ImportDecision {
         if let Some(known) = present.iter().find(|peer| peer.daemon_id == self.daemon_id) {
-            return Judged::Known(Refused { name: known.name.clone(), ..self.because("it is a peer here already") });
+            return ImportDecision::Known(Refused {
+                name: known.name.clone(),
+                ..self.because("it is a peer here already")
+            });
         }
         if own.contains(&self.daemon_id) || self.daemon_id == known_as {
-            return Judged::Refused(self.because(
+            return ImportDecision::Refused(self.because(
                 "it has the same id as the daemon it was paired with: two machines of one name; pair it anew",
             ));
         }
         let has_token = |peer: &&Peer| peer.token.as_ref().is_some_and(|token| token.matches(self.token.reveal()));
         if let Some(other) = present.iter().find(has_token) {
             let reason = format!("its token is that of {}; pair it anew", other.name);
-            return Judged::Refused(self.because(&reason));
+            return ImportDecision::Refused(self.because(&reason));
         }
         let Self { name, address, daemon_id, token, paired_at } = self;
-        Judged::New(Box::new(Peer::taken_over(name, address, daemon_id, token, paired_at, known_as.to_owned())))
+        ImportDecision::New(Box::new(Peer::taken_over(name, address, daemon_id, token, paired_at, known_as.to_owned())))
     }
 
     fn because(&self, reason: &str) -> Refused {
@@ -227,13 +230,13 @@ mod tests {
     }
 
     /// Returns the new peers, and the reasons for the other entries.
-    fn judged(text: &str, present: &[Peer]) -> (Vec<Peer>, Vec<String>) {
+    fn import(text: &str, present: &[Peer]) -> (Vec<Peer>, Vec<String>) {
         let (mut new, mut others) = (Vec::new(), Vec::new());
         let own = ["d_me".to_owned(), "d_go".to_owned()];
-        for judged in GoPeers::read(text).unwrap().judge(&own, "d_go", present) {
-            match judged {
-                Judged::New(peer) => new.push(*peer),
-                Judged::Known(other) | Judged::Refused(other) => {
+        for decision in GoPeers::read(text).unwrap().classify(&own, "d_go", present) {
+            match decision {
+                ImportDecision::New(peer) => new.push(*peer),
+                ImportDecision::Known(other) | ImportDecision::Refused(other) => {
                     others.push(format!("{}: {}", other.daemon_id, other.reason))
                 }
             }
@@ -248,7 +251,7 @@ mod tests {
         for (text, own_id, port) in [(&object, Some("d_go"), 9147), (&array, None, 9100)] {
             let read = GoPeers::read(text).unwrap();
             assert_eq!((read.own_id.as_deref(), read.port, read.want_tailnet()), (own_id, port, true));
-            let (new, others) = judged(text, &[]);
+            let (new, others) = import(text, &[]);
             assert_eq!(others, Vec::<String>::new());
             assert_eq!(
                 (new[0].daemon_id.as_str(), new[0].name.as_str(), new[0].address.as_str()),
@@ -259,7 +262,7 @@ mod tests {
             assert_eq!(new[0].paired_at, Timestamp::parse("2026-03-28T17:05:13.899Z"));
         }
         for empty in ["[]", "{}", r#"{"local":{"daemon_id":"d_go"},"peers":null}"#] {
-            assert_eq!(judged(empty, &[]).0.len(), 0, "{empty}");
+            assert_eq!(import(empty, &[]).0.len(), 0, "{empty}");
         }
     }
 
@@ -289,7 +292,7 @@ mod tests {
             peer("d_9", '9'),
             without("daemon_id", ""),
         ]);
-        let (new, others) = judged(&file.to_string(), &[]);
+        let (new, others) = import(&file.to_string(), &[]);
         assert_eq!(new.iter().map(|peer| peer.daemon_id.as_str()).collect::<Vec<_>>(), ["d_1", "d_9"]);
         assert_eq!(
             others,
@@ -310,15 +313,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_a_peer_already_stays_as_it_is() {
-        let (present, _) = judged(&json!([peer("d_1", '1')]).to_string(), &[]);
-        let (new, others) = judged(&json!([peer("d_1", '2'), peer("d_2", '1')]).to_string(), &present);
+    fn an_existing_peer_is_not_changed_by_an_import() {
+        let (present, _) = import(&json!([peer("d_1", '1')]).to_string(), &[]);
+        let (new, others) = import(&json!([peer("d_1", '2'), peer("d_2", '1')]).to_string(), &present);
         assert_eq!(new.len(), 0);
         assert_eq!(others, ["d_1: it is a peer here already", "d_2: its token is that of name of d_1; pair it anew"]);
     }
 
     #[test]
-    fn what_is_no_peers_json_is_said_without_its_content() {
+    fn an_invalid_peers_json_is_reported_without_its_content() {
         for text in ["", "null", "7", "{\"peers\":7}", "[", r#"{"local":"x"}"#] {
             assert!(GoPeers::read(text).is_err(), "{text}");
         }

@@ -26,7 +26,7 @@ use crate::protocol::wire::Served;
 
 /// A position in the peer's log: an event, and since when we have been there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Position {
     sequence: u64,
     /// Its `event_id`; empty if the event has none.
     event: String,
@@ -34,7 +34,7 @@ struct Place {
     since: Option<Duration>,
 }
 
-impl Place {
+impl Position {
     fn is_old(&self, now: Duration) -> bool {
         self.since.is_none_or(|since| since + limits::LEGACY_LOOK_BACK <= now)
     }
@@ -55,22 +55,22 @@ pub(crate) enum Read {
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     /// Previous positions, oldest first. The last one is the head.
-    stood: VecDeque<Place>,
+    stood: VecDeque<Position>,
     /// The checkpoint on disk.
     kept: Checkpoint,
     /// Where the current run continues: the last event that it returned.
-    cursor: Option<Place>,
+    cursor: Option<Position>,
     /// Whether the next reply must show that the cursor's event is still there.
     cut_off: bool,
     /// The event with which the next reply must begin.
-    must_show: Option<Place>,
+    must_show: Option<Position>,
     /// Whether the next run begins at the anchor even if that is also the head.
     doubt: bool,
     /// When a run last began at the anchor.
     looked: Option<Duration>,
     /// The anchor at the time of the last reply on the previous connection, for the first check on this one. Events
     /// that appeared late while disconnected have not been looked for yet.
-    look_from: Option<Place>,
+    look_from: Option<Position>,
     /// When the peer last replied.
     heard: Duration,
 }
@@ -80,13 +80,13 @@ impl Reading {
     pub(crate) fn new(checkpoint: Option<&Checkpoint>) -> Self {
         let kept = checkpoint.filter(|kept| kept.log.is_empty()).cloned().unwrap_or_default();
         let known = Some(&kept).filter(|kept| kept.sequence > 0);
-        let stood = known.map(|kept| Place { sequence: kept.sequence, event: kept.event.clone(), since: None });
+        let stood = known.map(|kept| Position { sequence: kept.sequence, event: kept.event.clone(), since: None });
         Self { stood: stood.into_iter().collect(), kept, ..Self::default() }
     }
 
     /// Returns the current position.
     pub(crate) fn head(&self) -> u64 {
-        self.stood.back().map_or(0, |place| place.sequence)
+        self.stood.back().map_or(0, |position| position.sequence)
     }
 
     /// Handles a new connection, which may lead to another log.
@@ -154,9 +154,9 @@ impl Reading {
         if kept.sequence > 0 {
             self.kept = kept;
         }
-        self.cursor = last.clone().filter(|_| more).map(|(sequence, event)| Place { sequence, event, since: None });
+        self.cursor = last.clone().filter(|_| more).map(|(sequence, event)| Position { sequence, event, since: None });
         if let Some((sequence, event)) = last.filter(|(sequence, _)| *sequence > self.head()) {
-            self.stand(Place { sequence, event, since: Some(now) });
+            self.move_to(Position { sequence, event, since: Some(now) });
         }
     }
 
@@ -167,22 +167,24 @@ impl Reading {
     }
 
     /// Returns the position two minutes ago; the start if nothing had been read by then.
-    fn anchor(&mut self, now: Duration) -> Place {
+    fn anchor(&mut self, now: Duration) -> Position {
         while self.stood.get(1).is_some_and(|next| next.is_old(now)) {
             self.stood.pop_front();
         }
-        self.stood.front().filter(|place| place.is_old(now)).cloned().unwrap_or_default()
+        self.stood.front().filter(|position| position.is_old(now)).cloned().unwrap_or_default()
     }
 
     /// Moves the head, possibly without keeping its previous position. The head may then appear younger than it is, but
     /// never older.
-    fn stand(&mut self, place: Place) {
-        let before = self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|place| place.since);
-        let is_close = before.zip(place.since).is_some_and(|(before, now)| now < before + limits::LEGACY_PLACES_APART);
+    fn move_to(&mut self, position: Position) {
+        let before =
+            self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|position| position.since);
+        let is_close =
+            before.zip(position.since).is_some_and(|(before, now)| now < before + limits::LEGACY_PLACES_APART);
         if is_close || self.stood.len() >= limits::LEGACY_PLACES {
             self.stood.pop_back();
         }
-        self.stood.push_back(place);
+        self.stood.push_back(position);
     }
 }
 
@@ -196,8 +198,8 @@ pub(crate) fn last_upto(events: &[Served], sequence: u64) -> Option<(u64, String
     numbered.take_while(|(number, _)| *number <= sequence).last().map(|(number, event)| (number, id(event).to_owned()))
 }
 
-fn checkpoint(place: Place) -> Checkpoint {
-    Checkpoint { log: String::new(), sequence: place.sequence, event: place.event }
+fn checkpoint(position: Position) -> Checkpoint {
+    Checkpoint { log: String::new(), sequence: position.sequence, event: position.event }
 }
 
 #[cfg(test)]
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_late_while_there_was_no_connection_is_looked_for_on_the_next_one() {
+    fn late_events_are_fetched_on_the_next_connection() {
         let mut reading = Reading::new(Some(&at(10)));
         reading.met();
         assert_eq!(round(&mut reading, &[10, 12], seconds(0)), (9, 10), "11 is not shown yet");

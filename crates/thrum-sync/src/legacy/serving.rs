@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thrum_core::{
     Error, Payload, Timestamp,
     exchange::{Page, Prerequisites, Row},
@@ -69,7 +69,7 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
 
 /// Returns a withheld row if the user should know about it. Rows hidden by a purge or clean-up are no loss, and neither
 /// are rows about such a message. Long events are reported from the log instead.
-fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::Found> {
+fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::WithheldRow> {
     if prerequisites.hidden || prerequisites.message_missing || journal::is_too_long(&row.body) {
         return None;
     }
@@ -90,7 +90,7 @@ fn unfit(agent_id: &str) -> Option<&'static str> {
 }
 
 /// An event that a legacy peer refused, and that is no longer served to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// The event's id.
     pub event_id: String,
@@ -191,7 +191,7 @@ impl Askers {
         let mut withheld = Vec::new();
         let (page, barren, end, upto) = rows(pull, &plan, log, &id, &mut withheld)?;
         if let Some(asker) = locked().0.get_mut(peer) {
-            asker.withheld.note(&id, withheld, upto);
+            asker.withheld.record(&id, withheld, upto);
             asker.got(pull.after, &page, now.tick);
             asker.barren = barren.or(asker.barren.take());
             // The peer requests again only if there is more, or the same position if something went wrong.
@@ -268,7 +268,7 @@ fn rows(
     plan: &Plan,
     log: &dyn Log,
     id: &Arc<str>,
-    found: &mut Vec<unsent::Found>,
+    found: &mut Vec<unsent::WithheldRow>,
 ) -> Result<(Page, Option<Barren>, Option<u64>, u64), Error> {
     let most = plan.most.unwrap_or(usize::MAX).min(pull.max_batch);
     let looked_at = if most < pull.max_batch { most.max(LOOKED_AT) } else { pull.max_batch };
@@ -408,7 +408,7 @@ mod tests {
         fn counted(&self) -> Result<thrum_core::Heads, Error> {
             unreachable!()
         }
-        fn mend(&self) -> Result<bool, Error> {
+        fn recount(&self) -> Result<bool, Error> {
             unreachable!()
         }
         fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Error> {
@@ -420,7 +420,7 @@ mod tests {
         fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, thrum_core::SetDigest), Error> {
             unreachable!()
         }
-        fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
+        fn requested(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
             unreachable!()
         }
         fn projection(&self) -> Result<thrum_core::SetDigest, Error> {
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withheld_at_the_end_is_looked_at_once() {
+    fn withheld_events_at_the_end_are_examined_once() {
         let (askers, log) = (Mutex::new(Askers::default()), Rows::default());
         log.kinds.lock().unwrap().extend(["x", "x"].into_iter().chain(["hidden"; 5000]));
         // Returns the rows served from there, and how many rows were examined.
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_the_same_place_for_a_minute_gets_events_one_by_one_and_the_refused_one_is_skipped() {
+    fn a_stuck_legacy_peer_gets_single_events_and_skips_the_refused_one() {
         let mut case = Case::new();
         for _ in 0..4 {
             assert_eq!(case.ask(2), [3, 4, 5, 6, 7]);
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_on_one_by_one_gets_all_again() {
+    fn a_peer_that_progresses_one_by_one_gets_full_batches_again() {
         let mut case = Case::new();
         for _ in 0..4 {
             case.ask(2);
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_stuck_who_gets_nothing_or_asks_seldom_or_in_parallel() {
+    fn empty_rare_and_parallel_requests_do_not_count_as_stuck() {
         let mut case = Case::new();
         for _ in 0..100 {
             assert!(case.later(15).ask(9).is_empty(), "quiet");

@@ -25,11 +25,11 @@ pub(super) struct Withheld {
 }
 
 /// A withheld row: sequence, id and reason.
-pub(super) type Found = (u64, String, &'static str);
+pub(super) type WithheldRow = (u64, String, &'static str);
 
 impl Withheld {
     /// Counts the rows that were not examined before.
-    pub(super) fn note(&mut self, log: &Arc<str>, found: Vec<Found>, upto: u64) {
+    pub(super) fn record(&mut self, log: &Arc<str>, found: Vec<WithheldRow>, upto: u64) {
         if self.log.as_ref() != Some(log) {
             *self = Self { log: Some(Arc::clone(log)), ..Self::default() };
         }
@@ -56,11 +56,11 @@ mod tests {
     fn each_event_is_counted_once_however_often_the_peer_asks() {
         let (mut withheld, log): (_, Arc<str>) = (Withheld::default(), "log".into());
         let rows = |first: u64| (first..=5).map(|n| (n, format!("evt_{n}"), "why")).collect::<Vec<_>>();
-        withheld.note(&log, rows(1), 7);
-        withheld.note(&log, rows(3), 7);
+        withheld.record(&log, rows(1), 7);
+        withheld.record(&log, rows(3), 7);
         let ids = ["evt_1", "evt_2", "evt_3"].map(str::to_owned).to_vec();
         assert_eq!(withheld.reasons(), [("why", Unsent { count: 5, ids })]);
-        withheld.note(&"another".into(), Vec::new(), 1);
+        withheld.record(&"another".into(), Vec::new(), 1);
         assert_eq!(withheld.reasons(), []);
     }
 }

@@ -5,20 +5,17 @@
 
 use std::sync::Arc;
 
-use thrum_core::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Outbound,
-    connection::{Connection, Gone},
-};
+use super::{Outbound, connection::Connection};
 use crate::{
+    error::PeerError,
     protocol::wire::{BadReply, Call, Reply},
     registry::Peer,
 };
 
 /// Result of a request.
-pub(crate) type Answer = Result<Result<Reply, BadReply>, Gone>;
+pub(crate) type Answer = Result<Result<Reply, BadReply>, PeerError>;
 
 /// A request for the task that owns the lent connection.
 pub(crate) struct Question {
@@ -40,7 +37,7 @@ impl Channel {
     ///
     /// # Errors
     /// Those of [`Connection::open`].
-    pub(crate) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, Error> {
+    pub(crate) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, PeerError> {
         let lent = outbound.loans.shared(&peer.daemon_id);
         // If two daemons run with one key, the one that lent the connection may not be the intended one.
         let are_two = outbound.env.auth().registry.both(&peer.daemon_id, outbound.env.clock.now()).is_some();
@@ -63,10 +60,9 @@ impl Channel {
         match self {
             Self::Own(own) => own.ask(id, call).await,
             Self::Lent(lent) => {
-                let ended = || Gone::Lost("the connection that it lent ended".to_owned());
                 let (answer, answered) = oneshot::channel();
-                lent.send(Question { call, answer }).await.map_err(|_| ended())?;
-                answered.await.map_err(|_| ended())?
+                lent.send(Question { call, answer }).await.map_err(|_| PeerError::LoanEnded)?;
+                answered.await.map_err(|_| PeerError::LoanEnded)?
             }
         }
     }

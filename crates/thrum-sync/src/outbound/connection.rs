@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::limits;
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     io::{ReadHalf, WriteHalf},
     time::{Instant, timeout},
@@ -12,8 +12,9 @@ use tokio::{
 use super::Outbound;
 use crate::{
     Token,
-    clock::go_duration,
     conn::{self, Halves, Lines, NoLine},
+    environment::blocking,
+    error::{PeerError, Timeout, Unproven, Violation},
     protocol,
     protocol::wire::{self, BadReply, Call, Marks, Reply},
     registry::{Peer, Seen, Sign},
@@ -25,23 +26,6 @@ const LARGE_LINE: usize = 64 << 10;
 
 /// The id of a hello and a proof. Requests are numbered from 1.
 const UNNUMBERED: u64 = 0;
-
-/// Why a connection is unusable.
-pub(crate) enum Gone {
-    /// A reply exceeded the maximum line length.
-    TooLong,
-    /// Any other reason.
-    Lost(String),
-}
-
-impl From<NoLine> for Gone {
-    fn from(why: NoLine) -> Self {
-        match why {
-            NoLine::TooLong(_) => Self::TooLong,
-            other => Self::Lost(other.to_string()),
-        }
-    }
-}
 
 /// A connection to a peer that carries requests with the peer's token.
 pub(crate) struct Connection {
@@ -69,9 +53,9 @@ impl Connection {
     /// most [`limits::MEET`].
     ///
     /// # Errors
-    /// Those of [`Addresses::connect`](crate::addresses::Addresses::connect); `Unavailable` if it takes too long;
-    /// `Refused` if another daemon answers there.
-    pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, thrum_core::Error> {
+    /// `Unreachable` with the error of [`Addresses::connect`](crate::addresses::Addresses::connect), `Timeout`, or
+    /// `Unproven` if another daemon answers there.
+    pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, PeerError> {
         Self::open_over(outbound, peer, None).await
     }
 
@@ -80,21 +64,20 @@ impl Connection {
         outbound: &Arc<Outbound>,
         peer: &Peer,
         lent: Option<Halves>,
-    ) -> Result<Self, thrum_core::Error> {
-        let late = |message: String| thrum_core::Error::new(thrum_core::ErrorKind::Unavailable, message);
+    ) -> Result<Self, PeerError> {
         let ((lines, writer), dialled, unproven) = match lent {
             Some(halves) => (halves, None, None),
             None => {
                 let reached = timeout(limits::DIAL, outbound.addresses.connect(peer)).await;
                 let (conn, address, unproven) =
-                    reached.map_err(|_| late(format!("no connection within {}", go_duration(limits::DIAL))))??;
+                    reached.map_err(|_| Timeout::Connect(limits::DIAL))?.map_err(PeerError::Unreachable)?;
                 (conn::halves(conn), Some(address), unproven)
             }
         };
         let token = peer
             .token
             .clone()
-            .ok_or_else(|| thrum_core::Error::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
+            .ok_or_else(|| PeerError::Unreachable(Error::new(ErrorKind::Refused, "it has no token")))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&outbound.env.me.daemon_id).clone();
         let (kept, known) = (Arc::clone(outbound), peer.clone());
         let mut connection = Self {
@@ -111,47 +94,35 @@ impl Connection {
             heard: Instant::now(),
         };
         if peer.has_key() {
-            let address = thrum_core::name::printable(&peer.address);
-            let met = timeout(limits::PEER_INFO, connection.meet()).await.map_err(|_| {
-                let within = go_duration(limits::PEER_INFO);
-                late(format!(
-                    "who answers at {address} did not prove to be {} within {within}; nothing was sent",
-                    peer.name
-                ))
-            })?;
-            connection.owed = met.map_err(|(why, hint)| {
-                let message =
-                    format!("who answers at {address} does not prove to be {}: {why}; nothing was sent", peer.name);
-                let error = thrum_core::Error::new(thrum_core::ErrorKind::Refused, message);
-                if let Some(hint) = hint { error.hint(hint) } else { error }
+            let met = match timeout(limits::PEER_INFO, connection.meet()).await {
+                Ok(met) => met,
+                Err(_) => Err(Timeout::Reply(limits::PEER_INFO).into()),
+            };
+            connection.owed = met.map_err(|cause| Unproven {
+                address: thrum_core::name::printable(&peer.address),
+                peer: peer.name.clone(),
+                hint: matches!(&cause, PeerError::Reply(BadReply::Error(error)) if error.is_unknown_method())
+                    .then_some("or it runs an older Thrum: update it there"),
+                cause: Box::new(cause),
             })?;
         }
         Ok(connection)
     }
 
     /// Makes a peer prove that it has the key in its id. Returns the peer's challenge to us, unless the peer knows us
-    /// by the id of a daemon without a key. The error contains the reason and a hint.
-    async fn meet(&mut self) -> Result<Option<String>, (String, Option<&'static str>)> {
+    /// by the id of a daemon without a key.
+    async fn meet(&mut self) -> Result<Option<String>, PeerError> {
         let challenge = protocol::challenge(&mut *self.outbound.env.ambient());
         let (me, instance) = (self.outbound.env.me.daemon_id.clone(), self.outbound.env.me.instance.clone());
         let asked = self.outbound.env.clock.now().tick;
-        let plain = |why: String| (why, None);
-        let reply = self.exchange(&wire::hello_request(UNNUMBERED, &challenge, &me, &instance)).await.map_err(
-            |gone| match gone {
-                Gone::TooLong => plain("its answer is too long".to_owned()),
-                Gone::Lost(why) => plain(why),
-            },
-        )?;
-        let hello = wire::read_hello(&reply, UNNUMBERED).map_err(|bad| {
-            let is_older = matches!(&bad, BadReply::Error(error) if error.is_unknown_method());
-            (bad.to_string(), is_older.then_some("or it runs an older Thrum: update it there"))
-        })?;
+        let reply = self.exchange(&wire::hello_request(UNNUMBERED, &challenge, &me, &instance)).await?;
+        let hello = wire::read_hello(&reply, UNNUMBERED)?;
         if hello.daemon_id != self.peer.daemon_id {
-            return Err(plain(format!("it says that it is {}", thrum_core::name::printable(&hello.daemon_id))));
+            return Err(Violation::OtherIdentity(hello.daemon_id).into());
         }
-        let on = self.peer.kind().ok_or_else(|| plain("it is on no network of ours".to_owned()))?;
+        let on = self.peer.kind().ok_or(PeerError::NoNetwork)?;
         if !protocol::proves_to_listen(&hello.signature, &challenge, on, &self.peer.daemon_id, &me) {
-            return Err(plain("its signature is wrong".to_owned()));
+            return Err(Violation::Signature.into());
         }
         self.instance = hello.instance;
         self.is_alive(asked);
@@ -178,12 +149,12 @@ impl Connection {
             let at = now.at.minus(Duration::from_millis(other.ago_ms));
             Seen { address: other.address, node: other.node, at }
         });
-        self.outbound.env.auth().registry.told_of_other(&self.peer.daemon_id, other, now);
+        self.outbound.env.auth().registry.record_other(&self.peer.daemon_id, other, now);
     }
 
     /// Sends one request. If the peer does not know our node and demands a proof first, proves our identity with our
     /// key, once.
-    pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+    pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let reply = self.ask_and_prove(id, call).await?;
         if let Ok(Reply::Info(info)) = &reply
             && info.daemon_id == self.peer.daemon_id
@@ -196,7 +167,7 @@ impl Connection {
         Ok(reply)
     }
 
-    async fn ask_and_prove(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+    async fn ask_and_prove(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let reply = self.ask_once(id, &call).await?;
         let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
         let Some(challenge) = error.challenge() else { return Ok(reply) };
@@ -214,7 +185,7 @@ impl Connection {
     }
 
     /// Reports to the peer that its token was misused here and refused.
-    pub(super) async fn warn(&mut self, node: &Node) -> Result<(), Gone> {
+    pub(super) async fn warn(&mut self, node: &Node) -> Result<(), PeerError> {
         let request = zeroize::Zeroizing::new(wire::refused_request(1, &self.token, node));
         if let Some(challenge) = self.owed.take() {
             self.exchange(&self.proof(&challenge)).await?;
@@ -232,7 +203,7 @@ impl Connection {
         ))
     }
 
-    async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
+    async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let request = zeroize::Zeroizing::new(match (call, self.own_port()) {
             (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
             _ => call.line(id, &self.own_id, &self.token),
@@ -262,7 +233,7 @@ impl Connection {
         self.is_alive(asked);
         if line.len() > limits::MAX_LINE_BYTES {
             // A single event of a legacy peer. Skip it, so that the others are read.
-            let pulled = wire::read_cut(&line).ok_or(Gone::TooLong)?;
+            let pulled = wire::read_cut(&line).ok_or(PeerError::TooLong)?;
             return Ok(Ok(Reply::Pulled(pulled)));
         }
         if line.len() <= LARGE_LINE {
@@ -274,7 +245,7 @@ impl Connection {
             return Ok(call.read(&line, id));
         }
         let call = call.clone();
-        tokio::task::spawn_blocking(move || call.read(&line, id)).await.map_err(|error| Gone::Lost(error.to_string()))
+        blocking(move || Ok(call.read(&line, id))).await.map_err(PeerError::Internal)
     }
 
     /// Returns our listening port, for a peer that keeps track of it.
@@ -286,27 +257,22 @@ impl Connection {
     }
 
     /// Returns when the connection ends or the peer sends unsolicited data. Cancel-safe.
-    pub(super) async fn unasked(&mut self) -> NoLine {
-        self.lines.unasked().await
+    pub(super) async fn unsolicited(&mut self) -> NoLine {
+        self.lines.unsolicited().await
     }
 
     /// Lends the connection to the peer for its own requests. Also returns the address and the node to which it leads.
     ///
     /// # Errors
     /// The peer does not accept it, because it runs an older version or the connection ended.
-    pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), thrum_core::Error> {
-        let lost = |why: String| thrum_core::Error::new(thrum_core::ErrorKind::Unavailable, why);
-        let in_words = |gone: Gone| match gone {
-            Gone::TooLong => "its answer is too long".to_owned(),
-            Gone::Lost(why) => why,
-        };
+    pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), PeerError> {
         if let Some(challenge) = self.owed.take() {
-            let proved = self.exchange(&self.proof(&challenge)).await.map_err(|gone| lost(in_words(gone)))?;
-            wire::read_proved(&proved, UNNUMBERED).map_err(|bad| lost(bad.to_string()))?;
+            let proved = self.exchange(&self.proof(&challenge)).await?;
+            wire::read_proved(&proved, UNNUMBERED)?;
         }
         let request = zeroize::Zeroizing::new(wire::lend_request(1, &self.token));
-        let line = self.exchange(&request).await.map_err(|gone| lost(in_words(gone)))?;
-        wire::read_notified(&line, 1).map_err(|bad| lost(bad.to_string()))?;
+        let line = self.exchange(&request).await?;
+        wire::read_notified(&line, 1)?;
         // As of the time of dialling; the peer may have moved since.
         let Peer { address, node, .. } = self.peer;
         Ok(((self.lines, self.writer), self.dialled.unwrap_or(address), node.or(self.unproven)))
@@ -314,32 +280,30 @@ impl Connection {
 
     /// Waits for the first byte of a reply, if the connection was quiet before. The peer's machine may be gone without
     /// an end of the connection, as when its `tailscaled` is killed. Then it is better to reconnect early than to wait.
-    async fn is_still_there(&mut self, call: &Call) -> Result<(), Gone> {
+    async fn is_still_there(&mut self, call: &Call) -> Result<(), PeerError> {
         if call.is_cheap() && self.heard.elapsed() >= limits::CONNECTION_QUIET {
             self.lines.begins(limits::ANSWER_AFTER_QUIET).await?;
         }
         Ok(())
     }
 
-    async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {
+    async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, PeerError> {
         self.write(request).await?;
         self.next_line().await
     }
 
-    async fn write(&mut self, request: &str) -> Result<(), Gone> {
-        conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
-            .await
-            .map_err(|error| Gone::Lost(error.to_string()))
+    async fn write(&mut self, request: &str) -> Result<(), PeerError> {
+        conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| NoLine::Io(error).into())
     }
 
-    async fn next_line(&mut self) -> Result<Vec<u8>, Gone> {
+    async fn next_line(&mut self) -> Result<Vec<u8>, PeerError> {
         let line = self.lines.next_slow(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?;
         self.heard = Instant::now();
         Ok(line)
     }
 
     /// Reads a line. If it is too long, keeps one byte more than the limit.
-    async fn next_line_or_its_beginning(&mut self) -> Result<Vec<u8>, Gone> {
+    async fn next_line_or_its_beginning(&mut self) -> Result<Vec<u8>, PeerError> {
         let (keep, most) = (limits::MAX_LINE_BYTES + 1, limits::MAX_SKIPPED_LINE_BYTES);
         let (line, _) = self.lines.next_cut(keep, most, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?;
         self.heard = Instant::now();

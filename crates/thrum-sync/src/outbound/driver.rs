@@ -9,7 +9,7 @@ use std::{
 };
 
 use thrum_core::{
-    Error,
+    Error, ErrorKind,
     exchange::{Applied, Batch, Checkpoint, Commit},
     limits,
     quota::OverQuota,
@@ -30,14 +30,14 @@ use crate::{
     intake,
     protocol::AuthState,
     registry::Peer,
-    replicator::{Action, Input, Replicator, State, Status},
+    replicator::{Action, Input, Replicator, ReplicatorStatus, State},
     transport::{Condition, Path},
 };
 
 /// The handle to a running driver.
 pub(super) struct Driver {
     signals: Arc<Signals>,
-    status: watch::Receiver<Status>,
+    status: watch::Receiver<ReplicatorStatus>,
     path: watch::Receiver<Option<Path>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -149,7 +149,7 @@ impl Driver {
         Arc::clone(&self.signals)
     }
 
-    pub(super) fn status(&self) -> watch::Receiver<Status> {
+    pub(super) fn status(&self) -> watch::Receiver<ReplicatorStatus> {
         self.status.clone()
     }
 
@@ -175,7 +175,7 @@ struct Run {
     peer: Peer,
     first: First,
     signals: Arc<Signals>,
-    tell: watch::Sender<Status>,
+    tell: watch::Sender<ReplicatorStatus>,
     stop: CancellationToken,
 }
 
@@ -183,7 +183,7 @@ struct Run {
 type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Error>>;
 
 /// A check of the peer's quota.
-type Looking = JoinHandle<Result<Option<OverQuota>, Error>>;
+type QuotaCheck = JoinHandle<Result<Option<OverQuota>, Error>>;
 
 impl Run {
     async fn run(self) {
@@ -191,7 +191,8 @@ impl Run {
         let Some(checkpoint) = self.checkpoint().await else { return };
         let mut ambient = env.ambient();
         let now = env.clock.now();
-        let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, now).every(env.round, now);
+        let mut machine =
+            Replicator::new(&self.peer.daemon_id, checkpoint, now).with_sync_interval(env.sync_interval, now);
         if self.first == First::WaitForCall {
             machine.wait_for_call(env.clock.now());
         }
@@ -201,10 +202,10 @@ impl Run {
         let mut link: Option<Link> = None;
         let mut storing: Option<Storing> = None;
         let mut ends = 0;
-        let mut looking: Option<Looking> = Some(self.look());
-        let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut quota_check: Option<QuotaCheck> = Some(self.check_quota());
+        let mut check_again = pin!(tokio::time::sleep(Duration::ZERO));
         // Read the peer only after its quota was checked.
-        let unknown = Input::Quota(looked(&mut looking).await);
+        let unknown = Input::Quota(quota_checked(&mut quota_check).await);
         let mut inputs = VecDeque::from([unknown, self.news(&mut commits)]);
         loop {
             while let Some(input) = inputs.pop_front() {
@@ -235,8 +236,8 @@ impl Run {
                                 Ok((applied, over))
                             }));
                         }
-                        Action::NoteWelcome => self.note(false).await,
-                        Action::NoteRemoved => self.note(true).await,
+                        Action::NoteWelcome => self.record_removal(false).await,
+                        Action::NoteRemoved => self.record_removal(true).await,
                     }
                 }
             }
@@ -253,10 +254,10 @@ impl Run {
                 ends = machine.status().ends;
                 self.heard();
             }
-            self.tell.send_if_modified(|shown| {
-                let changed = shown != machine.status();
+            self.tell.send_if_modified(|published| {
+                let changed = published != machine.status();
                 if changed {
-                    shown.clone_from(machine.status());
+                    published.clone_from(machine.status());
                 }
                 changed
             });
@@ -273,14 +274,14 @@ impl Run {
                 }
                 stored = finished(&mut storing) => {
                     inputs.extend(stored);
-                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                    check_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
                 }
-                over = looked(&mut looking), if looking.is_some() => {
+                over = quota_checked(&mut quota_check), if quota_check.is_some() => {
                     inputs.push_back(Input::Quota(over));
-                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                    check_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
                 }
                 // The quota may have been raised, or space freed.
-                () = &mut look_again, if machine.status().over_quota.is_some() && looking.is_none() => looking = Some(self.look()),
+                () = &mut check_again, if machine.status().exchange.over_quota.is_some() && quota_check.is_none() => quota_check = Some(self.check_quota()),
                 changed = commits.changed() => match changed {
                     Ok(()) => inputs.push_back(self.news(&mut commits)),
                     // The log was closed, so this daemon is stopping.
@@ -298,7 +299,7 @@ impl Run {
         }
     }
 
-    fn look(&self) -> Looking {
+    fn check_quota(&self) -> QuotaCheck {
         let (log, id) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
         tokio::task::spawn_blocking(move || log.over_quota(&id))
     }
@@ -317,7 +318,7 @@ impl Run {
                 Ok(checkpoint) => return Some(checkpoint),
                 Err(error) => {
                     tracing::error!(peer = %self.peer.name, %error, "cannot read the checkpoint of a peer");
-                    self.tell.send_modify(|status| status.last_error = Some(error.message));
+                    self.tell.send_modify(|status| status.exchange.last_error = Some(error.message));
                 }
             }
             tokio::select! {
@@ -329,7 +330,7 @@ impl Run {
 
     /// Records whether the peer has removed us. Durable on return, so that the status published afterwards survives a
     /// restart.
-    async fn note(&self, removed: bool) {
+    async fn record_removal(&self, removed: bool) {
         let noted = self.auth(
             move |auth, id, _| if removed { auth.registry.removed_us(id) } else { auth.registry.token_worked(id) },
         );
@@ -396,24 +397,24 @@ async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
         Ok(Ok((applied, over))) => {
             over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
         }
-        Ok(Err(error)) => vec![Input::ApplyFailed(error.message)],
-        Err(error) => vec![Input::ApplyFailed(error.to_string())],
+        Ok(Err(error)) => vec![Input::ApplyFailed(error)],
+        Err(error) => vec![Input::ApplyFailed(Error::new(ErrorKind::Failed, error.to_string()))],
     }
 }
 
 /// Waits for a quota check. A failed check does not stop the peer from being read; the next batch triggers another one.
-async fn looked(looking: &mut Option<Looking>) -> Option<OverQuota> {
-    let Some(task) = looking else { return pending().await };
+async fn quota_checked(quota_check: &mut Option<QuotaCheck>) -> Option<OverQuota> {
+    let Some(task) = quota_check else { return pending().await };
     let result = task.await;
-    *looking = None;
+    *quota_check = None;
     result.ok().and_then(Result::ok).flatten()
 }
 
 /// Waits until a driver's status satisfies `done`. Returns `false` after `within`, or if the driver ended.
 pub(crate) async fn reached(
-    status: &mut watch::Receiver<Status>,
+    status: &mut watch::Receiver<ReplicatorStatus>,
     within: Duration,
-    done: impl FnMut(&Status) -> bool,
+    done: impl FnMut(&ReplicatorStatus) -> bool,
 ) -> bool {
     matches!(tokio::time::timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
 }

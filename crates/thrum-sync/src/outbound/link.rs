@@ -6,12 +6,8 @@ use thrum_core::limits;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    Outbound,
-    channel::Question,
-    connection::{Connection, Gone},
-};
-use crate::{environment::in_words, protocol::wire::Call, registry::Peer, replicator::Input};
+use super::{Outbound, channel::Question, connection::Connection};
+use crate::{error::PeerError, protocol::wire::Call, registry::Peer, replicator::Input};
 
 /// Requests that are not the replicator's have ids above this. The replicator's are numbered from 1.
 const OTHERS: u64 = 1 << 48;
@@ -44,7 +40,7 @@ impl Link {
 
     /// Waits for the next event. Cancel-safe.
     pub(super) async fn event(&mut self) -> Input {
-        self.events.recv().await.unwrap_or_else(|| Input::Disconnected("the connection ended".into()))
+        self.events.recv().await.unwrap_or(Input::Disconnected(PeerError::Closed))
     }
 }
 
@@ -59,7 +55,7 @@ async fn run(
     let is_lent = lent.is_some();
     let mut connection = match Connection::open_over(outbound, peer, lent).await {
         Ok(connection) => connection,
-        Err(error) => return Some(Input::ConnectFailed(in_words(&error))),
+        Err(error) => return Some(Input::ConnectFailed(error)),
     };
     tell.send(Input::Connected).await.ok()?;
     // Hold a sender here, so that the channel stays open when no one else holds one.
@@ -83,20 +79,20 @@ async fn run(
             Some(Question { call, answer }) = questions.recv() => {
                 others += 1;
                 let reply = connection.ask(others, call).await;
-                let why = reply.as_ref().err().map(|_| "the connection that it lent ended".to_owned());
+                let is_lost = reply.is_err();
                 // The requester may be gone.
                 let _ = answer.send(reply);
-                match why {
-                    None => continue,
-                    Some(why) => return Some(Input::Disconnected(why)),
+                if is_lost {
+                    return Some(Input::Disconnected(PeerError::LoanEnded));
                 }
+                continue;
             }
-            gone = connection.unasked() => return Some(Input::Disconnected(gone.to_string())),
+            end = connection.unsolicited() => return Some(Input::Disconnected(PeerError::Lost(end))),
         };
         let reply = match connection.ask(id, call).await {
             Ok(reply) => reply,
-            Err(Gone::TooLong) => return Some(Input::TooLong),
-            Err(Gone::Lost(why)) => return Some(Input::Disconnected(why)),
+            Err(PeerError::TooLong) => return Some(Input::TooLong),
+            Err(error) => return Some(Input::Disconnected(error)),
         };
         tell.send(Input::Replied(reply)).await.ok()?;
     }

@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Error, ErrorKind, limits};
+use thrum_core::limits;
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{Outbound, channel::Question, connection::Connection};
-use crate::{conn::Halves, environment::lock, registry::Peer, transport::Caller};
+use crate::{conn::Halves, environment::lock, error::PeerError, registry::Peer, transport::Caller};
 
 /// Minimum wait after a lent connection has ended before another is lent to the same peer.
 const LEND_AGAIN: Duration = limits::BACKOFF_FIRST;
@@ -163,22 +163,17 @@ impl Outbound {
         });
     }
 
-    async fn serve_lent(self: &Arc<Self>, peer: &Peer) -> Result<(), Error> {
-        let gone = |why: &str| Error::new(ErrorKind::Unavailable, why);
+    async fn serve_lent(self: &Arc<Self>, peer: &Peer) -> Result<(), PeerError> {
         let (halves, address, node) = Connection::open(self, peer).await?.lend().await?;
-        let peer = self.env.peer(&peer.daemon_id).ok_or_else(|| gone("it was removed"))?;
-        let kind = peer.kind().ok_or_else(|| gone("it is on no network of ours"))?;
+        let peer = self.env.peer(&peer.daemon_id).ok_or(PeerError::NoPeer)?;
+        let kind = peer.kind().ok_or(PeerError::NoNetwork)?;
         // The connection leads to this node and no other.
         let caller = Caller { address, kind, node };
         let handed_over = || {
             tracing::info!(peer = %peer.name, "the peer cannot dial this daemon: it uses a connection that was opened from here");
             self.loans.handed_over(&peer.daemon_id);
         };
-        let why = self
-            .inbound
-            .serve_lent(halves, caller, handed_over)
-            .await
-            .ok_or_else(|| gone("too many peers are connected"))?;
+        let why = self.inbound.serve_lent(halves, caller, handed_over).await.ok_or(PeerError::TooManyConnections)?;
         tracing::debug!(peer = %peer.name, reason = %why, "a lent connection ended");
         Ok(())
     }

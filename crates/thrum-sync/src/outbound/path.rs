@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outbound;
 use crate::{
-    replicator::{State, Status},
+    replicator::{ReplicatorStatus, State},
     transport::{Kind, Path},
 };
 
@@ -19,11 +19,11 @@ use crate::{
 pub(super) async fn follow(
     outbound: Arc<Outbound>,
     peer: String,
-    mut status: watch::Receiver<Status>,
+    mut status: watch::Receiver<ReplicatorStatus>,
     show: watch::Sender<Option<Path>>,
     stop: CancellationToken,
 ) {
-    let look = async {
+    let measuring = async {
         while status.wait_for(|status| status.state == State::Connected).await.is_ok() {
             let Some(peer) = outbound.env.peer(&peer) else { return };
             let Some(transport) =
@@ -51,6 +51,6 @@ pub(super) async fn follow(
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = look => {}
+        () = measuring => {}
     }
 }

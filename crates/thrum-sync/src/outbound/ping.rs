@@ -1,22 +1,23 @@
 //! Pings one peer, and reports how long each step took.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use thrum_core::{Error, ErrorKind, Timestamp, limits};
 use tokio::time::{Instant, timeout};
 
-use super::{Channel, Gone, Outbound};
+use super::{Channel, Outbound};
 use crate::{
     answers::{Pinged, micros},
     clock::go_duration,
-    environment::{blocking, in_words},
+    environment::blocking,
+    error::{PeerError, Violation},
     protocol::wire::{Call, Info, Reply},
     registry::Peer,
     transport::Path,
 };
 
 /// The reply, its round-trip time, the offset of the peer's clock, and whether a borrowed connection was used.
-type Measured = Result<(Info, std::time::Duration, Option<i64>, bool), String>;
+type Measured = Result<(Info, std::time::Duration, Option<i64>, bool), PeerError>;
 
 impl Outbound {
     /// Pings a peer (by id or name) over a new connection, or over the one that it has lent, and measures the route to
@@ -26,17 +27,17 @@ impl Outbound {
     /// `NotFound`; `TryAgain` with the reason if the peer does not answer; the log cannot be read.
     pub(crate) async fn ping(self: &Arc<Self>, id_or_name: &str) -> Result<Pinged, Error> {
         let peer = self.env.auth().registry.find(id_or_name)?.clone();
-        let silent = |why: String| {
+        let silent = |why: &dyn fmt::Display| {
             Error::new(ErrorKind::TryAgain, format!("{} does not answer: {why}", peer.name))
                 .hint("`thrum peer status` says more about it.")
         };
         let asked = timeout(limits::PEER_PING, self.measure(&peer)).await;
         let (measured, path) =
-            asked.map_err(|_| silent(format!("nothing within {}", go_duration(limits::PEER_PING))))?;
-        let (info, round_trip, offset, is_lent) = measured.map_err(silent)?;
+            asked.map_err(|_| silent(&format!("nothing within {}", go_duration(limits::PEER_PING))))?;
+        let (info, round_trip, offset, is_lent) = measured.map_err(|error| silent(&error))?;
         let status = self.status(&peer.daemon_id).map(|status| status.borrow().clone());
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
-        let read = status.as_ref().and_then(|status| status.read_by_them);
+        let read = status.as_ref().and_then(|status| status.exchange.read_by_them);
         let backlog_to_them = match read {
             Some(read) => blocking(move || log.backlog(&id, read)).await.map(Some)?,
             None => None,
@@ -66,30 +67,21 @@ impl Outbound {
             timeout(limits::PATH, transport.path(&address)).await.ok()?.ok()?
         };
         let call = async {
-            let mut channel = Channel::open(self, peer).await.map_err(|error| in_words(&error))?;
+            let mut channel = Channel::open(self, peer).await?;
             let ask = Call::PeerInfo { digest: false };
             // The first request includes the cost of connecting, and perhaps of proving our identity.
             let mut last = (Info::default(), std::time::Duration::ZERO, None, channel.is_lent());
             for id in 1..=2 {
                 let (started, sent) = (Instant::now(), self.env.clock.now().at);
-                let reply = channel.ask(id, ask.clone()).await.map_err(|gone| match gone {
-                    Gone::TooLong => "an answer that is too long".to_owned(),
-                    Gone::Lost(why) => why,
-                })?;
+                let reply = channel.ask(id, ask.clone()).await?;
                 let round_trip = started.elapsed();
-                match reply {
-                    Ok(Reply::Info(info)) if info.daemon_id == peer.daemon_id => {
+                match reply? {
+                    Reply::Info(info) if info.daemon_id == peer.daemon_id => {
                         let offset = info.time.map(|theirs| offset(theirs, sent, self.env.clock.now().at));
                         last = (*info, round_trip, offset, channel.is_lent());
                     }
-                    Ok(Reply::Info(info)) => {
-                        return Err(format!(
-                            "another daemon answers there: {}",
-                            thrum_core::name::printable(&info.daemon_id)
-                        ));
-                    }
-                    Ok(_) => return Err("a reply to another method".to_owned()),
-                    Err(bad) => return Err(bad.to_string()),
+                    Reply::Info(info) => return Err(Violation::OtherDaemon(info.daemon_id).into()),
+                    _ => return Err(Violation::OtherMethod.into()),
                 }
             }
             Ok(last)

@@ -5,7 +5,7 @@
 //! it. This is done only at the caller's explicit request, and never as a fallback: otherwise, answering like a legacy
 //! peer would suffice to obtain codes.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use thrum_core::{Error, ErrorKind, limits, name};
 use tokio::{
@@ -16,16 +16,16 @@ use zeroize::Zeroizing;
 
 use super::{
     PairingFlow,
-    target::{Place, Typed},
+    target::{Target, Typed},
 };
 use crate::{
     Token,
     answers::Listener,
-    clock,
     conn::{self, Lines},
     environment::blocking,
-    pairing::{Code, Protocol, TOO_MANY, pake},
-    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, RpcError},
+    error::Timeout,
+    pairing::{Code, Protocol, pake},
+    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, Refusal, RpcError},
     registry::{Peer, Stranger},
     transport::{Conn, Kind},
 };
@@ -35,14 +35,14 @@ impl PairingFlow {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub(crate) async fn look(&self, target: &str) -> Result<Listener, Error> {
-        let place = self.place(&Typed::read(target)?).await?;
-        let probed = self.probe(&place).await?;
+    pub(crate) async fn inspect(&self, target: &str) -> Result<Listener, Error> {
+        let target = self.resolve(&Typed::read(target)?).await?;
+        let probed = self.probe(&target).await?;
         let protocol = if probed.is_some() { Protocol::Pake } else { Protocol::Plain };
         let probed = probed.unwrap_or_default();
         Ok(Listener {
-            address: place.address,
-            node: place.node,
+            address: target.address,
+            node: target.node,
             name: probed.name,
             version: probed.version,
             pairing: protocol.as_str().to_owned(),
@@ -59,18 +59,18 @@ impl PairingFlow {
     /// for ourselves, for existing peers, and if the code would have to be sent.
     pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
-        let place = self.place(&Typed::read(target)?).await?;
-        let own = self.inbound.listen(place.kind).await?;
-        if own == place.address {
+        let target = self.resolve(&Typed::read(target)?).await?;
+        let own = self.inbound.listen(target.kind).await?;
+        if own == target.address {
             return Err(itself());
         }
-        let (paired, protocol) = match self.probe(&place).await? {
+        let (paired, protocol) = match self.probe(&target).await? {
             Some(there) if there.daemon_id == self.env.me.daemon_id => return Err(itself()),
-            Some(there) => (self.exchange(&place, &there, &code, own).await?, Protocol::Pake),
-            None if plainly => (self.send_code(&place, &code, own).await?, Protocol::Plain),
-            None => return Err(would_send(&place)),
+            Some(there) => (self.exchange(&target, &there, &code, own).await?, Protocol::Pake),
+            None if plainly => (self.send_code(&target, &code, own).await?, Protocol::Plain),
+            None => return Err(would_send(&target)),
         };
-        let peer = self.take_in(paired, place, protocol).await?;
+        let peer = self.take_in(paired, target, protocol).await?;
         tracing::info!(
             peer = %peer.name,
             daemon_id = %peer.daemon_id,
@@ -94,34 +94,33 @@ struct Line<'a> {
 impl Line<'_> {
     /// Sends a request and returns the reply, which is wiped when dropped.
     async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let failed = |why: String| cannot(self.address, &why);
         conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| cannot(self.address, &error))?;
         let line = self.lines.next(limits::MAX_PEER_REQUEST_BYTES, within, within).await;
-        line.map(Zeroizing::new).map_err(|error| failed(error.to_string()).hint(WHERE))
+        line.map(Zeroizing::new).map_err(|error| cannot(self.address, &error).hint(WHERE))
     }
 
     /// Converts an invalid reply, or the other side's refusal, into an error.
     fn bad(&self, bad: BadReply) -> Error {
         match bad {
-            BadReply::Error(error) => said_no(&error),
-            BadReply::Http => cannot(self.address, &bad.to_string()).hint(wire::NEWER_GO),
-            other => cannot(self.address, &other.to_string()).hint(WHERE),
+            BadReply::Error(error) => refusal_error(&error),
+            BadReply::Http => cannot(self.address, &bad).hint(wire::NEWER_GO),
+            other => cannot(self.address, &other).hint(WHERE),
         }
     }
 }
 
 const WHERE: &str = "Is that the address that `thrum peer add` showed?";
 
-fn cannot(address: &str, why: &str) -> Error {
+fn cannot(address: &str, why: &dyn fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"))
 }
 
 impl PairingFlow {
-    async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Error> {
-        let address = place.address.as_str();
-        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+    async fn line<'a>(&self, target: &'a Target) -> Result<Line<'a>, Error> {
+        let address = target.address.as_str();
+        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
         let mut left = limits::JOIN_DIALS;
         let conn = loop {
             left -= 1;
@@ -136,8 +135,7 @@ impl PairingFlow {
                     return Err(error);
                 }
                 Err(_) if left == 0 => {
-                    let within = clock::go_duration(limits::JOIN_DIAL);
-                    return Err(cannot(address, &format!("no connection within {within}")));
+                    return Err(cannot(address, &Timeout::Connect(limits::JOIN_DIAL)));
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -146,10 +144,10 @@ impl PairingFlow {
         Ok(Line { address, lines, writer })
     }
 
-    /// Returns the daemon at this place, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
+    /// Returns the daemon at this target, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
     /// other answer is an error.
-    async fn probe(&self, place: &Place) -> Result<Option<Probed>, Error> {
-        let mut line = self.line(place).await?;
+    async fn probe(&self, target: &Target) -> Result<Option<Probed>, Error> {
+        let mut line = self.line(target).await?;
         let reply = line.ask(&wire::probe_request(1), limits::PROBE_TO_JOIN).await?;
         match wire::read_probed(&reply, 1) {
             Ok(probed) => {
@@ -163,18 +161,18 @@ impl PairingFlow {
     }
 
     /// Runs the PAKE: proves that we know the code, and verifies the other side's proof.
-    async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
-        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+    async fn exchange(&self, target: &Target, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
+        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
         let own_node = transport.own_node().await?;
         let parties = pake::Parties {
             version: pake::VERSION.to_owned(),
             joiner: self.env.me.daemon_id.clone(),
             joiner_name: self.env.me.name.clone(),
             joiner_address: own,
-            joiner_node: pake::place(place.kind, own_node.as_ref()).to_owned(),
+            joiner_node: pake::node_label(target.kind, own_node.as_ref()).to_owned(),
             listener: there.daemon_id.clone(),
-            listener_node: pake::place(place.kind, place.node.as_ref()).to_owned(),
-            listener_address: place.address.clone(),
+            listener_node: pake::node_label(target.kind, target.node.as_ref()).to_owned(),
+            listener_address: target.address.clone(),
         };
         let (joining, message) = pake::join(code, parties.clone(), &mut *self.env.ambient());
         let begin = Begin {
@@ -184,10 +182,10 @@ impl PairingFlow {
             address: parties.joiner_address,
             message,
         };
-        let mut line = self.line(place).await?;
+        let mut line = self.line(target).await?;
         let reply = line.ask(&begin.line(1), limits::PAIR).await?;
         let message = wire::read_begun(&reply, 1).map_err(|bad| line.bad(bad))?;
-        let (confirming, confirmation) = joining.confirm(&message).ok_or_else(|| unproven(place))?;
+        let (confirming, confirmation) = joining.confirm(&message).ok_or_else(|| unproven(target))?;
         let reply = line.ask(&wire::confirm_request(2, &confirmation), limits::PAIR).await?;
         let Confirmed { confirmation, sealed, daemon_id, name } =
             wire::read_confirmed(&reply, 2).map_err(|bad| line.bad(bad))?;
@@ -195,14 +193,14 @@ impl PairingFlow {
         let token: Token = confirming
             .open(&confirmation, &sealed, &name)
             .filter(|_| daemon_id == there.daemon_id)
-            .ok_or_else(|| unproven(place))?;
+            .ok_or_else(|| unproven(target))?;
         Ok(Paired { token, daemon_id, name })
     }
 
     /// Sends the code itself, as legacy peers require.
-    async fn send_code(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Error> {
-        let mut line = self.line(place).await?;
-        let daemon_id = self.known_as(&place.address);
+    async fn send_code(&self, target: &Target, code: &Code, own: String) -> Result<Paired, Error> {
+        let mut line = self.line(target).await?;
+        let daemon_id = self.known_as(&target.address);
         let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.env.me.name.clone(), address: own };
         let reply = line.ask(&Zeroizing::new(pair.line(1)), limits::PAIR).await?;
         wire::read_paired(&reply, 1).map_err(|bad| line.bad(bad))
@@ -216,8 +214,8 @@ impl PairingFlow {
     }
 
     /// Stores the daemon that admitted us.
-    async fn take_in(&self, paired: Paired, place: Place, protocol: Protocol) -> Result<Peer, Error> {
-        let Place { address, kind, node } = place;
+    async fn take_in(&self, paired: Paired, target: Target, protocol: Protocol) -> Result<Peer, Error> {
+        let Target { address, kind, node } = target;
         let Paired { token, daemon_id, name } = paired;
         if daemon_id == self.env.me.daemon_id {
             return Err(itself());
@@ -241,45 +239,39 @@ fn itself() -> Error {
 }
 
 /// Describes the receiver of a code, for display.
-fn whom(place: &Place) -> String {
-    match (&place.node, place.kind) {
-        (Some(node), _) => format!("{node} at {}", place.address),
-        (None, Kind::Local) => format!("{} on this machine", place.address),
-        (None, Kind::Tailnet) => place.address.clone(),
+fn describe(target: &Target) -> String {
+    match (&target.node, target.kind) {
+        (Some(node), _) => format!("{node} at {}", target.address),
+        (None, Kind::Local) => format!("{} on this machine", target.address),
+        (None, Kind::Tailnet) => target.address.clone(),
     }
 }
 
-fn would_send(place: &Place) -> Error {
-    let whom = whom(place);
+fn would_send(target: &Target) -> Error {
+    let there = describe(target);
     Error::new(
         ErrorKind::Refused,
-        format!("{whom} is no daemon of this version: it would have to be sent the code; nothing was sent"),
+        format!("{there} is no daemon of this version: it would have to be sent the code; nothing was sent"),
     )
-    .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", place.address))
+    .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", target.address))
 }
 
-fn unproven(place: &Place) -> Error {
-    let what = format!("{} does not know the code, or somebody is in between; nothing was stored", whom(place));
+fn unproven(target: &Target) -> Error {
+    let what = format!("{} does not know the code, or somebody is in between; nothing was stored", describe(target));
     Error::new(ErrorKind::Refused, what).hint("Run `thrum peer add` again there, and compare the address.")
 }
 
 /// Converts the other side's message into an error, with our advice.
-fn said_no(error: &RpcError) -> Error {
-    let hint = match error.message.as_str() {
-        "no active pairing session" | "pairing timed out" => {
-            Some("Run `thrum peer add` on the other machine for a new code.")
+fn refusal_error(error: &RpcError) -> Error {
+    let hint = error.refusal.map(|refusal| match refusal {
+        Refusal::NoSession | Refusal::TimedOut => "Run `thrum peer add` on the other machine for a new code.",
+        Refusal::TooManyAttempts | Refusal::LastWrongCode => {
+            "Run `thrum peer add` again on the other machine for a new code."
         }
-        TOO_MANY => Some("Run `thrum peer add` again on the other machine for a new code."),
-        text if text.starts_with(TOO_MANY) => {
-            Some("Wait until then, and run `thrum peer add` on the other machine; it shows this, too.")
-        }
-        text if text.starts_with("invalid pairing code (0 ") => {
-            Some("Run `thrum peer add` again on the other machine for a new code.")
-        }
-        text if text.starts_with("invalid pairing code") => Some("Type the code that the other machine shows."),
-        text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),
-        _ => None,
-    };
+        Refusal::Locked => "Wait until then, and run `thrum peer add` on the other machine; it shows this, too.",
+        Refusal::WrongCode => "Type the code that the other machine shows.",
+        Refusal::AlreadyPaired => "Run `thrum peer remove` there and here, then pair again.",
+    });
     let error = Error::new(ErrorKind::Refused, error.message.clone());
     match hint {
         Some(hint) => error.hint(hint),

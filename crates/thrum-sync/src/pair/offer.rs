@@ -10,7 +10,8 @@ use crate::{
     answers::{Joined, PairingStarted, Waited},
     environment::blocking,
     outbound::reached,
-    pairing::{Here, SessionId, Standing},
+    pairing::{Here, SessionId, SessionState},
+    protocol::wire::NO_SESSION,
     registry::Peer,
     replicator::State,
     transport::Kind,
@@ -58,21 +59,20 @@ impl PairingFlow {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let standing = {
+            let state = {
                 let mut auth = self.env.auth();
-                let standing = auth.pairing.collect(self.env.clock.now());
+                let state = auth.pairing.collect(self.env.clock.now());
                 let attempts = auth.pairing.attempts();
-                if matches!(standing, Standing::Waiting(_)) && attempts.len() > seen {
+                if matches!(state, SessionState::Waiting(_)) && attempts.len() > seen {
                     return Ok(Waited::Tried(attempts.to_vec()));
                 }
-                standing
+                state
             };
-            match standing {
-                Standing::Nothing => {
-                    return Err(Error::new(ErrorKind::NotFound, "no active pairing session")
-                        .hint("`thrum peer add` starts one."));
+            match state {
+                SessionState::Nothing => {
+                    return Err(Error::new(ErrorKind::NotFound, NO_SESSION).hint("`thrum peer add` starts one."));
                 }
-                Standing::Ended(outcome) => {
+                SessionState::Ended(outcome) => {
                     let id = outcome?;
                     // The pairing is on disk before its driver starts; the notification comes after both.
                     if self.outbound.status(&id).is_none() {
@@ -80,7 +80,7 @@ impl PairingFlow {
                     }
                     break id;
                 }
-                Standing::Waiting(until) => {
+                SessionState::Waiting(until) => {
                     tokio::select! {
                         () = moved => {}
                         () = tokio::time::sleep_until(self.env.clock.instant(until)) => {}
@@ -116,15 +116,16 @@ impl PairingFlow {
         };
         // The peer is not told about its own events, and may read them only in its next sync interval.
         let ours = self.env.commits.borrow().latest_not_from(&peer.daemon_id);
-        let both = |status: &crate::replicator::Status| {
-            let read_by_them = status.legacy == Some(true) || status.read_by_them.is_some_and(|read| read >= ours);
+        let both = |status: &crate::replicator::ReplicatorStatus| {
+            let read_by_them =
+                status.legacy == Some(true) || status.exchange.read_by_them.is_some_and(|read| read >= ours);
             status.ends > 0 && read_by_them
         };
         if reached(&mut status, limits::FIRST_EXCHANGE, both).await {
             return joined(None);
         }
         let status = status.borrow();
-        let message = match (status.state, status.ends, status.read_by_them, &status.last_error) {
+        let message = match (status.state, status.ends, status.exchange.read_by_them, &status.exchange.last_error) {
             (State::Connected, 0, ..) => format!("{paired}. It has much to send; reading goes on."),
             (State::Connected, _, None, _) => {
                 format!("{paired}, but it does not read what is here. Can it reach this machine?")

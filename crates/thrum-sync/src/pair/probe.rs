@@ -18,7 +18,7 @@ use tokio::{
 
 use super::PairingFlow;
 use crate::{
-    answers::{Found, Waiting},
+    answers::{Waiting, WaitingDaemons},
     conn,
     environment::lock,
     protocol::wire::{self, Probed},
@@ -65,7 +65,7 @@ impl PairingFlow {
     ///
     /// # Errors
     /// The tailnet cannot be queried.
-    pub(crate) async fn waiting(&self) -> Result<Found, Error> {
+    pub(crate) async fn waiting(&self) -> Result<WaitingDaemons, Error> {
         let off = |transport: &Arc<dyn Transport>| *transport.condition().borrow() == Condition::Off;
         let Some(tailnet) = self.addresses.transport(Kind::Tailnet).filter(|tailnet| !off(tailnet)) else {
             return self.waiting_here().await;
@@ -78,10 +78,10 @@ impl PairingFlow {
         neighbours.truncate(limits::PROBED_NODES);
         let asked = neighbours.len();
         let hosts: Vec<_> = neighbours.into_iter().map(|at| Host { address: at.host, node: Some(at.node) }).collect();
-        Ok(Found { daemons: self.knock(tailnet, hosts).await, asked, not_asked })
+        Ok(WaitingDaemons { daemons: self.knock(tailnet, hosts).await, asked, not_asked })
     }
 
-    async fn waiting_here(&self) -> Result<Found, Error> {
+    async fn waiting_here(&self) -> Result<WaitingDaemons, Error> {
         let Some(local) = self.addresses.transport(Kind::Local) else {
             return Err(Error::new(ErrorKind::Unavailable, "there is no transport"));
         };
@@ -89,7 +89,7 @@ impl PairingFlow {
         let here = Host { address: "127.0.0.1".into(), node: None };
         let mut daemons = self.knock(local, vec![here]).await;
         daemons.retain(|found| Some(&found.address) != own.as_ref());
-        Ok(Found { daemons, asked: 1, not_asked: 0 })
+        Ok(WaitingDaemons { daemons, asked: 1, not_asked: 0 })
     }
 
     /// Finds the daemons that wait to be joined on one host.

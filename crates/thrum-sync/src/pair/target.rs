@@ -13,9 +13,9 @@ use crate::{
     transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, local_address, with_port},
 };
 
-/// The place to join.
+/// The daemon to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Target {
     /// `IP:PORT`
     pub(super) address: String,
     pub(super) kind: Kind,
@@ -87,11 +87,11 @@ pub(crate) fn wants_tailnet(target: &str) -> Result<bool, Error> {
 }
 
 impl PairingFlow {
-    /// Resolves the target to a place to join.
+    /// Resolves the user's input to a daemon to join.
     ///
     /// # Errors
     /// `Invalid` or `NotFound` if the target does not exist, `Unavailable` while the tailnet is not up.
-    pub(super) async fn place(&self, typed: &Typed) -> Result<Place, Error> {
+    pub(super) async fn resolve(&self, typed: &Typed) -> Result<Target, Error> {
         let kind = typed.kind()?;
         self.addresses.may_use(kind)?;
         let Some(transport) = self.addresses.transport(kind) else {
@@ -103,12 +103,12 @@ impl PairingFlow {
         };
         if kind == Kind::Local {
             let port = typed.port.unwrap_or(*limits::PORTS.start());
-            return Ok(Place { address: local_address(&with_port(&typed.host, port))?, kind, node: None });
+            return Ok(Target { address: local_address(&with_port(&typed.host, port))?, kind, node: None });
         }
         self.addresses.wait_until_up(kind).await?;
         let host = match typed.host.parse::<IpAddr>() {
             Ok(ip) => ip.to_string(),
-            Err(_) => named(&typed.host, transport.neighbours().await?)?,
+            Err(_) => find_by_name(&typed.host, transport.neighbours().await?)?,
         };
         let first = typed.port.unwrap_or(*limits::PORTS.start());
         let node = transport.node_at(&with_port(&host, first)).await.map_err(|error| match error.kind {
@@ -125,7 +125,7 @@ impl PairingFlow {
             Some(port) => port,
             None => only(&self.waiting_at(Arc::clone(&transport), &host).await)?.unwrap_or(first),
         };
-        Ok(Place { address: with_port(&host, port), kind, node: Some(node) })
+        Ok(Target { address: with_port(&host, port), kind, node: Some(node) })
     }
 }
 
@@ -153,7 +153,7 @@ fn only(waiting: &[Waiting]) -> Result<Option<u16>, Error> {
 
 /// Returns the address of the node with this name. A name with a dot is a full name, which is unique. Its first label
 /// alone suffices if only one node's name begins with it.
-fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Error> {
+fn find_by_name(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Error> {
     let wanted = name.trim_end_matches('.');
     let in_full = wanted.contains('.');
     let is_it = |one: &&Neighbour| {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_node_of_the_tailnet_in_full_or_by_its_first_part_and_never_one_of_two() {
+    fn a_name_resolves_to_a_node_by_full_name_or_unique_first_label() {
         let node = |name: &str, host: &str| Neighbour {
             node: Node { id: host.into(), name: name.split('.').next().unwrap().into(), user: "ann".into() },
             full_name: if name.contains('.') { name.into() } else { String::new() },
@@ -220,12 +220,16 @@ mod tests {
         let nodes = || {
             vec![node("laptop.one.ts.net", "1"), node("laptop.two.ts.net", "2"), node("Desk", "3"), node("desk-1", "4")]
         };
-        assert_eq!(named("laptop.two.ts.net.", nodes()).unwrap(), "2");
-        assert_eq!(named("desk", nodes()).unwrap(), "3");
-        assert_eq!(named("desk.one.ts.net", nodes()).unwrap_err().kind, ErrorKind::NotFound, "it has no name in full");
-        assert_eq!(named("laptop.three.ts.net", nodes()).unwrap_err().kind, ErrorKind::NotFound);
-        assert_eq!(named("laptop", nodes()).unwrap_err().kind, ErrorKind::Invalid);
-        assert_eq!(named("desk-1.evil.example", nodes()).unwrap_err().kind, ErrorKind::NotFound);
-        assert_eq!(named("des", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(find_by_name("laptop.two.ts.net.", nodes()).unwrap(), "2");
+        assert_eq!(find_by_name("desk", nodes()).unwrap(), "3");
+        assert_eq!(
+            find_by_name("desk.one.ts.net", nodes()).unwrap_err().kind,
+            ErrorKind::NotFound,
+            "it has no name in full"
+        );
+        assert_eq!(find_by_name("laptop.three.ts.net", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(find_by_name("laptop", nodes()).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(find_by_name("desk-1.evil.example", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(find_by_name("des", nodes()).unwrap_err().kind, ErrorKind::NotFound);
     }
 }

@@ -58,7 +58,7 @@ pub struct Parties {
     pub joiner_name: String,
     /// The joiner's address, as the joiner reports it.
     pub joiner_address: String,
-    /// The joiner's node; see [`place`].
+    /// The joiner's node; see [`node_label`].
     pub joiner_node: String,
     /// The listener's id.
     pub listener: String,
@@ -69,7 +69,7 @@ pub struct Parties {
 }
 
 /// Returns a node's name in the transcript: its id, or the literal `local` on loopback, which has no nodes.
-pub fn place(kind: Kind, node: Option<&Node>) -> &str {
+pub fn node_label(kind: Kind, node: Option<&Node>) -> &str {
     match kind {
         Kind::Local => "local",
         Kind::Tailnet => node.map_or("", |node| &node.id),

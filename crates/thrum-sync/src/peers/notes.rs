@@ -57,7 +57,7 @@ pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
 /// Two daemons run with the peer's key.
 pub(super) fn same_key(both: &[Seen]) -> Option<String> {
     let [one, other] = both else { return None };
-    Some(format!("Two daemons run with its key, at {} and at {}; {SAME_KEY}", one.place(), other.place()))
+    Some(format!("Two daemons run with its key, at {} and at {}; {SAME_KEY}", one.location(), other.location()))
 }
 
 /// Advice when two daemons run with one key.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_long_for_a_go_daemon_is_counted_and_named() {
+    fn events_too_long_for_a_go_daemon_are_counted_and_listed() {
         assert_eq!(too_long(&LongEvents::default()), None);
         let long =
             |count: u64| LongEvents { ids: (1..=count).map(|n| format!("evt_{n}")).collect(), more: count == 64 };
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_go_daemon_that_is_behind_says_by_how_much_and_one_that_is_not_says_nothing() {
+    fn a_lagging_go_daemon_has_a_note_with_its_backlog() {
         let asked = Some((7, Timestamp::ZERO));
         assert_eq!((behind(Some(0), asked), behind(None, None), behind(Some(2), None)), (None, None, None));
         assert!(behind(Some(2), asked).unwrap().contains("2 events are not there yet"));

@@ -7,11 +7,11 @@ use thrum_core::{Error, Timestamp, exchange::Troubles, limits};
 use super::{Peers, notes};
 use crate::{
     Log,
-    answers::{PeerStatus, Repaired},
+    answers::{PeerDetails, PeerStatus, Repaired},
     environment::blocking,
     legacy::{journal, serving::Skipped, unsent::Unsent},
-    outbound::{Driven, Shown},
-    registry::{Peer, Seen, Stray},
+    outbound::{Driven, DriverStatus},
+    registry::{Peer, Seen, TokenMisuse},
     replicator::State,
 };
 
@@ -41,22 +41,23 @@ impl Peers {
     /// The log cannot be read.
     pub async fn status(&self) -> Result<Vec<PeerStatus>, Error> {
         let now = self.0.env.clock.now();
-        let known: Vec<Known> = {
+        let known: Vec<PeerAndMisuse> = {
             let auth = self.0.env.auth();
-            let strays = |peer: &Peer| {
-                let (here, there) = (auth.registry.stray(&peer.daemon_id), auth.registry.stray_there(&peer.daemon_id));
+            let misuse = |peer: &Peer| {
+                let (here, there) =
+                    (auth.registry.misuse(&peer.daemon_id), auth.registry.reported_misuse(&peer.daemon_id));
                 let both =
                     auth.registry.both(&peer.daemon_id, now).map_or_else(Vec::new, |(one, other)| vec![one, other]);
                 (here.cloned(), there.cloned(), both)
             };
-            auth.registry.peers().iter().map(|peer| (peer.clone(), strays(peer))).collect()
+            auth.registry.peers().iter().map(|peer| (peer.clone(), misuse(peer))).collect()
         };
-        let standing = |(peer, strays): Known| {
-            let shown = self.0.outbound.shown(&peer.daemon_id)?;
+        let add_driver_status = |(peer, misuse): PeerAndMisuse| {
+            let driver = self.0.outbound.driver_status(&peer.daemon_id)?;
             let repaired = self.0.reconcile.repaired(&peer.daemon_id);
-            Some((peer, strays, shown, repaired))
+            Some((peer, misuse, driver, repaired))
         };
-        let known: Vec<_> = known.into_iter().filter_map(standing).collect();
+        let known: Vec<_> = known.into_iter().filter_map(add_driver_status).collect();
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let log = &*inner.env.log;
@@ -68,7 +69,7 @@ impl Peers {
                     read: askers.read_upto(&peer.daemon_id, &id),
                 })
             };
-            let report = |(peer, strays, shown, repaired)| report(log, asked(&peer), peer, strays, shown, repaired);
+            let report = |(peer, misuse, driver, repaired)| report(log, asked(&peer), peer, misuse, driver, repaired);
             known.into_iter().map(report).collect()
         })
         .await
@@ -77,9 +78,9 @@ impl Peers {
 
 /// Misuse of the peer's token here, misuse of our shared token that the peer reported, and two daemons that run with
 /// the peer's key.
-type Strays = (Option<Stray>, Option<Stray>, Vec<Seen>);
+type KeyMisuse = (Option<TokenMisuse>, Option<TokenMisuse>, Vec<Seen>);
 
-type Known = (Peer, Strays);
+type PeerAndMisuse = (Peer, KeyMisuse);
 
 /// What a legacy peer has requested.
 struct Asked {
@@ -93,15 +94,15 @@ fn report(
     log: &dyn Log,
     asked: Asked,
     peer: Peer,
-    strays: Strays,
-    Shown { status, path, borrows, lends }: Shown,
+    misuse: KeyMisuse,
+    DriverStatus { replicator: status, path, borrows, lends }: DriverStatus,
     repaired: Option<Repaired>,
 ) -> Result<PeerStatus, Error> {
     let troubles = log.troubles(&peer.daemon_id)?;
-    let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
+    let read = status.exchange.read_by_them.or(asked.read.map(|(upto, _)| upto));
     let backlog_to_them = read.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
     let mut notes: Vec<String> =
-        notes::same_key(&strays.2).into_iter().chain(notes::without_effect(&troubles)).collect();
+        notes::same_key(&misuse.2).into_iter().chain(notes::without_effect(&troubles)).collect();
     if status.legacy == Some(true) {
         notes.extend(notes::behind(backlog_to_them, asked.read));
         notes.extend(asked.withheld.iter().map(|(why, unsent)| notes::unsent(why, unsent)));
@@ -119,34 +120,30 @@ fn report(
             .clone()
             .unwrap_or_else(|| crate::transport::Kind::of_address(&peer.address).to_string()),
         state: status.shown_state(),
-        over_quota: status.over_quota,
-        asked_over_its_connection: borrows && status.state == State::Connected,
-        asks_over_our_connection: lends,
         since: status.since,
-        next_attempt: status.next_attempt,
         read_by_us,
-        their_latest: status.their_latest,
-        read_by_them: status.read_by_them,
         our_latest: log.latest(),
-        backlog_from_them: status.backlog(),
-        backlog_to_them,
-        parked,
-        rejected,
-        last_rejected: last,
-        paired_by: peer.paired_by,
-        skipped: asked.skipped,
-        notes,
-        version: status.version,
-        clock_offset_ms: status.clock_offset_ms,
-        node: peer.node,
-        calls_from: peer.calls_from,
-        moved: peer.moved,
-        refused: strays.0,
-        refused_there: strays.1,
-        same_key: strays.2,
-        path: path.map(Into::into),
-        repaired,
-        last_error: status.last_error,
+        details: PeerDetails {
+            paired_by: peer.paired_by,
+            asked_over_its_connection: borrows && status.state == State::Connected,
+            asks_over_our_connection: lends,
+            backlog_from_them: status.backlog(),
+            backlog_to_them,
+            parked,
+            rejected,
+            last_rejected: last,
+            skipped: asked.skipped,
+            notes,
+            node: peer.node,
+            calls_from: peer.calls_from,
+            moved: peer.moved,
+            refused: misuse.0,
+            refused_there: misuse.1,
+            same_key: misuse.2,
+            path: path.map(Into::into),
+            repaired,
+        },
+        exchange: status.exchange,
         daemon_id: peer.daemon_id,
         name: peer.name,
         address: peer.address,

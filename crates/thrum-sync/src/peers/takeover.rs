@@ -8,7 +8,7 @@ use thrum_core::{Error, name::printable};
 use super::Peers;
 use crate::{
     environment::blocking,
-    legacy::peers::{GoPeers, Judged, Refused},
+    legacy::peers::{GoPeers, ImportDecision, Refused},
     outbound::First,
     registry::Peer,
     transport::Kind,
@@ -60,11 +60,11 @@ impl Peers {
         let (taken, others) = blocking(move || {
             let mut auth = env.auth();
             let (mut new, mut others) = (Vec::new(), Vec::new());
-            for judged in file.judge(&own, &known_as, auth.registry.peers()) {
-                match judged {
-                    Judged::New(peer) => new.push(*peer),
-                    Judged::Known(other) => others.push(("known", other)),
-                    Judged::Refused(other) => others.push(("refused", other)),
+            for decision in file.classify(&own, &known_as, auth.registry.peers()) {
+                match decision {
+                    ImportDecision::New(peer) => new.push(*peer),
+                    ImportDecision::Known(other) => others.push(("known", other)),
+                    ImportDecision::Refused(other) => others.push(("refused", other)),
                 }
             }
             let taken = if dry_run { new } else { auth.registry.take_over(new)? };

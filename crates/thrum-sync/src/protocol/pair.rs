@@ -6,7 +6,7 @@ use super::{AuthState, Effect, Exchanged, Next, PROTOCOLS, PeerSession, Received
 use crate::{
     Now, Token,
     pairing::{Protocol, pake},
-    protocol::wire::{self, Begin, Id, Pair, Probed, RpcError},
+    protocol::wire::{self, Begin, Id, Pair, Probed, Refusal, RpcError},
     registry::{Peer, Stranger},
     transport::{Caller, Kind, is_address, local_address},
 };
@@ -63,7 +63,7 @@ pub(super) fn begin(
             session.pairing = Exchanged::Begun(exchange, Box::new(begin));
             Received { peer: None, effects: Vec::new(), next: Next::Reply(wire::begun_line(id, &message)) }
         }
-        Err(error) => refuse(id, &error),
+        Err(error) => refuse(id, &error.with_code()),
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn confirm(
     };
     let proven = match auth.pairing.confirm(exchange, confirmation, now) {
         Ok(proven) => proven,
-        Err(error) => return refuse(id, &error),
+        Err(error) => return refuse(id, &error.with_code()),
     };
     let token = Token::generate(ambient);
     let Begin { daemon_id, name, address, .. } = *begin;
@@ -124,6 +124,7 @@ fn take_in(
     now: Now,
     reply: impl FnOnce(&AuthState, &Peer) -> String,
 ) -> Received {
+    let protocol = joiner.protocol;
     match admit(auth, joiner, caller, token, now) {
         Ok(peer) => {
             tracing::info!(
@@ -143,9 +144,13 @@ fn take_in(
                 next: Next::Reply(line),
             }
         }
-        Err((error, answer)) => {
+        Err(refused) => {
+            let (error, answer) = *refused;
             auth.pairing.settle(Err(error));
-            refuse(id, &answer)
+            match protocol {
+                Protocol::Pake => refuse(id, &answer.with_code()),
+                Protocol::Plain => refuse(id, &answer),
+            }
         }
     }
 }
@@ -157,11 +162,11 @@ fn admit(
     caller: &Caller,
     token: &Token,
     now: Now,
-) -> Result<Peer, (Error, RpcError)> {
+) -> Result<Peer, Box<(Error, RpcError)>> {
     let kind = caller.kind;
     let refuse = |message: String| {
         let error = Error::new(ErrorKind::Refused, message);
-        (error.clone(), RpcError::from(error))
+        Box::new((error.clone(), RpcError::from(error)))
     };
     if joiner.daemon_id == auth.me.daemon_id {
         return Err(refuse("a daemon cannot be paired with itself".into()));
@@ -175,7 +180,8 @@ fn admit(
     }
     let mut joiner = joiner;
     if kind == Kind::Local && !joiner.address.is_empty() {
-        joiner.address = local_address(&joiner.address).map_err(|error| (error.clone(), RpcError::from(error)))?;
+        joiner.address =
+            local_address(&joiner.address).map_err(|error| Box::new((error.clone(), RpcError::from(error))))?;
     }
     // A daemon with a key calls from the node on which it listens. Go Thrum need not; its node becomes known when it is
     // dialled.
@@ -192,11 +198,13 @@ fn admit(
         calls_from,
         protocol: joiner.protocol,
     };
+    let is_known = auth.registry.working_pairing(&stranger.daemon_id).is_some();
     auth.registry.pair(stranger, token.clone(), now.at).map_err(|error| {
         let answer = match error.kind {
-            ErrorKind::Refused => RpcError::said(error.message.clone()),
-            _ => RpcError::said(format!("store peer: {error}")),
+            ErrorKind::Refused if is_known => RpcError::refused(Refusal::AlreadyPaired, error.message.clone()),
+            ErrorKind::Refused => RpcError::plain(error.message.clone()),
+            _ => RpcError::plain(format!("store peer: {error}")),
         };
-        (error, answer)
+        Box::new((error, answer))
     })
 }

@@ -14,6 +14,6 @@ pub(super) fn answer(id: &Id, about: &About, log: &dyn Log) -> Result<String, Er
         Asked::Numbers(after) => wire::numbers_line(id, &log.numbers(of, *after, limits::MAX_TOLD_RUNS)?),
         Asked::Listing(after, upto) => wire::listing_line(id, &log.listing(of, after, upto, limits::MAX_TOLD_IDS)?),
         // Served as in a pull: which events a peer may read does not depend on how it asks.
-        Asked::Events(wanted) => wire::pull_line(id, &log.named(of, wanted)?, &log.id()),
+        Asked::Events(wanted) => wire::pull_line(id, &log.requested(of, wanted)?, &log.id()),
     })
 }

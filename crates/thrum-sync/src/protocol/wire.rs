@@ -8,6 +8,7 @@
 mod compare;
 mod frame;
 mod go;
+mod refusal;
 mod reply;
 mod request;
 
@@ -17,6 +18,7 @@ pub const NEWER_GO: &str =
 
 pub use compare::{About, Asked, PROTOCOL as RANGES, listing_line, numbers_line, read_listing, read_numbers};
 pub use frame::{Id, error_line};
+pub use refusal::{NO_SESSION, Refusal, TIMED_OUT, TOO_MANY};
 pub use reply::{
     Confirmed, Hello, Info, Marks, Paired, Probed, Pulled, Reply, SameKey, Served, add_marks, begun_line,
     confirmed_line, hello_line, info_line, marks_of, notified_line, paired_line, probed_line, proved_line, pull_line,
@@ -36,8 +38,11 @@ pub struct RpcError {
     pub code: i64,
     /// One sentence; Go Thrum's own text where it has one.
     pub message: String,
-    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum.
+    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum; or `{code}`, only for methods that do
+    /// not exist there.
     pub data: Option<serde_json::Value>,
+    /// Why a pairing was refused, if that is the error.
+    pub refusal: Option<Refusal>,
 }
 
 impl RpcError {
@@ -47,13 +52,25 @@ impl RpcError {
     }
 
     /// An error returned by a method, in Go's form.
-    pub fn said(message: impl Into<String>) -> Self {
-        Self { code: -32000, message: message.into(), data: None }
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self { code: -32000, message: message.into(), data: None, refusal: None }
+    }
+
+    /// A refused pairing, in Go's form: `message` alone states the reason.
+    pub fn refused(refusal: Refusal, message: impl Into<String>) -> Self {
+        Self { refusal: Some(refusal), ..Self::plain(message) }
+    }
+
+    /// Adds the reason of a refused pairing for programs, which Go's methods do not have.
+    #[must_use]
+    pub fn with_code(mut self) -> Self {
+        self.data = self.data.or_else(|| self.refusal.map(Refusal::data));
+        self
     }
 
     /// The line is not a request.
     pub fn parse() -> Self {
-        Self { code: -32700, message: "parse error".into(), data: None }
+        Self { code: -32700, ..Self::plain("parse error") }
     }
 
     /// The line exceeds the maximum length of a request.
@@ -62,19 +79,19 @@ impl RpcError {
             .hint("No request of this protocol is as long.");
         Self {
             code: -32700,
-            message: format!("parse error: a request of more than {limit} bytes"),
             data: Some(error.data()),
+            ..Self::plain(format!("parse error: a request of more than {limit} bytes"))
         }
     }
 
     /// The method does not exist, or is not available to peers.
     pub fn unknown_method(method: &str) -> Self {
-        Self { code: -32601, message: format!("method not found: {method}"), data: None }
+        Self { code: -32601, ..Self::plain(format!("method not found: {method}")) }
     }
 
     /// The token is missing or belongs to no peer.
     pub fn unauthorized() -> Self {
-        Self::said(UNAUTHORIZED)
+        Self::plain(UNAUTHORIZED)
     }
 
     /// The token is valid, but the caller must prove with the peer's key that it is that peer.
@@ -86,9 +103,8 @@ impl RpcError {
             "challenge": challenge,
         });
         Self {
-            code: -32000,
-            message: "this token is another daemon's or another node's: prove that you are it".into(),
             data: Some(data),
+            ..Self::plain("this token is another daemon's or another node's: prove that you are it")
         }
     }
 
@@ -106,7 +122,7 @@ impl RpcError {
 
 impl From<thrum_core::Error> for RpcError {
     fn from(error: thrum_core::Error) -> Self {
-        Self { code: -32000, message: error.message.clone(), data: Some(error.data()) }
+        Self { data: Some(error.data()), ..Self::plain(error.message) }
     }
 }
 

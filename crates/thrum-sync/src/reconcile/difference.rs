@@ -15,7 +15,7 @@ use std::{
 };
 
 use thrum_core::{
-    Error, RangeSet,
+    Error, ErrorKind, RangeSet,
     compare::{Listing, LogOf, Numbers},
     heads::Difference,
     limits,
@@ -24,28 +24,34 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Reconcile,
-    missing::{note, note_ids},
+    missing::{record_ids, record_numbers},
 };
 use crate::{
     Log,
     answers::Missing,
-    clock::go_duration,
-    environment::{blocking, in_words, lock},
-    outbound::{Channel, Gone},
+    environment::{blocking, lock},
+    error::{PeerError, Timeout, Violation},
+    outbound::Channel,
     protocol::wire::{About, Asked, Call, Reply},
     registry::Peer,
 };
 
 /// Result of a reconciliation: the missing events of each log, and why it ended early.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outcome {
+#[derive(Debug, Default)]
+pub(super) struct ReconcileOutcome {
     pub(super) missing: Vec<Missing>,
-    pub(super) error: Option<String>,
+    pub(super) error: Option<PeerError>,
 }
 
-impl Outcome {
+impl ReconcileOutcome {
     pub(super) fn fetched(&self) -> u64 {
         self.missing.iter().map(|missing| missing.fetched).sum()
+    }
+
+    /// Describes why the reconciliation ended early, or the first problem in a log.
+    pub(super) fn note(&self) -> Option<String> {
+        let of_a_log = || self.missing.iter().find_map(|missing| missing.note.clone());
+        self.error.as_ref().map(ToString::to_string).or_else(of_a_log)
     }
 
     /// Returns how many events the peer claims to hold that are still missing here.
@@ -74,19 +80,19 @@ impl Turn {
     }
 }
 
-/// An early end.
+/// An early end, and how much it ends.
 pub(super) enum End {
     /// Ends the comparison of one log. The other logs are still compared.
-    Log(String),
+    Log(PeerError),
     /// Ends the comparison of one log, and the connection is unusable.
-    Lost(String),
+    Lost(PeerError),
     /// Ends the reconciliation.
-    All(String),
+    All(PeerError),
 }
 
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::All(error.message)
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        Self::Log(violation.into())
     }
 }
 
@@ -96,10 +102,10 @@ impl Reconcile {
     ///
     /// # Errors
     /// The log cannot be read or rebuilt.
-    pub(super) async fn mend(&self) -> Result<(), Error> {
+    pub(super) async fn recount(&self) -> Result<(), Error> {
         let log = Arc::clone(&self.env.log);
         blocking(move || {
-            if log.mend()? {
+            if log.recount()? {
                 tracing::warn!("events were missing in the log: heads and projection were rebuilt from the others");
             }
             Ok(())
@@ -115,17 +121,17 @@ impl Reconcile {
     /// of events missing there. `tells` must be false if the peer has just informed us, or two daemons that cannot
     /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds what the
     /// first has left.
-    pub(super) async fn repair(
+    pub(super) async fn reconcile(
         self: &Arc<Self>,
         peer: &Peer,
         differences: &[Difference],
         tells: bool,
         deadline: Instant,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+    ) -> ReconcileOutcome {
+        let mut outcome = ReconcileOutcome::default();
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
         if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
-            outcome.error = Some(over.to_string());
+            outcome.error = Some(PeerError::OverQuota(over));
             return outcome;
         }
         let turn = self.turn(&peer.daemon_id);
@@ -134,32 +140,33 @@ impl Reconcile {
         let deadline = deadline.min(Instant::now() + if is_slow { limits::SLOW_PULL } else { limits::REPAIR });
         let within = async {
             let mut most = turn.most.lock().await;
-            let mut repair =
-                Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|error| in_words(&error))?;
+            let mut reconciliation = Reconciliation::begin(self, peer, Arc::clone(&turn), &mut most).await?;
             for difference in differences {
                 // Added before the comparison, so that partial results survive a timeout.
                 let missing =
                     Missing { origin: difference.origin.clone(), log: difference.log.clone(), ..Missing::default() };
                 let missing = outcome.missing.push_mut(missing);
-                match repair.look(missing).await {
+                match reconciliation.compare_log(missing).await {
                     Ok(()) => {}
-                    Err(End::Log(why) | End::Lost(why)) => missing.note = missing.note.take().or(Some(why)),
-                    Err(End::All(why)) => return Err(why),
+                    Err(End::Log(error) | End::Lost(error)) => {
+                        missing.note = missing.note.take().or_else(|| Some(error.to_string()));
+                    }
+                    Err(End::All(error)) => return Err(error),
                 }
             }
-            if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
-                match repair.ask(Call::Differs, limits::REPAIR_CALL).await {
+            if tells && outcome.missing.iter().any(|missing| !missing.there.is_empty()) {
+                match reconciliation.ask(Call::Differs, limits::REPAIR_CALL).await {
                     Ok(_) => {}
-                    Err(End::Log(why) | End::Lost(why) | End::All(why)) => return Err(why),
+                    Err(End::Log(error) | End::Lost(error) | End::All(error)) => return Err(error),
                 }
             }
             // The network may be faster the next time.
-            *repair.most = (*repair.most * 2).min(limits::MAX_BATCH_EVENTS);
+            *reconciliation.most = (*reconciliation.most * 2).min(limits::MAX_BATCH_EVENTS);
             Ok(())
         };
-        let ended: Result<(), String> = match tokio::time::timeout_at(deadline, within).await {
+        let ended: Result<(), PeerError> = match tokio::time::timeout_at(deadline, within).await {
             Ok(ended) => ended,
-            Err(_) => Err("there was no time to look at all of it".to_owned()),
+            Err(_) => Err(Timeout::Reconciliation.into()),
         };
         outcome.error = ended.err();
         outcome.missing.retain(|missing| {
@@ -168,9 +175,7 @@ impl Reconcile {
         if outcome.fetched() > 0 {
             tracing::info!(peer = %peer.name, events = outcome.fetched(), "reconciliation: fetched missing events");
         }
-        if let Some(error) =
-            outcome.error.as_ref().or_else(|| outcome.missing.iter().find_map(|missing| missing.note.as_ref()))
-        {
+        if let Some(error) = outcome.note() {
             tracing::warn!(peer = %peer.name, %error, "reconciliation: the comparison is incomplete");
         }
         outcome
@@ -178,7 +183,7 @@ impl Reconcile {
 }
 
 /// A reconciliation with one peer.
-pub(super) struct Repair<'t> {
+pub(super) struct Reconciliation<'t> {
     pub(super) reconcile: Arc<Reconcile>,
     pub(super) peer: Peer,
     pub(super) turn: Arc<Turn>,
@@ -194,13 +199,13 @@ pub(super) struct Repair<'t> {
     pub(super) bad: u32,
 }
 
-impl<'t> Repair<'t> {
+impl<'t> Reconciliation<'t> {
     async fn begin(
         reconcile: &Arc<Reconcile>,
         peer: &Peer,
         turn: Arc<Turn>,
         most: &'t mut usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, PeerError> {
         let channel = Some(Channel::open(&reconcile.outbound, peer).await?);
         Ok(Self {
             reconcile: Arc::clone(reconcile),
@@ -218,36 +223,30 @@ impl<'t> Repair<'t> {
     pub(super) async fn ask(&mut self, call: Call, within: Duration) -> Result<Reply, End> {
         self.calls += 1;
         if self.calls > limits::MAX_REPAIR_CALLS {
-            return Err(End::All(format!(
-                "there is more to compare than {} questions find out at once",
-                limits::MAX_REPAIR_CALLS
-            )));
+            return Err(End::All(Violation::TooManyCalls(limits::MAX_REPAIR_CALLS).into()));
         }
         let mut channel = match self.channel.take() {
             Some(channel) => channel,
-            None => {
-                Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(|error| End::All(in_words(&error)))?
-            }
+            None => Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(End::All)?,
         };
-        let why = match timeout(within, channel.ask(self.calls.into(), call)).await {
+        let error = match timeout(within, channel.ask(self.calls.into(), call)).await {
             Ok(Ok(reply)) => {
                 self.channel = Some(channel);
-                return reply.map_err(|bad| End::Log(bad.to_string()));
+                return reply.map_err(|bad| End::Log(bad.into()));
             }
-            Ok(Err(Gone::TooLong)) => "an answer that is too long".to_owned(),
-            Ok(Err(Gone::Lost(why))) => why,
-            Err(_) => format!("no answer within {}", go_duration(within)),
+            Ok(Err(error)) => error,
+            Err(_) => Timeout::Reply(within).into(),
         };
         self.lost += 1;
-        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(why) } else { End::Lost(why) })
+        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(error) } else { End::Lost(error) })
     }
 
-    async fn look(&mut self, missing: &mut Missing) -> Result<(), End> {
+    async fn compare_log(&mut self, missing: &mut Missing) -> Result<(), End> {
         let of = LogOf { origin: missing.origin.clone(), log: missing.log.clone() };
         if !of.log.is_empty() {
             self.by_number(&of, missing).await?;
         }
-        if missing.here.is_nothing() && missing.there.is_nothing() {
+        if missing.here.is_empty() && missing.there.is_empty() {
             self.by_id(&of, missing).await?;
         }
         Ok(())
@@ -260,15 +259,17 @@ impl<'t> Repair<'t> {
         loop {
             let asked = Asked::Numbers(after);
             let call = Call::About(About { of: of.clone(), asked });
-            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else { return Err(other_method()) };
+            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else {
+                return Err(Violation::OtherMethod.into());
+            };
             // Read ours after theirs, so that events that arrive in between do not count as missing.
             let held = match known.take().filter(|held| unknown(&theirs.held, held).is_empty()) {
                 Some(held) => held,
                 None => self.numbers(of, after).await?,
             };
-            let lacks = note(missing, &held, &theirs, after);
+            let wanted_here = record_numbers(missing, &held, &theirs, after);
             known = Some(held);
-            self.fetch_numbers(of, lacks, missing, &mut fruitless).await?;
+            self.fetch_numbers(of, wanted_here, missing, &mut fruitless).await?;
             if theirs.next == 0 || fruitless >= limits::MAX_FRUITLESS {
                 return Ok(());
             }
@@ -290,7 +291,7 @@ impl<'t> Repair<'t> {
             let asked = Asked::Listing(after.clone(), upto.clone());
             let call = Call::About(About { of: of.clone(), asked });
             let Reply::Listing(listing) = self.ask(call, limits::REPAIR_CALL).await? else {
-                return Err(other_method());
+                return Err(Violation::OtherMethod.into());
             };
             match listing {
                 Listing::Ids(theirs) => {
@@ -299,13 +300,14 @@ impl<'t> Repair<'t> {
                         ours(&self.reconcile.env.log, move |log| log.listing(&about, &after, &upto, usize::MAX))
                             .await?
                     else {
-                        return Err(End::Log("our own log does not say what it holds".to_owned()));
+                        let error = Error::new(ErrorKind::Failed, "our own log does not say what it holds");
+                        return Err(End::Log(PeerError::Log(error)));
                     };
-                    let lacks = note_ids(missing, &held, &theirs);
-                    self.fetch_ids(of, lacks, missing, &mut fruitless).await?;
+                    let wanted_here = record_ids(missing, &held, &theirs);
+                    self.fetch_ids(of, wanted_here, missing, &mut fruitless).await?;
                 }
                 Listing::Parts(_) if depth == limits::MAX_DEPTH => {
-                    return Err(End::Log("it cuts its events into ever smaller parts".to_owned()));
+                    return Err(Violation::TooDeep.into());
                 }
                 Listing::Parts(parts) => {
                     let mut from = after;
@@ -331,14 +333,10 @@ async fn ours<T: Send + 'static>(
     question: impl FnOnce(&dyn Log) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, End> {
     let log = Arc::clone(log);
-    Ok(blocking(move || question(&*log)).await?)
+    blocking(move || question(&*log)).await.map_err(|error| End::All(PeerError::Log(error)))
 }
 
 /// Returns the origin sequences that are neither held nor purged here.
-pub(super) fn unknown(places: &RangeSet, ours: &Numbers) -> RangeSet {
-    places.clone().without(&ours.held).without(&ours.purged)
-}
-
-pub(super) fn other_method() -> End {
-    End::Log("a reply to another method".to_owned())
+pub(super) fn unknown(numbers: &RangeSet, ours: &Numbers) -> RangeSet {
+    numbers.clone().without(&ours.held).without(&ours.purged)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Error, ErrorKind, Event, RangeSet,
+    Event, RangeSet,
     compare::{LogOf, Wanted},
     exchange::{Applied, Batch},
     limits,
@@ -12,11 +12,12 @@ use thrum_core::{
 
 use super::{
     Reconcile,
-    difference::{End, Repair, Turn, other_method, unknown},
+    difference::{End, Reconciliation, Turn, unknown},
 };
 use crate::{
     answers::Missing,
     environment::{blocking, lock},
+    error::{PeerError, Violation, Waste},
     intake,
     protocol::wire::{About, Asked, Call, Reply, Served},
 };
@@ -31,18 +32,18 @@ struct Brought {
     kept_out: usize,
 }
 
-impl Repair<'_> {
+impl Reconciliation<'_> {
     /// Fetches missing events of a log by origin sequence.
     pub(super) async fn fetch_numbers(
         &mut self,
         of: &LogOf,
-        mut lacks: RangeSet,
+        mut wanted_here: RangeSet,
         missing: &mut Missing,
         fruitless: &mut u32,
     ) -> Result<(), End> {
-        let mut unserved = lacks.clone();
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked = lacks.first(limits::MAX_TOLD_RUNS).lowest_numbers(*self.most as u64);
+        let mut unserved = wanted_here.clone();
+        while !wanted_here.is_empty() && *fruitless < limits::MAX_FRUITLESS {
+            let asked = wanted_here.first(limits::MAX_TOLD_RUNS).lowest_numbers(*self.most as u64);
             let wanted = asked.clone();
             let is_wanted = move |event: &Event| wanted.contains(event.seq);
             let brought = match self.fetch(of, Wanted::Numbers(asked), is_wanted).await {
@@ -50,11 +51,11 @@ impl Repair<'_> {
                 brought => brought?,
             };
             let served = brought.events.iter().map(|event| event.seq).collect();
-            lacks.subtract(&served);
+            wanted_here.subtract(&served);
             unserved.subtract(&served);
             if brought.events.is_empty() {
                 // An event that the peer does not serve, or that is invalid, must not block those after it.
-                lacks.subtract(&lacks.lowest().into_iter().collect());
+                wanted_here.subtract(&wanted_here.lowest().into_iter().collect());
             }
             self.count(missing, &brought, fruitless)?;
         }
@@ -69,21 +70,21 @@ impl Repair<'_> {
     pub(super) async fn fetch_ids(
         &mut self,
         of: &LogOf,
-        mut lacks: Vec<String>,
+        mut wanted_here: Vec<String>,
         missing: &mut Missing,
         fruitless: &mut u32,
     ) -> Result<(), End> {
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked = at_once(&lacks, *self.most);
+        while !wanted_here.is_empty() && *fruitless < limits::MAX_FRUITLESS {
+            let asked = at_once(&wanted_here, *self.most);
             let wanted = asked.clone();
             let is_wanted = move |event: &Event| wanted.contains(&event.id);
             let brought = match self.fetch(of, Wanted::Ids(asked), is_wanted).await {
                 Err(End::Lost(_)) if self.fewer() => continue,
                 brought => brought?,
             };
-            lacks.retain(|id| !brought.events.iter().any(|event| event.id == *id));
+            wanted_here.retain(|id| !brought.events.iter().any(|event| event.id == *id));
             if brought.events.is_empty() {
-                lacks.remove(0);
+                wanted_here.remove(0);
             }
             self.count(missing, &brought, fruitless)?;
         }
@@ -99,13 +100,17 @@ impl Repair<'_> {
     ) -> Result<Brought, End> {
         let call = Call::About(About { of: of.clone(), asked: Asked::Events(wanted) });
         let within = if *self.most == 1 { limits::SLOW_PULL } else { limits::PULL };
-        let Reply::Pulled(pulled) = self.ask(call, within).await? else { return Err(other_method()) };
+        let Reply::Pulled(pulled) = self.ask(call, within).await? else { return Err(Violation::OtherMethod.into()) };
         if pulled.events.len() > limits::MAX_BATCH_EVENTS {
-            return Err(End::Log(format!("it sent {} events at once", pulled.events.len())));
+            return Err(Violation::LargeFetch(pulled.events.len()).into());
         }
         let (reconcile, turn, peer, of) =
             (Arc::clone(&self.reconcile), Arc::clone(&self.turn), self.peer.daemon_id.clone(), of.clone());
-        Ok(blocking(move || reconcile.store(&turn, &peer, &of, pulled.events, is_wanted)).await?)
+        blocking(move || Ok(reconcile.store(&turn, &peer, &of, pulled.events, is_wanted)))
+            .await
+            .map_err(PeerError::Internal)
+            .flatten()
+            .map_err(End::All)
     }
 
     /// Reduces the batch size after a reply that was too large for the network. Returns `false` if it was already
@@ -138,11 +143,11 @@ impl Repair<'_> {
         missing.note = missing.note.take().or_else(|| note.map(str::to_owned));
         self.purges += u32::from(applied.purged);
         if self.purges >= limits::PURGES_AT_ONCE {
-            return Err(End::All("it sends one purge after the other".to_owned()));
+            return Err(End::All(Waste::Purges.into()));
         }
         self.bad += u32::from(applied.rejected > applied.applied);
         if self.bad >= limits::MAX_FRUITLESS {
-            return Err(End::All("most of what it sends must be rejected".to_owned()));
+            return Err(End::All(Waste::Rejected.into()));
         }
         Ok(())
     }
@@ -157,21 +162,22 @@ impl Reconcile {
         of: &LogOf,
         served: Vec<Served>,
         is_wanted: impl Fn(&Event) -> bool,
-    ) -> Result<Brought, Error> {
-        let batch = intake::batch(peer, "", 0, served, &*self.env.log)?;
+    ) -> Result<Brought, PeerError> {
+        let batch = intake::batch(peer, "", 0, served, &*self.env.log).map_err(PeerError::Log)?;
         let is_its = |event: &Event| event.origin == of.origin && event.log == of.log && is_wanted(event);
         let (events, others): (Vec<Event>, Vec<Event>) = batch.events.into_iter().partition(is_its);
         let _whole = lock(&turn.storing);
         if self.env.auth().registry.get(peer).is_none() {
-            return Err(Error::new(ErrorKind::NotFound, "it is no peer any more"));
+            return Err(PeerError::NoPeer);
         }
-        if let Some(over) = self.env.log.over_quota(peer)? {
-            return Err(Error::new(ErrorKind::Refused, over.to_string()));
+        if let Some(over) = self.env.log.over_quota(peer).map_err(PeerError::Log)? {
+            return Err(PeerError::OverQuota(over));
         }
-        let applied = self.env.log.apply(Batch { events: events.clone(), rejected: batch.rejected, ..batch })?;
+        let batch = Batch { events: events.clone(), rejected: batch.rejected, ..batch };
+        let applied = self.env.log.apply(batch).map_err(PeerError::Log)?;
         let mut kept_out = 0;
         if applied.skipped > 0 {
-            let held = self.env.log.holds(&events.iter().collect::<Vec<_>>())?;
+            let held = self.env.log.holds(&events.iter().collect::<Vec<_>>()).map_err(PeerError::Log)?;
             kept_out = held.into_iter().filter(|is_held| !is_held).count();
         }
         Ok(Brought { events, applied, others: others.len(), kept_out })

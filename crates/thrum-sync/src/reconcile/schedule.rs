@@ -20,69 +20,70 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Reconcile, difference::Outcome};
+use super::{Reconcile, difference::ReconcileOutcome};
 use crate::{
     answers::Repaired,
     environment::blocking,
     outbound::Channel,
     protocol::wire::{Call, Reply},
     registry::{Peer, Seen},
-    replicator::{State, Status},
+    replicator::{ReplicatorStatus, State},
 };
 
 /// Time until the next check.
 #[derive(Clone, Copy)]
 enum Pause {
-    Round,
+    Interval,
     /// This many times [`limits::ROUNDS_PER_LOOK`] sync intervals.
-    Looks(u32),
+    Checks(u32),
 }
 
 /// Runs the schedule until the peer's driver ends.
 pub(super) async fn follow(
     reconcile: Arc<Reconcile>,
     peer: String,
-    mut status: watch::Receiver<Status>,
+    mut status: watch::Receiver<ReplicatorStatus>,
     hinted: Arc<Notify>,
     show: watch::Sender<Option<Repaired>>,
     stop: CancellationToken,
 ) {
-    let looking = async {
-        let mut pause = Pause::Round;
+    let checking = async {
+        let mut pause = Pause::Interval;
         let (mut pauses, mut hint_pauses) = (1, 1);
         // By address: the difference, and how many times it was the same.
         let mut seen: BTreeMap<String, (Vec<Difference>, u32)> = BTreeMap::new();
         loop {
-            let can_be_asked = |status: &Status| status.state == State::Connected && status.ranges && status.ends > 0;
+            let can_be_asked =
+                |status: &ReplicatorStatus| status.state == State::Connected && status.ranges && status.ends > 0;
             if status.wait_for(can_be_asked).await.is_err() {
                 return;
             }
             let is_hinted = tokio::select! {
-                () = reconcile.until_look(&peer, pause) => false,
+                () = reconcile.wait_for_check(&peer, pause) => false,
                 () = hinted.notified() => true,
             };
             let Some(peer) = reconcile.env.peer(&peer) else { return };
-            if is_hinted && let Err(error) = reconcile.mend().await {
+            if is_hinted && let Err(error) = reconcile.recount().await {
                 tracing::warn!(%error, "cannot check the log for missing events");
             }
             let (mut fetched, mut is_waiting, mut differs, mut agrees) = (0, false, false, false);
-            let places = reconcile.places(peer);
-            seen.retain(|address, _| places.iter().any(|place| place.address == *address));
-            for place in places {
+            let endpoints = reconcile.endpoints(peer);
+            seen.retain(|address, _| endpoints.iter().any(|endpoint| endpoint.address == *address));
+            for endpoint in endpoints {
                 // A failed comparison reveals nothing about missing events.
-                let Some(differences) = reconcile.differs(&place).await else { continue };
+                let Some(differences) = reconcile.differs(&endpoint).await else { continue };
                 if differences.is_empty() {
                     agrees = true;
-                    seen.remove(&place.address);
+                    seen.remove(&endpoint.address);
                     continue;
                 }
                 differs = true;
-                let seen = seen.entry(place.address.clone()).or_default();
+                let seen = seen.entry(endpoint.address.clone()).or_default();
                 seen.1 = if differences == seen.0 { seen.1 + 1 } else { 1 };
                 seen.0 = differences;
                 if seen.1 >= limits::LOOKS || is_hinted {
                     let outcome =
-                        reconcile.repair(&place, &seen.0, !is_hinted, Instant::now() + limits::SLOW_PULL).await;
+                        reconcile.reconcile(&endpoint, &seen.0, !is_hinted, Instant::now() + limits::SLOW_PULL).await;
                     fetched += outcome.fetched();
                     seen.1 = 0;
                     show.send_if_modified(|shown| reconcile.show(shown, &outcome));
@@ -96,7 +97,7 @@ pub(super) async fn follow(
             } else if differs && !is_waiting {
                 pauses = if fetched > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
             }
-            pause = if is_waiting { Pause::Round } else { Pause::Looks(pauses) };
+            pause = if is_waiting { Pause::Interval } else { Pause::Checks(pauses) };
             if is_hinted {
                 // Limits how often hints are followed, and more so after unfounded ones.
                 sleep(limits::HINT_PAUSE.saturating_mul(hint_pauses)).await;
@@ -106,13 +107,13 @@ pub(super) async fn follow(
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = looking => {}
+        () = checking => {}
     }
 }
 
 impl Reconcile {
     /// Returns where to check a peer: its address, or both addresses if two daemons run with its key.
-    fn places(&self, peer: Peer) -> Vec<Peer> {
+    fn endpoints(&self, peer: Peer) -> Vec<Peer> {
         let both = self.env.auth().registry.both(&peer.daemon_id, self.env.clock.now());
         let Some((one, other)) =
             both.filter(|(one, other)| [one, other].iter().all(|seen| crate::transport::is_address(&seen.address)))
@@ -130,19 +131,19 @@ impl Reconcile {
 
     /// Waits until the next check of a peer. One sync interval is enough if two daemons run with its key, even if that
     /// is discovered meanwhile: they may assign one origin sequence to two events, and no pull fetches the second one.
-    async fn until_look(&self, peer: &str, pause: Pause) {
+    async fn wait_for_check(&self, peer: &str, pause: Pause) {
         let began = Instant::now();
         loop {
             let are_two = self.env.auth().registry.both(peer, self.env.clock.now()).is_some();
-            let rounds = match pause {
-                Pause::Looks(times) if !are_two => limits::ROUNDS_PER_LOOK.saturating_mul(times),
-                Pause::Looks(_) | Pause::Round => 1,
+            let intervals = match pause {
+                Pause::Checks(times) if !are_two => limits::ROUNDS_PER_LOOK.saturating_mul(times),
+                Pause::Checks(_) | Pause::Interval => 1,
             };
-            let left = self.env.round.saturating_mul(rounds).saturating_sub(began.elapsed());
+            let left = self.env.sync_interval.saturating_mul(intervals).saturating_sub(began.elapsed());
             if left.is_zero() {
                 return;
             }
-            sleep(left.min(self.env.round)).await;
+            sleep(left.min(self.env.sync_interval)).await;
         }
     }
 
@@ -163,19 +164,19 @@ impl Reconcile {
 
     /// Publishes the result of a reconciliation, if there is anything to report. Returns `true` if the published result
     /// changed.
-    fn show(&self, shown: &mut Option<Repaired>, outcome: &Outcome) -> bool {
+    fn show(&self, shown: &mut Option<Repaired>, outcome: &ReconcileOutcome) -> bool {
         let missing = &outcome.missing;
-        let told = Repaired {
+        let result = Repaired {
             at: self.env.clock.now().at,
             fetched: outcome.fetched(),
             missing_here: outcome.still(),
             missing_there: missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.there.events)),
-            note: outcome.error.clone().or_else(|| missing.iter().find_map(|missing| missing.note.clone())),
+            note: outcome.note(),
         };
-        if told.fetched == 0 && told.missing_here == 0 && told.missing_there == 0 && told.note.is_none() {
+        if result.fetched == 0 && result.missing_here == 0 && result.missing_there == 0 && result.note.is_none() {
             return nothing_is_missing(shown);
         }
-        *shown = Some(told);
+        *shown = Some(result);
         true
     }
 }

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use thrum_core::{Error, Heads, heads::Difference, limits};
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Reconcile, difference::Outcome};
+use super::{Reconcile, difference::ReconcileOutcome};
 use crate::{
     answers::{Compared, Missing, Verdict, Verified},
     environment::blocking,
     outbound::reached,
     registry::Peer,
-    replicator::{Comparable, Status},
+    replicator::{Comparable, ReplicatorStatus},
 };
 
 impl Reconcile {
@@ -22,9 +22,9 @@ impl Reconcile {
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
     pub(crate) async fn verify(self: &Arc<Self>, within: Duration) -> Result<Verified, Error> {
         let deadline = Instant::now() + within;
-        let mut repairs: BTreeMap<String, Repairs> = BTreeMap::new();
+        let mut reconciliations: BTreeMap<String, Reconciliations> = BTreeMap::new();
         let mut patience = Instant::now() + limits::REPAIR_AFTER.min(within / 4);
-        self.mend().await?;
+        self.recount().await?;
         let first = self.outbound.ticket();
         for driven in self.outbound.driven() {
             // A lost announcement must not count as a difference.
@@ -36,7 +36,7 @@ impl Reconcile {
             // A comparison that runs out of time is worth less than the previous one.
             if is_settled || Instant::now() + limits::VERIFY_PAUSE + began.elapsed() * 2 >= deadline {
                 for peer in &mut verified.peers {
-                    let Some(done) = repairs.remove(&peer.daemon_id) else { continue };
+                    let Some(done) = reconciliations.remove(&peer.daemon_id) else { continue };
                     verified.fetched += done.missing.iter().map(|missing| missing.fetched).sum::<u64>();
                     peer.missing = done.missing;
                     peer.error = peer.error.take().or(done.error.filter(|_| peer.status != Verdict::Equal));
@@ -46,7 +46,7 @@ impl Reconcile {
             if Instant::now() >= patience {
                 // Reserve time to compare once more afterwards.
                 let last = (began.elapsed() * 4).max(limits::REPAIR_AFTER).min(within / 4);
-                self.repair_all(&verified, &mut repairs, deadline.checked_sub(last).unwrap_or(began)).await;
+                self.reconcile_all(&verified, &mut reconciliations, deadline.checked_sub(last).unwrap_or(began)).await;
                 patience = Instant::now() + limits::REPAIR_AFTER;
             }
             tokio::time::sleep(limits::VERIFY_PAUSE).await;
@@ -55,29 +55,29 @@ impl Reconcile {
 
     /// Reconciles with all peers that differ and support it. Runs concurrently, so that a slow peer does not take the
     /// time of others.
-    async fn repair_all(
+    async fn reconcile_all(
         self: &Arc<Self>,
         verified: &Verified,
-        repairs: &mut BTreeMap<String, Repairs>,
+        reconciliations: &mut BTreeMap<String, Reconciliations>,
         deadline: Instant,
     ) {
-        let mut looking = JoinSet::new();
+        let mut running = JoinSet::new();
         for driven in self.outbound.driven() {
             let Some(found) = verified.peers.iter().find(|peer| peer.daemon_id == driven.peer.daemon_id) else {
                 continue;
             };
-            let so_far = repairs.entry(found.daemon_id.clone()).or_default();
+            let so_far = reconciliations.entry(found.daemon_id.clone()).or_default();
             let can_be_asked = driven.status.borrow().ranges && so_far.times < limits::MAX_REPAIRS && !so_far.is_over;
             if can_be_asked && !found.differences.is_empty() {
                 let (reconcile, differences) = (Arc::clone(self), found.differences.clone());
-                looking.spawn(async move {
-                    let outcome = reconcile.repair(&driven.peer, &differences, true, deadline).await;
+                running.spawn(async move {
+                    let outcome = reconcile.reconcile(&driven.peer, &differences, true, deadline).await;
                     (driven.peer.daemon_id, outcome)
                 });
             }
         }
-        for (peer, outcome) in looking.join_all().await {
-            repairs.entry(peer).or_default().add(outcome);
+        for (peer, outcome) in running.join_all().await {
+            reconciliations.entry(peer).or_default().add(outcome);
         }
     }
 
@@ -115,7 +115,7 @@ impl Reconcile {
             *answered && (status.legacy == Some(true) || says_nothing || agrees())
         });
         let mut peers: Vec<Compared> =
-            answers.into_iter().map(|(peer, answered, status)| judge(&peer, answered, &status, &ours)).collect();
+            answers.into_iter().map(|(peer, answered, status)| compare_peer(&peer, answered, &status, &ours)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let any = |verdict: Verdict| peers.iter().any(|peer| peer.status == verdict);
         let status = if peers.is_empty() {
@@ -139,7 +139,7 @@ impl Reconcile {
 
 /// Results of all reconciliations with one peer in one `verify`.
 #[derive(Default)]
-struct Repairs {
+struct Reconciliations {
     missing: Vec<Missing>,
     error: Option<String>,
     times: u32,
@@ -148,13 +148,13 @@ struct Repairs {
     is_over: bool,
 }
 
-impl Repairs {
+impl Reconciliations {
     /// Adds a result. A later comparison of the same log replaces what is missing; the numbers of fetched events add
     /// up.
-    fn add(&mut self, outcome: Outcome) {
+    fn add(&mut self, outcome: ReconcileOutcome) {
         self.times += 1;
         self.is_over = outcome.error.is_some() || outcome.fetched() == 0 && outcome.still() > 0;
-        self.error = outcome.error;
+        self.error = outcome.error.map(|error| error.to_string());
         for mut found in outcome.missing {
             let earlier =
                 self.missing.iter_mut().find(|known| (&known.origin, &known.log) == (&found.origin, &found.log));
@@ -170,11 +170,11 @@ impl Repairs {
     }
 }
 
-fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Compared {
+fn compare_peer(peer: &Peer, answered: bool, status: &ReplicatorStatus, ours: &Comparable) -> Compared {
     let theirs = status.comparable.as_deref().filter(|_| status.legacy == Some(false));
     let (status, differences, error) = match theirs {
         _ if !answered => {
-            let why = status.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
+            let why = status.exchange.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
             (Verdict::Unreachable, Vec::new(), Some(why))
         }
         Some(Comparable { heads: None, .. }) if status.ranges => {
@@ -194,9 +194,9 @@ fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Com
     }
 }
 
-type Judged = (Verdict, Vec<Difference>, Option<String>);
+type Comparison = (Verdict, Vec<Difference>, Option<String>);
 
-fn not_comparable() -> Judged {
+fn not_comparable() -> Comparison {
     (
         Verdict::Unreachable,
         Vec::new(),
@@ -206,7 +206,7 @@ fn not_comparable() -> Judged {
 
 /// Compares events and projection. The projection is not compared while a purge lies in the future on either side: the
 /// data to be purged rightly still exists, and data written meanwhile may already be too old for the other side.
-fn compare(ours: &Comparable, theirs: &Comparable) -> Judged {
+fn compare(ours: &Comparable, theirs: &Comparable) -> Comparison {
     let (Some(held), Some(held_there)) = (&ours.heads, &theirs.heads) else { return not_comparable() };
     let differences = held.differences(held_there);
     let waits = match (ours.purge_waits, theirs.purge_waits) {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_of_the_events_is_not_compared_while_a_purge_waits_on_either_side() {
+    fn projections_are_not_compared_while_a_purge_is_pending() {
         let verdict = |ours: &Comparable, theirs: &Comparable| compare(ours, theirs).0;
         assert_eq!(verdict(&holds(3, "a", false), &holds(3, "a", false)), Verdict::Equal);
         assert_eq!(verdict(&holds(3, "a", false), &holds(3, "b", false)), Verdict::Differs);

@@ -11,13 +11,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thrum_core::{Timestamp, limits};
 
 use crate::{Now, transport::Node, transport::with_port};
 
 /// A process that runs with a daemon's key, as last seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its listening address, or at least its host; empty if unknown.
     pub address: String,
@@ -30,7 +30,7 @@ pub struct Seen {
 
 impl Seen {
     /// Describes its location for display.
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         let address = if self.address.is_empty() {
             "an unknown address".to_owned()
         } else {
@@ -114,7 +114,7 @@ impl History {
 pub(super) struct Lives {
     of: BTreeMap<String, History>,
     /// By peer: another process with our own key, and when the peer last reported it.
-    told: BTreeMap<String, (Seen, Duration)>,
+    reports: BTreeMap<String, (Seen, Duration)>,
 }
 
 impl Lives {
@@ -169,11 +169,11 @@ impl Lives {
 
     /// Records a peer's report about our own key: `Some` if another process uses it, `None` if not. Returns `true` if
     /// the peer did not report another process before.
-    pub(super) fn told(&mut self, by: &str, other: Option<Seen>, now: Now) -> bool {
+    pub(super) fn record_report(&mut self, by: &str, other: Option<Seen>, now: Now) -> bool {
         match other {
-            Some(seen) => self.told.insert(by.to_owned(), (seen, now.tick)).is_none(),
+            Some(seen) => self.reports.insert(by.to_owned(), (seen, now.tick)).is_none(),
             None => {
-                self.told.remove(by);
+                self.reports.remove(by);
                 false
             }
         }
@@ -181,13 +181,13 @@ impl Lives {
 
     /// Returns other processes that use our own key, each with the peer that reports it.
     pub(super) fn others_of_ours(&self, now: Now) -> Vec<(String, Seen)> {
-        let lately = self.told.iter().filter(|(_, (_, told))| now.tick.saturating_sub(*told) <= limits::SAME_KEY);
+        let lately = self.reports.iter().filter(|(_, (_, told))| now.tick.saturating_sub(*told) <= limits::SAME_KEY);
         lately.map(|(by, (seen, _))| (by.clone(), seen.clone())).collect()
     }
 
     pub(super) fn forget(&mut self, daemon_id: &str) {
         self.of.remove(daemon_id);
-        self.told.remove(daemon_id);
+        self.reports.remove(daemon_id);
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(sign(&mut lives, "i1", 9101, 1, 1), None);
         assert_eq!(sign(&mut lives, "i2", 9102, 2, 2), None, "a restart");
         let (one, other) = sign(&mut lives, "i1", 9101, 3, 3).expect("said");
-        assert_eq!((one.place(), other.place()), ("127.0.0.1:9101".to_owned(), "127.0.0.1:9102".to_owned()));
+        assert_eq!((one.location(), other.location()), ("127.0.0.1:9101".to_owned(), "127.0.0.1:9102".to_owned()));
         assert_eq!(sign(&mut lives, "i2", 9102, 4, 4), None, "once");
         assert!(lives.both("d_k", at(4)).is_some());
         let other = lives.other("d_k", "i1", at(10)).unwrap();
@@ -250,15 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_says_of_our_key_holds_until_it_says_no_more_or_is_silent_for_long() {
+    fn a_report_about_our_key_holds_until_withdrawn_or_stale() {
         let mut lives = Lives::default();
         let seen = Seen { address: "127.0.0.1:9102".into(), ..Seen::default() };
-        assert!(lives.told("d_p", Some(seen.clone()), at(1)));
-        assert!(!lives.told("d_p", Some(seen.clone()), at(2)), "once");
+        assert!(lives.record_report("d_p", Some(seen.clone()), at(1)));
+        assert!(!lives.record_report("d_p", Some(seen.clone()), at(2)), "once");
         assert_eq!(lives.others_of_ours(at(2)), [("d_p".to_owned(), seen.clone())]);
         assert_eq!(lives.others_of_ours(at(3 + limits::SAME_KEY.as_secs())), []);
-        assert!(!lives.told("d_p", None, at(4)) && lives.others_of_ours(at(4)).is_empty());
-        assert!(lives.told("d_p", Some(seen), at(5)));
+        assert!(!lives.record_report("d_p", None, at(4)) && lives.others_of_ours(at(4)).is_empty());
+        assert!(lives.record_report("d_p", Some(seen), at(5)));
         lives.forget("d_p");
         assert_eq!(lives.others_of_ours(at(5)), []);
     }

@@ -151,7 +151,7 @@ fn a_token_is_valid_on_its_kind_of_transport_only() {
 }
 
 #[test]
-fn last_sync_reaches_the_file_once_per_round() {
+fn last_sync_reaches_the_file_once_per_sync_interval() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("peers.json");
     let mut registry = open(&directory).unwrap();
@@ -278,16 +278,16 @@ fn the_ports_of_both_transports_are_kept_apart() {
 }
 
 #[test]
-fn a_word_about_a_stray_is_said_once_a_minute_however_often_and_wherever_it_comes_from() {
+fn token_misuse_is_reported_at_most_once_a_minute() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let at = |seconds: u64| Timestamp::from_nanos(1).plus(Duration::from_secs(seconds));
     let said = (0..120).filter(|second| {
-        registry.strayed("d_x", &node(if second % 2 == 0 { "a" } else { "b" }), at(*second));
-        registry.stray_is_news("d_x", at(*second))
+        registry.record_misuse("d_x", &node(if second % 2 == 0 { "a" } else { "b" }), at(*second));
+        registry.misuse_is_news("d_x", at(*second))
     });
     assert_eq!(said.collect::<Vec<_>>(), [0, 60]);
-    assert_eq!(registry.stray("d_x").map(|stray| stray.times), Some(120));
+    assert_eq!(registry.misuse("d_x").map(|misuse| misuse.times), Some(120));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The status of a peer at a glance (I11).
+//! The status of a peer (I11).
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thrum_core::{Heads, SetDigest, Timestamp, quota::OverQuota};
 
 use crate::protocol::wire::{self, Info};
@@ -34,38 +34,53 @@ pub struct Comparable {
     pub purge_waits: bool,
 }
 
-/// The status of one peer.
+/// The exchange with one peer, in the form shown to users.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExchangeStatus {
+    /// Why the peer is not read further, if it is over its quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_quota: Option<OverQuota>,
+    /// The last error; `None` once all events of the peer are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Time of the next dial, while disconnected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    /// The peer's highest known sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub their_latest: Option<u64>,
+    /// How far the peer has durably stored our log, as it reports itself. `None` for legacy peers and until its first
+    /// pull.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_by_them: Option<u64>,
+    /// Version of the peer's program; `None` for legacy peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By how much the peer's clock is ahead of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+}
+
+/// The state of one peer's replicator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct ReplicatorStatus {
     /// Connection state.
     pub state: State,
     /// Time of the last state change.
     pub since: Timestamp,
-    /// Why the peer is not read further, if it is over its quota.
-    pub over_quota: Option<OverQuota>,
-    /// The last error; `None` once all events of the peer are here.
-    pub last_error: Option<String>,
-    /// Time of the next dial, while disconnected.
-    pub next_attempt: Option<Timestamp>,
+    /// The part shown to users as it is.
+    pub exchange: ExchangeStatus,
     /// Our checkpoint in the peer's log: its log id (empty for a legacy peer) and the sequence.
     pub checkpoint: Option<(String, u64)>,
-    /// The peer's highest known sequence.
-    pub their_latest: Option<u64>,
     /// Number of events in the peer's log when last asked.
     pub their_total: Option<u64>,
-    /// How far the peer has durably stored our log, as it reports itself. `None` for legacy peers and until its first
-    /// pull.
-    pub read_by_them: Option<u64>,
     /// When a pull last reached the end of the peer's log.
     pub pulled_at: Option<Timestamp>,
-    /// Version of the peer's program; `None` for legacy peers.
-    pub version: Option<String>,
     /// Whether this is a legacy peer; `None` until the peer has answered once.
     pub legacy: Option<bool>,
     /// Whether the peer supports comparison by origin sequence and id, and serves requested events.
     pub ranges: bool,
-    /// By how much the peer's clock is ahead of ours.
-    pub clock_offset_ms: Option<i64>,
     /// The peer's digests from the comparison with ticket `compared`.
     pub comparable: Option<Arc<Comparable>>,
     /// Ticket of the last answered comparison.
@@ -82,23 +97,17 @@ pub struct Status {
     pub skipped: u64,
 }
 
-impl Status {
+impl ReplicatorStatus {
     pub(super) fn new(checkpoint: Option<(String, u64)>, at: Timestamp) -> Self {
         Self {
             state: State::Connecting,
             since: at,
-            over_quota: None,
-            last_error: None,
-            next_attempt: None,
+            exchange: ExchangeStatus::default(),
             checkpoint,
-            their_latest: None,
             their_total: None,
-            read_by_them: None,
             pulled_at: None,
-            version: None,
             legacy: None,
             ranges: false,
-            clock_offset_ms: None,
             comparable: None,
             compared: 0,
             forced: 0,
@@ -111,7 +120,7 @@ impl Status {
 
     /// Returns the state to display.
     pub fn shown_state(&self) -> State {
-        if self.over_quota.is_some() { State::OverQuota } else { self.state }
+        if self.exchange.over_quota.is_some() { State::OverQuota } else { self.state }
     }
 
     pub(super) fn set_state(&mut self, state: State, at: Timestamp) {
@@ -123,12 +132,12 @@ impl Status {
     /// Records the peer's identity reply. `sent` and `now` enclose the time at which the peer read its clock.
     pub(super) fn met(&mut self, info: Info, sent: Timestamp, now: Timestamp, compared: u64) {
         self.set_state(State::Connected, now);
-        self.their_latest = info.latest;
+        self.exchange.their_latest = info.latest;
         self.their_total = info.heads.as_ref().map(Heads::total);
         self.legacy = Some(info.log.is_none());
         self.ranges = info.protocols.iter().any(|protocol| protocol == wire::RANGES);
-        self.version = info.version;
-        self.clock_offset_ms = info.time.map(|theirs| {
+        self.exchange.version = info.version;
+        self.exchange.clock_offset_ms = info.time.map(|theirs| {
             let middle = i64::midpoint(sent.nanos(), now.nanos());
             (theirs.nanos() - middle) / 1_000_000
         });
@@ -145,7 +154,7 @@ impl Status {
     /// Returns how many of the peer's events are not here yet: exact within a log read before, otherwise the peer's
     /// total.
     pub fn backlog(&self) -> Option<u64> {
-        let latest = self.their_latest?;
+        let latest = self.exchange.their_latest?;
         match &self.checkpoint {
             Some((_, read)) if *read > 0 => Some(latest.saturating_sub(*read)),
             _ => self.their_total.or(Some(latest)),

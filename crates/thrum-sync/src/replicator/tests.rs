@@ -1,7 +1,7 @@
-use thrum_core::{Heads, Timestamp};
+use thrum_core::{ErrorKind, Heads, Timestamp};
 
 use super::*;
-use crate::protocol::wire::RpcError;
+use crate::{conn::NoLine, protocol::wire::RpcError};
 
 /// Returns only zeros, so that each wait is its fixed half.
 struct Zeros;
@@ -66,7 +66,7 @@ impl Case {
     }
 
     fn error(&self) -> &str {
-        self.machine.status().last_error.as_deref().unwrap_or_default()
+        self.machine.status().exchange.last_error.as_deref().unwrap_or_default()
     }
 
     /// Returns the times of all dials within `within`, each of which fails at once, as offsets from now.
@@ -76,11 +76,19 @@ impl Case {
         while self.machine.wait_until() <= start + within {
             if self.wake().contains(&Action::Dial) {
                 attempts.push(self.tick - start);
-                self.step(Input::ConnectFailed("nobody listens".into()));
+                self.step(Input::ConnectFailed(unreachable("nobody listens")));
             }
         }
         attempts
     }
+}
+
+fn unreachable(message: &str) -> PeerError {
+    PeerError::Unreachable(Error::new(ErrorKind::Unavailable, message))
+}
+
+const fn disconnected() -> Input {
+    Input::Disconnected(PeerError::Lost(NoLine::Cut))
 }
 
 fn info(log: Option<&str>, latest: u64) -> Input {
@@ -133,7 +141,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
+fn pulled_events_are_stored_before_the_next_pull_acknowledges_them() {
     let (mut case, first) = Case::met(Some(("log", 5)), "log", 8);
     assert_eq!(first.after, 5);
     let actions = case.step(pulled("log", &[6, 8], 8, false));
@@ -150,7 +158,7 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
 }
 
 #[test]
-fn another_log_is_read_from_its_start() {
+fn a_new_log_id_is_read_from_the_start() {
     let (_, first) = Case::met(Some(("old", 500)), "new", 3);
     assert_eq!((first.after, first.log.as_deref()), (0, Some("new")));
     // The log changes between peer_info and the pull; the server rewinds on its own.
@@ -210,11 +218,15 @@ fn a_quiet_old_peer_costs_one_empty_pull_per_round_once_two_minutes_are_over() {
             }
         }
     }
-    assert_eq!(asked, [[4; 7].as_slice(), &[6; 7]].concat(), "once per round, and what is new two minutes long");
+    assert_eq!(
+        asked,
+        [[4; 7].as_slice(), &[6; 7]].concat(),
+        "once per sync interval, and the new events for two minutes"
+    );
 }
 
 #[test]
-fn quiet_means_one_empty_pull_per_round() {
+fn a_quiet_peer_gets_one_empty_pull_per_sync_interval() {
     let mut case = Case::quiet();
     let mut pulls = Vec::new();
     for _ in 0..10 {
@@ -228,13 +240,13 @@ fn quiet_means_one_empty_pull_per_round() {
 }
 
 #[test]
-fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
-    for (round, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
+fn the_configured_sync_interval_is_kept_even_if_short() {
+    for (interval, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
         let mut case = Case::quiet();
         let start = case.tick;
-        case.machine = case.machine.every(round, Now { tick: start, at: Timestamp::ZERO });
+        case.machine = case.machine.with_sync_interval(interval, Now { tick: start, at: Timestamp::ZERO });
         for n in 1..=4 {
-            assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "round {n} of {round:?}");
+            assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "pull {n} of {interval:?}");
             assert_eq!(case.tick, start + length * n);
             case.step(nothing("log"));
         }
@@ -242,14 +254,14 @@ fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
 }
 
 #[test]
-fn a_peer_asked_within_ten_seconds_is_left_out_of_the_round() {
+fn a_recently_pulled_peer_is_skipped_in_the_periodic_pull() {
     let mut case = Case::quiet();
     case.tick = seconds(6);
     assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
     case.step(nothing("log"));
     assert_eq!(case.wake(), [], "at 15 s, nine seconds later");
     assert_eq!(case.tick, seconds(15));
-    assert_eq!(case.wake().len(), 1, "and asked a round later");
+    assert_eq!(case.wake().len(), 1, "and asked one sync interval later");
     assert_eq!(case.tick, seconds(30));
 }
 
@@ -293,13 +305,13 @@ fn a_notify_goes_before_a_pull_and_while_a_batch_is_stored() {
 }
 
 #[test]
-fn what_the_peer_has_read_already_is_not_announced() {
+fn events_that_the_peer_has_read_are_not_announced() {
     let mut case = Case::quiet();
     case.step(Input::Notified { latest: 6 });
     case.step(Input::Commit(10));
     case.step(Input::Acknowledged(10));
     assert_eq!(case.calls(nothing("log")), []);
-    assert_eq!(case.machine.status().read_by_them, Some(10));
+    assert_eq!(case.machine.status().exchange.read_by_them, Some(10));
 }
 
 #[test]
@@ -319,7 +331,7 @@ fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_toget
 
 /// C20, C19: any invalid reply closes the connection, is reported, moves nothing, and waits.
 #[test]
-fn nonsense_is_shown_and_waits_and_moves_nothing() {
+fn invalid_replies_are_reported_and_leave_the_checkpoint() {
     let many: Vec<i64> = (6..2000).collect();
     let nonsense = [
         (pulled("log", &[6, 6], 6, false), "it sent sequence 6 after 6"),
@@ -337,8 +349,8 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             Input::Replied(Err(BadReply::WrongId { got: "7".into(), asked: 2 })),
             "it answered request 7 where 2 was asked",
         ),
-        (Input::Replied(Err(BadReply::Error(RpcError::said("store on fire")))), "it answered: store on fire"),
-        (Input::Disconnected("reset".into()), "reset"),
+        (Input::Replied(Err(BadReply::Error(RpcError::plain("store on fire")))), "it answered: store on fire"),
+        (disconnected(), "the connection was closed in the middle of a line"),
     ];
     for (input, expected) in nonsense {
         let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
@@ -351,7 +363,8 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             "{expected}"
         );
         assert!(
-            status.next_attempt > Some(Timestamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
+            status.exchange.next_attempt > Some(Timestamp::ZERO)
+                && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
             "{expected}"
         );
     }
@@ -366,7 +379,7 @@ fn a_checkpoint_never_passes_what_was_served() {
 
 /// Backoff must grow even though every connect succeeds.
 #[test]
-fn a_peer_that_answers_nonsense_for_ever_is_asked_ever_more_rarely() {
+fn repeated_invalid_replies_increase_the_backoff() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
     let mut waits = Vec::new();
     for _ in 0..12 {
@@ -400,7 +413,7 @@ fn a_clock_that_is_off_is_measured_from_the_middle_of_the_request() {
     let day_ahead = Timestamp::ZERO.plus(seconds(24 * 3600 + 1));
     let info = Info { daemon_id: "d_peer".into(), log: Some("log".into()), time: Some(day_ahead), ..Info::default() };
     case.step(Input::Replied(Ok(Reply::Info(Box::new(info)))));
-    assert_eq!(case.machine.status().clock_offset_ms, Some(24 * 3600 * 1000));
+    assert_eq!(case.machine.status().exchange.clock_offset_ms, Some(24 * 3600 * 1000));
 }
 
 #[test]
@@ -414,7 +427,7 @@ fn another_daemon_at_the_address_is_not_read() {
 }
 
 #[test]
-fn a_peer_that_is_away_is_probed_ever_more_rarely_and_one_at_a_time() {
+fn an_unreachable_peer_is_probed_with_backoff_one_dial_at_a_time() {
     let mut case = Case::new(None);
     let attempts = case.attempts(seconds(3600));
     let waits: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -425,7 +438,7 @@ fn a_peer_that_is_away_is_probed_ever_more_rarely_and_one_at_a_time() {
 }
 
 #[test]
-fn a_peer_that_calls_is_dialled_soon_whatever_backoff_says() {
+fn a_call_from_a_peer_overrides_the_backoff() {
     let mut case = Case::new(None);
     case.attempts(seconds(600));
     let last = case.tick;
@@ -441,21 +454,21 @@ fn a_network_that_comes_up_is_worth_one_attempt_at_once_and_backoff_goes_on() {
     let mut case = Case::new(None);
     assert_eq!(case.step(Input::Timer), [Action::Dial]);
     for _ in 0..8 {
-        case.step(Input::ConnectFailed("the tailnet is off".into()));
+        case.step(Input::ConnectFailed(unreachable("the tailnet is off")));
         case.tick = case.machine.wait_until();
         case.step(Input::Timer);
     }
-    case.step(Input::ConnectFailed("the tailnet is off".into()));
+    case.step(Input::ConnectFailed(unreachable("the tailnet is off")));
     let far = case.machine.wait_until() - case.tick;
     assert!(far >= seconds(60), "{far:?}");
     assert_eq!(case.step(Input::NetworkUp), [Action::Dial]);
     assert_eq!(case.step(Input::NetworkUp), [], "one at a time");
-    case.step(Input::ConnectFailed("not yet".into()));
+    case.step(Input::ConnectFailed(unreachable("not yet")));
     assert!(case.machine.wait_until() - case.tick >= far, "as before");
 }
 
 #[test]
-fn who_was_just_given_a_token_calls_first_or_is_called_a_second_later() {
+fn a_new_peer_calls_first_or_is_dialled_after_one_second() {
     let mut case = Case::new(None);
     case.machine.wait_for_call(Now::default());
     assert_eq!(case.step(Input::Commit(3)), []);
@@ -475,7 +488,7 @@ fn success_resets_backoff_and_the_error() {
     assert_ne!(case.error(), "", "connecting alone is not success");
     case.step(nothing("log"));
     assert_eq!((case.error(), case.machine.status().state), ("", State::Connected));
-    case.step(Input::Disconnected("closed".into()));
+    case.step(Input::Disconnected(PeerError::Lost(NoLine::Closed)));
     assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST);
     assert_eq!(case.machine.status().state, State::Connecting);
 }
@@ -551,7 +564,7 @@ fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_doe
         for _ in 0..11 {
             if cut {
                 case.tick += limits::PULL / 2;
-                case.step(Input::Disconnected("cut".into()));
+                case.step(disconnected());
             } else {
                 assert_eq!(case.wake(), [Action::Close]);
             }
@@ -564,7 +577,7 @@ fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_doe
 }
 
 #[test]
-fn what_comes_slowly_is_asked_for_as_before_and_what_comes_quickly_in_larger_batches_again() {
+fn batch_size_grows_only_after_quick_replies() {
     let (mut case, _) = Case::met(None, "log", 99_999);
     for _ in 0..4 {
         case.wake();
@@ -588,14 +601,14 @@ fn a_line_that_breaks_again_and_again_does_not_make_the_waits_grow_while_it_brin
     for sequence in 1..20 {
         case.step(pulled("log", &[sequence], sequence, true));
         case.step(stored(1));
-        case.step(Input::Disconnected("cut".into()));
+        case.step(disconnected());
         assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST, "{sequence}");
         asks_again(&mut case);
     }
 }
 
 #[test]
-fn what_was_too_long_is_not_asked_for_again_before_everything_is_read() {
+fn an_oversized_batch_size_is_not_requested_again_before_the_end() {
     let (mut case, _) = Case::met(None, "log", 5);
     case.step(Input::TooLong);
     case.step(Input::Connected);
@@ -612,7 +625,7 @@ fn what_was_too_long_is_not_asked_for_again_before_everything_is_read() {
 fn a_disk_that_fails_moves_nothing_and_is_tried_again_on_the_same_connection() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 6);
     case.step(pulled("log", &[6], 6, false));
-    assert_eq!(case.step(Input::ApplyFailed("disk full".into())), []);
+    assert_eq!(case.step(Input::ApplyFailed(Error::new(ErrorKind::Failed, "disk full"))), []);
     let status = case.machine.status();
     assert_eq!((status.checkpoint.clone(), status.state), (Some(("log".into(), 5)), State::Connected));
     assert_eq!(case.error(), "cannot store what it sent: disk full");
@@ -630,7 +643,7 @@ fn force_overrides_backoff_and_ends_with_the_pull_or_the_failure() {
     let mut case = Case::new(None);
     case.attempts(seconds(600));
     assert_eq!(case.step(Input::Force(3)), [Action::Dial]);
-    case.step(Input::ConnectFailed("nobody listens".into()));
+    case.step(Input::ConnectFailed(unreachable("nobody listens")));
     assert_eq!(case.machine.status().forced, 3);
     let mut case = Case::quiet();
     case.step(Input::Notified { latest: 6 });
@@ -668,8 +681,8 @@ fn news_of_a_connection_that_was_given_up_changes_nothing() {
     let before = case.machine.status().clone();
     let late = [
         Input::Connected,
-        Input::Disconnected("late".into()),
-        Input::ConnectFailed("late".into()),
+        Input::Disconnected(PeerError::Closed),
+        Input::ConnectFailed(unreachable("late")),
         nothing("log"),
         stored(1),
     ];
@@ -722,7 +735,7 @@ fn one_more(pull: &Pull) -> Input {
 
 /// C20: endless progress by one event at a time remains possible, but slow.
 #[test]
-fn a_peer_that_serves_crumbs_without_end_is_read_slowly() {
+fn a_peer_that_serves_tiny_batches_is_throttled() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let asked = asked_within_a_minute(&mut case, one_more, Applied { applied: 1, ..Applied::default() });
     assert!((600..=700).contains(&asked), "{asked}");
@@ -760,7 +773,7 @@ fn full(pull: &Pull) -> Input {
 
 /// C20: a log that is read anew is not throttled; one that repeats forever is.
 #[test]
-fn a_peer_that_serves_for_ever_what_is_here_already_is_read_slowly_after_some() {
+fn a_peer_that_repeats_known_events_is_throttled() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let again = Applied { skipped: 1000, ..Applied::default() };
     let asked = asked_within_a_minute(&mut case, full, again);
@@ -779,7 +792,7 @@ fn pull_after(case: &Case) -> Pull {
 
 /// C20: a peer whose replies are too long gets smaller requests, but not more of them.
 #[test]
-fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
+fn oversized_answers_do_not_reset_the_throttle() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
     let mut first = None;
     for _ in 0..9 {
@@ -797,7 +810,7 @@ fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
 
 /// C20, C25: a legacy peer is not read faster.
 #[test]
-fn an_old_peer_that_serves_crumbs_without_end_is_read_slowly() {
+fn a_legacy_peer_that_serves_tiny_batches_is_throttled() {
     let mut case = Case::new(None);
     case.step(Input::Timer);
     case.step(Input::Connected);
@@ -819,7 +832,7 @@ fn an_old_peer_whose_newest_event_is_rejected_is_fully_read_all_the_same() {
     case.step(old(&[1], false));
     assert_eq!(case.step(Input::Applied(Applied { rejected: 1, ..Applied::default() })), []);
     let status = case.machine.status();
-    assert_eq!((status.ends, status.last_error.as_deref()), (1, None));
+    assert_eq!((status.ends, status.exchange.last_error.as_deref()), (1, None));
 }
 
 /// C30: a peer must not cause scans of the whole log all the time. A first reading of a log with many purges is not

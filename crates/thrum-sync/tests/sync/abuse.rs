@@ -91,7 +91,7 @@ async fn a_flood_of_announcements_is_answered_coalesced_and_shown() {
     let shown = async || {
         let statuses = hand.daemon.peers.status().await.unwrap();
         let hand = statuses.into_iter().find(|status| status.daemon_id == "d_hand").unwrap();
-        hand.last_error.filter(|error| error == "it announces again and again what it does not have")
+        hand.exchange.last_error.filter(|error| error == "it announces again and again what it does not have")
     };
     eventually(shown).await;
     hand.daemon.peers.shutdown().await;
@@ -177,8 +177,8 @@ async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine
         wire.expect("sync.pull", nothing()).await;
         hand.daemon.hears(&message).await;
         let shown = status(&hand.daemon).await;
-        assert_eq!((shown.name.as_str(), shown.rejected), ("hand", CAUGHT), "genuine first: {genuine_first}");
-        let last = shown.last_rejected.unwrap();
+        assert_eq!((shown.name.as_str(), shown.details.rejected), ("hand", CAUGHT), "genuine first: {genuine_first}");
+        let last = shown.details.last_rejected.unwrap();
         assert_eq!(last.reason, "the signature of its origin is missing or wrong");
         assert_eq!(shown.state, State::Connected, "it is shown, and read on");
         assert_eq!(hand.daemon.log.event_ids().len(), 2, "the two that are genuine");
@@ -213,7 +213,7 @@ async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine
     hand.daemon.pair(&author).await;
     eventually(async || (wrote(&hand.daemon).as_ref() == Some(&author.id)).then_some(())).await;
     let statuses = hand.daemon.peers.status().await.unwrap();
-    let of = |name: &str| statuses.iter().find(|status| status.name == name).map(|status| status.rejected);
+    let of = |name: &str| statuses.iter().find(|status| status.name == name).map(|status| status.details.rejected);
     assert_eq!((of("hand"), of("author")), (Some(CAUGHT), Some(0)), "the relay is named, and nobody else");
 }
 

@@ -25,7 +25,7 @@ async fn answer(stream: &mut BufReader<TcpStream>, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_get_gos_words_and_the_connection_stays() {
+async fn unauthenticated_callers_get_gos_error_and_keep_the_connection() {
     let (_daemon, mut stream) = visited().await;
     let deep = format!(r#"{{"method":"sync.pull","params":{}"#, "[".repeat(10_000));
     for (line, expected) in [
@@ -75,7 +75,7 @@ async fn a_request_a_little_too_long_is_told_so() {
 /// C17: an occasional byte does not keep a stranger's connection open. The runtime's clock advances when all tasks are
 /// idle.
 #[tokio::test(start_paused = true)]
-async fn a_stranger_who_says_nothing_or_one_byte_a_second_is_sent_away() {
+async fn a_silent_or_slow_unauthenticated_caller_is_disconnected() {
     let (_daemon, mut silent) = visited().await;
     let mut slow = TcpStream::connect(silent.get_ref().peer_addr().unwrap()).await.unwrap();
     let start = tokio::time::Instant::now();

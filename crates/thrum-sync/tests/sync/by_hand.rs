@@ -79,7 +79,7 @@ fn event(sequence: u64, event_json: &Value) -> Value {
 
 /// I5: the bad event is counted, the good one is stored, the checkpoint moves, and nothing is echoed.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
+async fn events_from_a_peer_are_acknowledged_and_not_announced_to_it() {
     let hand = Hand::pair().await;
     let mut wire = hand.accept(8).await;
     let events = [event(7, &json!("no object")), event(8, &json!({"v": 1}))];
@@ -91,7 +91,7 @@ async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
     assert_eq!(second["after_sequence"], 8, "no notify came before it");
     assert_eq!(hand.daemon.log.event_ids(), ["evt_8"]);
     let status = &hand.daemon.peers.status().await.unwrap()[0];
-    assert_eq!((status.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
+    assert_eq!((status.details.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
     hand.daemon.log.register("ann");
     let notify = wire.expect("sync.notify", json!({"status": "ok"})).await;
     assert_eq!(

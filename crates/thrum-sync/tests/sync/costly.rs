@@ -97,10 +97,10 @@ async fn a_warning_goes_when_nothing_differs_any_more() {
         _ => events(&[]),
     })
     .await;
-    liar.daemon.restart_with_round(Duration::from_millis(20)).await;
+    liar.daemon.restart_with_sync_interval(Duration::from_millis(20)).await;
     let shows = async |is_shown: bool| {
         let shown = async {
-            while liar.daemon.peers.status().await.unwrap()[0].repaired.is_some() != is_shown {
+            while liar.daemon.peers.status().await.unwrap()[0].details.repaired.is_some() != is_shown {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -113,7 +113,7 @@ async fn a_warning_goes_when_nothing_differs_any_more() {
 
 /// P6: an event that arrives while the peer is asked is not missing, and is not requested.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_meanwhile_is_not_missing() {
+async fn events_that_arrived_meanwhile_do_not_count_as_missing() {
     let log: Arc<OnceLock<Arc<StoreLog>>> = Arc::default();
     let ours = Arc::clone(&log);
     let liar = Liar::pair(move |method, params| match method {

@@ -89,8 +89,8 @@ async fn an_event_that_fits_into_no_answer_is_skipped_and_named_and_the_others_a
         (hand.daemon.log.event_ids() == ["evt_3", "evt_9", "evt_15"] && status.read_by_us == 15).then_some(status)
     })
     .await;
-    let last = status.last_rejected.expect("it is named");
-    assert_eq!((status.state, status.rejected, last.event_id.as_str()), (State::Connected, 3, "evt_13"));
+    let last = status.details.last_rejected.expect("it is named");
+    assert_eq!((status.state, status.details.rejected, last.event_id.as_str()), (State::Connected, 3, "evt_13"));
     assert!(last.reason.contains("was not read"), "{}", last.reason);
     assert!(asked.len() < 25, "{asked:?}");
 }
@@ -109,8 +109,9 @@ async fn an_event_that_its_journal_cannot_hold_is_not_sent_to_a_go_daemon_and_na
     let served = pull(&mut hand, 0).await;
     assert_eq!((served.len(), served.contains(&long)), (before.len() + 1, false));
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
-    let named = status.notes.iter().any(|note| note.contains("too long for the journal") && note.contains(&long));
-    assert!(named, "{:?}", status.notes);
+    let named =
+        status.details.notes.iter().any(|note| note.contains("too long for the journal") && note.contains(&long));
+    assert!(named, "{:?}", status.details.notes);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +129,7 @@ async fn what_a_go_daemon_could_not_apply_is_named_with_the_reason() {
     for _ in 0..2 {
         assert_eq!(pull(&mut hand, 0).await, ["evt_3"], "the others are sent");
     }
-    let notes = hand.daemon.peers.status().await.unwrap().remove(0).notes;
+    let notes = hand.daemon.peers.status().await.unwrap().remove(0).details.notes;
     for (id, why) in [("evt_1", "its agent's name is a path"), ("evt_2", "its agent's name is too long for a file's")] {
         assert!(
             notes.contains(&format!("1 event is not sent to the Go daemon there, because {why}: {id}")),
@@ -149,22 +150,22 @@ async fn how_far_a_go_daemon_is_behind_is_shown_until_it_has_asked_for_all() {
     let all = hand.daemon.log.event_ids().len() as u64;
     let (_, next) = pull_some(&mut hand, 0, 4).await;
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
-    assert_eq!(status.backlog_to_them, Some(all), "it has not asked for more yet");
+    assert_eq!(status.details.backlog_to_them, Some(all), "it has not asked for more yet");
     assert!(
-        status.notes.iter().any(|note| note.contains(&format!("{all} events are not there yet"))),
+        status.details.notes.iter().any(|note| note.contains(&format!("{all} events are not there yet"))),
         "{:?}",
-        status.notes
+        status.details.notes
     );
     let rest = pull(&mut hand, next).await.len() as u64;
     assert_eq!(rest, all - 4);
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
-    assert_eq!((status.backlog_to_them, status.notes), (Some(0), vec![]));
+    assert_eq!((status.details.backlog_to_them, status.details.notes), (Some(0), vec![]));
     // The peer could not apply them.
     pull(&mut hand, next).await;
-    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(rest));
+    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].details.backlog_to_them, Some(rest));
     let latest = hand.daemon.log.latest();
     assert_eq!(pull(&mut hand, latest).await.len(), 0);
-    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(0));
+    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].details.backlog_to_them, Some(0));
 }
 
 /// The response of Go v0.7 and later to a plain line, and to any client that is not a browser.
@@ -185,7 +186,7 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
     };
     let ask = async {
         for error in [
-            hand.daemon.peers.look(&address).await.unwrap_err(),
+            hand.daemon.peers.inspect(&address).await.unwrap_err(),
             hand.daemon.peers.join_even_plainly(&address, "1234").await.unwrap_err(),
         ] {
             assert!(error.message.contains("Go Thrum v0.7 or later"), "{error:?}");
@@ -193,7 +194,7 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
         }
         eventually(async || {
             let status = hand.daemon.peers.status().await.unwrap().remove(0);
-            status.last_error.filter(|error| error.contains("Go Thrum v0.7 or later"))
+            status.exchange.last_error.filter(|error| error.contains("Go Thrum v0.7 or later"))
         })
         .await
     };

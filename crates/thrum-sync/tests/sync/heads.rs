@@ -20,7 +20,7 @@ pub fn lose(daemon: &Daemon, which: &str) {
 /// Deletes rows, and recounts the rest.
 fn lose_knowingly(daemon: &Daemon, which: &str) {
     lose(daemon, which);
-    daemon.log.mend().unwrap();
+    daemon.log.recount().unwrap();
 }
 
 /// Pairs two daemons with this many messages each, and waits until they hold the same events.
@@ -66,7 +66,7 @@ async fn a_hole_is_named_with_its_numbers_and_filled_exactly() {
     lose(&a, &format!("origin_daemon = '{}' AND origin_seq IN (5, 6, 7, 12)", b.id));
     lose(&a, &format!("origin_daemon = '{}' AND origin_seq = 3", a.id));
     lose(&b, &format!("origin_daemon = '{}' AND origin_seq BETWEEN 9 AND 11", a.id));
-    b.log.mend().unwrap();
+    b.log.recount().unwrap();
     let (log, pulled) = (a.log.id(), a.peers.watch("beta").unwrap().borrow().applied);
     let verified = verify(&a).await;
     assert_eq!((verified.status, verified.fetched), (Verdict::Equal, 5), "{verified:?}");
@@ -202,7 +202,7 @@ async fn an_id_with_two_contents_is_named_and_stays_as_it_is() {
 async fn a_hole_heals_by_itself_and_is_shown() {
     let (mut a, mut b) = pair(10).await;
     for daemon in [&mut a, &mut b] {
-        daemon.restart_with_round(Duration::from_millis(100)).await;
+        daemon.restart_with_sync_interval(Duration::from_millis(100)).await;
     }
     let whole = a.log.heads().unwrap();
     lose_knowingly(&a, &format!("origin_daemon = '{}' AND origin_seq IN (4, 5)", b.id));
@@ -216,7 +216,7 @@ async fn a_hole_heals_by_itself_and_is_shown() {
     let shown = async {
         loop {
             let status = &a.peers.status().await.unwrap()[0];
-            if let Some(repaired) = &status.repaired {
+            if let Some(repaired) = &status.details.repaired {
                 return repaired.clone();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -23,7 +23,7 @@ fn wrong(code: &str) -> String {
 /// C2, C1: the stranger is excluded and the joiner is not; the operator sees both; the total number of guesses is
 /// bounded.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_sum_is_bounded() {
+async fn wrong_codes_lock_out_only_the_guessing_node_and_are_bounded_in_total() {
     let net = MemoryTailnet::default();
     let nodes: Vec<_> =
         ["desk", "laptop", "cafe", "bar", "pub"].map(|name| net.node(name, &format!("{name}@x"))).into();
@@ -105,7 +105,7 @@ async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
 
 /// A code is sent only to an unambiguous target.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_goes_neither_to_one_of_several_who_wait_nor_to_a_name_that_only_begins_alike() {
+async fn no_code_is_sent_to_an_ambiguous_or_partial_name() {
     let net = MemoryTailnet::default();
     let (here, there) = (net.node("build.theirs.ts.net", "mallory"), net.node("laptop.mine.ts.net", "ben"));
     let (first, second, b) =
@@ -134,7 +134,7 @@ fn listening_now(daemon: &Daemon) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_to_be_joined_is_found_and_nobody_else() {
+async fn only_daemons_that_wait_to_be_joined_are_found() {
     let net = MemoryTailnet::default();
     let nodes: Vec<_> = ["desk", "laptop", "tower", "off"].map(|name| net.node(name, "ann")).into();
     let (a, b) = (daemon("alpha", &nodes[0]).await, daemon("beta", &nodes[1]).await);
@@ -159,7 +159,7 @@ async fn who_waits_to_be_joined_is_found_and_nobody_else() {
 /// Holds for any number of nodes, whether they accept the connection and stay silent, or do not even refuse it. Time is
 /// virtual.
 #[tokio::test(start_paused = true)]
-async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
+async fn the_search_for_waiting_daemons_is_bounded() {
     for deaf in [true, false] {
         let net = MemoryTailnet::default();
         let here = net.node("desk", "ann");
@@ -185,7 +185,7 @@ async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
 /// Every port that a daemon may use is probed, even if another machine does not even refuse a connection. Time is
 /// virtual.
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_found_on_the_last_port_beside_machines_that_do_not_answer() {
+async fn a_waiting_daemon_is_found_on_the_last_port_beside_silent_machines() {
     let net = MemoryTailnet::default();
     let (here, there, asker) = (net.node("desk", "ann"), net.node("laptop", "ben"), net.node("tower", "ann"));
     for n in 0..limits::PROBED_NODES - 3 {

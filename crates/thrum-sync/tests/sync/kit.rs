@@ -194,7 +194,7 @@ impl Log for StoreLog {
     fn counted(&self) -> Result<Heads, Error> {
         self.read(|store| store.reader().counted())
     }
-    fn mend(&self) -> Result<bool, Error> {
+    fn recount(&self) -> Result<bool, Error> {
         self.write(|tx| tx.repair_losses()).map_err(Error::from)
     }
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error> {
@@ -206,7 +206,7 @@ impl Log for StoreLog {
     fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, SetDigest), Error> {
         self.read(|store| store.reader().stretch(of, after, upto))
     }
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
+    fn requested(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
         self.read(|store| store.reader().requested(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
     fn projection(&self) -> Result<SetDigest, Error> {
@@ -309,11 +309,13 @@ impl Daemon {
     }
 
     /// Restarts with this sync interval.
-    pub async fn restart_with_round(&mut self, round: Duration) {
+    pub async fn restart_with_sync_interval(&mut self, sync_interval: Duration) {
         self.peers.shutdown().await;
         let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0))];
         self.peers =
-            start_peers_over(transports, round, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
+            start_peers_over(transports, sync_interval, false, &self.name, &self.id, &self.log, &self.directory)
+                .await
+                .unwrap();
     }
 
     /// Restarts with these transports.
@@ -380,7 +382,7 @@ pub async fn start_peers(
 
 pub async fn start_peers_over(
     transports: Vec<Arc<dyn Transport>>,
-    round: Duration,
+    sync_interval: Duration,
     local_only: bool,
     name: &str,
     id: &str,
@@ -392,7 +394,7 @@ pub async fn start_peers_over(
         daemon_id: id.into(),
         name: name.into(),
         version: "0.1.0".into(),
-        round,
+        sync_interval,
         local_only,
         transports,
         ambients: Arc::new(|| Box::new(System)),

@@ -133,7 +133,7 @@ pub fn said(verified: &Verified) -> (u64, u64, String) {
 
 /// P7, C20
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_does_not_serve_what_it_claims_is_asked_three_times_and_named() {
+async fn a_peer_that_does_not_serve_claimed_events_is_asked_three_times_and_reported() {
     let liar = Liar::pair(|method, _| match method {
         "sync.peer_info" => info(9, &RANGES),
         "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
@@ -151,18 +151,18 @@ async fn one_that_does_not_serve_what_it_claims_is_asked_three_times_and_named()
 
 /// P6: without a call of `verify`, the daemon finds the difference, reports it, and stops asking.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for() {
+async fn claimed_events_that_are_not_served_appear_in_the_status() {
     let mut liar = Liar::pair(|method, _| match method {
         "sync.peer_info" => info(9, &RANGES),
         "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
         _ => events(&[]),
     })
     .await;
-    liar.daemon.restart_with_round(Duration::from_millis(50)).await;
+    liar.daemon.restart_with_sync_interval(Duration::from_millis(50)).await;
     let shown = async {
         loop {
             let status = &liar.daemon.peers.status().await.unwrap()[0];
-            if let Some(repaired) = status.repaired.as_ref().filter(|repaired| repaired.missing_here >= 9) {
+            if let Some(repaired) = status.details.repaired.as_ref().filter(|repaired| repaired.missing_here >= 9) {
                 return repaired.clone();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -188,7 +188,7 @@ async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for(
 /// P6: a daemon that is told about missing events compares, and does not tell back. A flood of hints causes one
 /// comparison.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_nothing() {
+async fn a_hint_about_missing_events_triggers_one_check_and_no_hint_back() {
     let mut liar = Liar::pair(|method, _| match method {
         "sync.peer_info" => info(9, &RANGES),
         _ => json!({"held": [], "next": 0, "ids": []}),
@@ -198,12 +198,12 @@ async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_n
         assert_eq!(liar.asks("sync.differs").await["result"]["status"], "ok");
     }
     let looked = async {
-        while liar.daemon.peers.status().await.unwrap()[0].repaired.is_none() {
+        while liar.daemon.peers.status().await.unwrap()[0].details.repaired.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, looked).await.expect("it looks");
-    let repaired = liar.daemon.peers.status().await.unwrap()[0].repaired.clone().unwrap();
+    let repaired = liar.daemon.peers.status().await.unwrap()[0].details.repaired.clone().unwrap();
     assert!(repaired.missing_there > 0, "{repaired:?}");
     assert_eq!(liar.times("sync.differs"), 0);
     let of_far = liar
@@ -240,7 +240,7 @@ async fn what_was_purged_here_is_not_asked_for() {
 
 /// C21: only requested events are stored, and only with a valid signature of their origin.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_nobody_asked_for_are_not_taken() {
+async fn unrequested_events_are_not_stored() {
     let liar = Liar::pair(|method, _| match method {
         "sync.peer_info" => info(3, &RANGES),
         "sync.ranges" => json!({"held": [[1, 3]], "next": 0}),

@@ -46,8 +46,9 @@ async fn with_local_only_no_other_machine_is_dialled_listened_for_or_joined_and_
 
     connect(&mut a, &here, true).await;
     let mut standing = a.peers.watch("beta").unwrap();
-    let held = standing
-        .wait_for(|status| status.last_error.as_deref().is_some_and(|error| error.contains("daemon.local_only")));
+    let held = standing.wait_for(|status| {
+        status.exchange.last_error.as_deref().is_some_and(|error| error.contains("daemon.local_only"))
+    });
     tokio::time::timeout(PATIENCE, held).await.unwrap().unwrap();
     assert_ne!(a.peers.status().await.unwrap()[0].state, State::Connected);
     assert_eq!(a.peers.join("100.64.0.2:9100", "1234").await.unwrap_err().kind, ErrorKind::Refused);

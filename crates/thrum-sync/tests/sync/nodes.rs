@@ -64,10 +64,10 @@ async fn a_stolen_token_brings_nothing_and_is_reported() {
     assert_eq!(wrong_way["error"]["message"], UNKNOWN, "an answer to another daemon");
 
     let shown = status(&two.a).await;
-    let refused = shown.refused.expect("shown");
+    let refused = shown.details.refused.expect("shown");
     assert_eq!((&refused.node, refused.times), (&thief.node(), 3), "as often as it failed");
     assert_eq!(
-        (shown.node, shown.moved, shown.state),
+        (shown.details.node, shown.details.moved, shown.state),
         (Some(two.there.node()), None, State::Connected),
         "the peer itself is not concerned"
     );
@@ -82,7 +82,7 @@ async fn a_stolen_token_brings_nothing_and_is_reported() {
 
 /// C11: a caller that does not even attempt a proof is reported when it hangs up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thief_who_says_no_more_is_reported_too() {
+async fn token_misuse_is_reported_even_if_the_caller_falls_silent() {
     let two = Two::paired().await;
     let thief = two.net.node("cafe", "mallory");
     let token = two.b.peers.list()[0].token.clone().unwrap();
@@ -104,7 +104,7 @@ async fn a_daemon_with_a_copied_registry_is_refused_and_both_sides_say_so() {
     copy.restart_over(over(&thief)).await;
     let name = copy.peers.list()[0].name.clone();
     until(&copy, &name, |status| status.state == State::RemovedUs).await;
-    assert_eq!(status(&two.a).await.refused.map(|stray| stray.node), Some(thief.node()));
+    assert_eq!(status(&two.a).await.details.refused.map(|stray| stray.node), Some(thief.node()));
     assert_eq!(copy.log.event_ids().len(), 1, "its own, and nothing that was served");
     two.b.restart_over(over(&two.there)).await;
     two.a.agrees().await;
@@ -122,17 +122,17 @@ async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
     two.a.hears(&back).await;
     two.a.agrees().await;
     let shown = status(&two.a).await;
-    let moved = shown.moved.expect("shown");
+    let moved = shown.details.moved.expect("shown");
     assert_eq!((moved.from, moved.to), (two.there.node(), new.node()));
-    assert_eq!((shown.node, shown.refused), (Some(new.node()), None));
+    assert_eq!((shown.details.node, shown.details.refused), (Some(new.node()), None));
     assert_eq!(shown.address, listening(&two.b).await);
     assert!(
-        status(&two.b).await.refused_there.is_none()
+        status(&two.b).await.details.refused_there.is_none()
             && !kit::logs().lines().any(|line| line.contains("refused a token") && line.contains("node=tower (ben)")),
         "no false alarm"
     );
     two.a.restart_over(over(&two.here)).await;
-    assert_eq!(status(&two.a).await.moved.map(|moved| moved.to), Some(new.node()), "durably");
+    assert_eq!(status(&two.a).await.details.moved.map(|moved| moved.to), Some(new.node()), "durably");
     // The old node is a stranger now.
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let mut wire = Wire::dial(&two.there, &listening(&two.a).await).await;
@@ -162,7 +162,7 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
         let id = serde_json::from_str::<Value>(&line).unwrap()["id"].clone();
         let reply = json!({"jsonrpc": "2.0", "result": {"daemon_id": "d_47fkcmt93fcz", "name": "go"}, "id": id});
         wire.write_all(format!("{reply}\n").as_bytes()).await.unwrap();
-        eventually(async || status(&a).await.node).await
+        eventually(async || status(&a).await.details.node).await
     };
     assert_eq!(answers.await, tsnet.node(), "the one that was dialled was learnt");
     let reply = asks(&third).await;
@@ -173,8 +173,8 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     );
     assert!(asks(&tsnet).await["result"].is_object(), "where it listens it is, too");
     let shown = status(&a).await;
-    assert_eq!((shown.calls_from, shown.node), (Some(box1.node()), Some(tsnet.node())));
-    assert_eq!(shown.refused.map(|stray| stray.node), Some(third.node()));
+    assert_eq!((shown.details.calls_from, shown.details.node), (Some(box1.node()), Some(tsnet.node())));
+    assert_eq!(shown.details.refused.map(|stray| stray.node), Some(third.node()));
 }
 
 /// C17
@@ -198,7 +198,7 @@ async fn a_peer_that_opens_connections_without_end_closes_its_own_and_keeps_nobo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_peer_announces_for_others_is_said_once_a_minute() {
+async fn announcements_under_another_id_are_logged_once_a_minute() {
     let two = Two::paired().await;
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let mut wire = Wire::dial(&two.there, &listening(&two.a).await).await;
@@ -223,8 +223,8 @@ async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
         daemon.restart_over(over(node)).await;
     }
     two.a.agrees().await;
-    assert_eq!(status(&two.a).await.node, Some(two.there.node()));
-    assert_eq!(status(&two.b).await.node, Some(two.here.node()));
+    assert_eq!(status(&two.a).await.details.node, Some(two.there.node()));
+    assert_eq!(status(&two.b).await.details.node, Some(two.here.node()));
     let thief = two.net.node("cafe", "mallory");
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let mut wire = Wire::dial(&thief, &listening(&two.a).await).await;
@@ -246,13 +246,13 @@ async fn a_node_where_another_daemon_answers_is_not_learnt() {
     std::fs::write(&file, registry.to_string()).unwrap();
     two.a.restart_over(over(&two.here)).await;
     until(&two.a, "beta", fails_with("does not prove to be beta")).await;
-    assert_eq!(status(&two.a).await.node, None, "nothing was proven");
+    assert_eq!(status(&two.a).await.details.node, None, "nothing was proven");
     assert!(two.a.peers.ping("beta").await.is_err());
-    assert_eq!(status(&two.a).await.node, None, "nor now");
+    assert_eq!(status(&two.a).await.details.node, None, "nor now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_changes_is_followed_and_a_token_never_goes_to_who_has_it_then() {
+async fn a_moved_address_is_followed_and_its_new_owner_gets_no_token() {
     let two = Two::paired().await;
     let old = listening(&two.b).await;
     two.a.peers.shutdown().await;
@@ -429,6 +429,6 @@ async fn a_ping_says_how_a_peer_is_reached_and_a_silent_peer_why_it_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_shows_the_way_that_was_looked_at_when_the_peer_was_connected() {
     let two = Two::paired().await;
-    let path = eventually(async || status(&two.a).await.path).await;
+    let path = eventually(async || status(&two.a).await.details.path).await;
     assert_eq!((path.relay, path.round_trip_us), (None, 1000));
 }

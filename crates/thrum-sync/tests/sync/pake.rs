@@ -209,7 +209,7 @@ async fn a_joiner_does_not_fall_back_by_itself() {
             "{refused}"
         );
         assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains("--plain")), "{refused:?}");
-        let listener = b.peers.look(&address).await.unwrap();
+        let listener = b.peers.inspect(&address).await.unwrap();
         assert_eq!((listener.pairing.as_str(), &listener.address), ("plain", &address));
         let methods = |heard: &Mutex<Vec<Value>>| -> Vec<String> {
             heard.lock().unwrap().iter().map(|one| one["method"].as_str().unwrap().to_owned()).collect()
@@ -353,7 +353,9 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     assert_eq!(guesses(), 1, "on disk before it is answered");
     assert_eq!(refused(&joiner.ask(&first).await), "this connection has begun to pair already");
     assert_eq!(guesses(), 1);
-    assert_eq!(refused(&joiner.ask(&confirm).await), "invalid pairing code (2 attempts remaining)");
+    let wrong = joiner.ask(&confirm).await;
+    assert_eq!(refused(&wrong), "invalid pairing code (2 attempts remaining)");
+    assert_eq!(wrong["error"]["data"]["code"], "wrong_code");
     let (_, mac) = joining.confirm(answered["result"]["msg"].as_str().unwrap()).unwrap();
     let right = json!({"method": "pair.confirm", "params": {"mac": mac}, "id": 2}).to_string();
     assert_eq!(
@@ -368,13 +370,15 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     let mut broken = Joiner::of(&b, &a, &pairing.address).await;
     let noise = broken.begin("no message at all".into());
     assert!(broken.ask(&noise).await["result"]["msg"].is_string(), "that it is none shows only at the end");
-    assert_eq!(refused(&broken.ask(&right).await), "invalid pairing code (0 attempts remaining)");
+    let last = broken.ask(&right).await;
+    assert_eq!(refused(&last), "invalid pairing code (0 attempts remaining)");
+    assert_eq!(last["error"]["data"]["code"], "last_wrong_code");
     assert!(a.peers.list().is_empty());
 }
 
 /// C7: only a caller that knows the code learns that a daemon is known here.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_id_is_told_to_nobody_without_the_code_and_not_overwritten_by_who_has_it() {
+async fn only_a_joiner_with_the_code_learns_that_its_id_is_paired() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
     a.pair(&b).await;
     a.agrees().await;
@@ -386,6 +390,8 @@ async fn a_known_id_is_told_to_nobody_without_the_code_and_not_overwritten_by_wh
     assert_eq!(joiner.ask(&confirmation).await["error"]["message"], "invalid pairing code (2 attempts remaining)");
     let mut joiner = Joiner::of(&b, &a, &pairing.address).await;
     let confirmation = joiner.begun(&pairing.code).await;
-    assert_eq!(joiner.ask(&confirmation).await["error"]["message"], "already paired with beta");
+    let refused = joiner.ask(&confirmation).await;
+    assert_eq!(refused["error"]["message"], "already paired with beta");
+    assert_eq!(refused["error"]["data"]["code"], "already_paired");
     assert!(a.peers.list()[0].token.as_ref().unwrap().matches(token.reveal()));
 }

@@ -29,9 +29,12 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     a.agrees().await;
     b.agrees().await;
     let status = &a.peers.status().await.unwrap()[0];
-    assert_eq!((status.state, status.backlog_from_them, status.rejected), (State::Connected, Some(0), 0));
     assert_eq!(
-        (status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()),
+        (status.state, status.details.backlog_from_them, status.details.rejected),
+        (State::Connected, Some(0), 0)
+    );
+    assert_eq!(
+        (status.daemon_id.as_str(), status.transport.as_str(), status.exchange.version.as_deref()),
         (&*b.id, "local", Some("0.1.0"))
     );
 }
@@ -39,7 +42,7 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
 /// On one thread, so that no other task acts on the pairing between its storage and the request for it. Repeated,
 /// because the interval is short.
 #[tokio::test]
-async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
+async fn a_wait_that_begins_as_the_pairing_succeeds_gets_its_outcome() {
     for _ in 0..10 {
         let (a, b) = (Daemon::start("early").await, Daemon::start("bird").await);
         let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
@@ -187,7 +190,7 @@ async fn joining_twice_joining_oneself_and_wrong_codes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ends_with_who_started_it() {
+async fn a_pairing_session_ends_with_its_initiator() {
     let a = Daemon::start("alpha").await;
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let second = a.peers.start_pairing(Kind::Local, PATIENCE).await.err().unwrap();
@@ -214,7 +217,7 @@ async fn a_peer_that_is_away_is_shown_and_the_others_go_on() {
     assert_eq!(verdicts, [("beta", Verdict::Unreachable), ("gamma", Verdict::Equal)]);
     let status = a.peers.status().await.unwrap();
     assert_ne!(status[0].state, State::Connected);
-    assert!(status[0].last_error.is_some() && status[0].next_attempt.is_some());
+    assert!(status[0].exchange.last_error.is_some() && status[0].exchange.next_attempt.is_some());
     assert_eq!(a.peers.force(Some("nobody")).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

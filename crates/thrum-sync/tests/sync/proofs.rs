@@ -233,7 +233,7 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     assert!(one.ask("sync.peer_info", json!({"token": token})).await["result"].is_object());
     assert_eq!(one.ask("sync.prove", answer).await["error"]["message"], UNKNOWN);
 
-    let refused = status(&a).await.refused.expect("shown");
+    let refused = status(&a).await.details.refused.expect("shown");
     assert_eq!((refused.node.id.as_str(), refused.node.name.as_str()), ("local", "another program of this machine"));
     assert_eq!(told_of(&b).await.0.id, "local");
     assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not concerned");
@@ -245,7 +245,7 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
 /// C11: a caller that is challenged is not reported before it has failed. An honest peer without a hello is challenged,
 /// too.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_one() {
+async fn an_unanswered_challenge_counts_as_token_misuse_and_a_proof_does_not() {
     let (a, b) = pair().await;
     let token = b.peers.list()[0].token.clone().unwrap();
     let token = token.reveal();
@@ -256,17 +256,17 @@ async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_on
     };
     let mut wire = Wire::to(&a).await;
     let challenge = asked(&mut wire).await;
-    assert_eq!(status(&a).await.refused, None, "it was only asked");
+    assert_eq!(status(&a).await.details.refused, None, "it was only asked");
     let proof = json!({"token": token, "daemon_id": b.id, "signature": key.prove(&challenge, &a.id)});
     assert!(wire.ask("sync.prove", proof).await["result"].is_object());
     assert!(wire.ask("sync.peer_info", json!({"token": token})).await["result"].is_object());
     drop(wire);
-    assert_eq!(status(&a).await.refused, None);
+    assert_eq!(status(&a).await.details.refused, None);
 
     let mut wire = Wire::to(&a).await;
     asked(&mut wire).await;
     drop(wire);
-    eventually(async || status(&a).await.refused).await;
+    eventually(async || status(&a).await.details.refused).await;
     assert_eq!(told_of(&b).await.0.id, "local");
 }
 
@@ -294,7 +294,7 @@ async fn a_copied_and_a_restored_registry_are_nobodys() {
     std::fs::write(&file, &before).unwrap();
     b.restart().await;
     until(&b, "alpha", |status| status.state == State::RemovedUs).await;
-    assert!(status(&a).await.refused.is_none_or(|stray| stray.node.id == "local"));
+    assert!(status(&a).await.details.refused.is_none_or(|stray| stray.node.id == "local"));
 }
 
 /// The cost of a proof: one request per new connection, none for the caller's own proof, and nothing afterwards.

@@ -62,21 +62,21 @@ async fn c28_a_clone_is_said_by_the_peer_and_by_both_daemons_and_nothing_that_th
     a.pair(&b).await;
     let before = b.log.say("ben", "before the copy");
     a.hears(&before).await;
-    a.restart_with_round(ROUND).await;
+    a.restart_with_sync_interval(ROUND).await;
     b.peers.shutdown().await;
     let c = clone_of(&b, vec![Arc::new(Local::on_ports(0..=0))]).await;
     assert_eq!((&c.id, c.log.commit().log), (&b.id, b.log.commit().log), "nothing there tells the two apart");
-    b.restart_with_round(ROUND).await;
+    b.restart_with_sync_interval(ROUND).await;
 
     let (of_b, of_c) = (address(&b).await, address(&c).await);
     is_told(&b, "wren", &of_c).await;
     is_told(&c, "wren", &of_b).await;
-    let mut places: Vec<String> = status(&a).await.same_key.into_iter().map(|seen| seen.address).collect();
+    let mut places: Vec<String> = status(&a).await.details.same_key.into_iter().map(|seen| seen.address).collect();
     places.sort();
     let mut expected = vec![of_b, of_c];
     expected.sort();
     assert_eq!(places, expected);
-    assert!(status(&a).await.notes[0].contains("Two daemons run with its key"));
+    assert!(status(&a).await.details.notes[0].contains("Two daemons run with its key"));
     assert_eq!(kit::logs().matches("two daemons run with the key of a peer peer=robin").count(), 1, "once");
     assert_eq!(kit::logs().matches("another daemon runs with this daemon's key seen_by=wren").count(), 2, "once each");
 
@@ -88,7 +88,7 @@ async fn c28_a_clone_is_said_by_the_peer_and_by_both_daemons_and_nothing_that_th
         }
     }
     assert!(
-        a.peers.others_with_our_key().is_empty() && status(&b).await.same_key.is_empty(),
+        a.peers.others_with_our_key().is_empty() && status(&b).await.details.same_key.is_empty(),
         "of the peer nothing is said"
     );
 }
@@ -107,7 +107,7 @@ async fn c28_a_clone_on_another_node_is_said_with_the_nodes_and_both_are_heard()
     two.b.peers = start_peers_over(over(&two.there), ROUND, false, "beta", &two.b.id, &two.b.log, &two.b.directory)
         .await
         .unwrap();
-    let both = eventually(async || Some(status(&two.a).await.same_key).filter(|both| both.len() == 2)).await;
+    let both = eventually(async || Some(status(&two.a).await.details.same_key).filter(|both| both.len() == 2)).await;
     let nodes: Vec<_> = both.iter().map(|seen| seen.node.clone().unwrap()).collect();
     assert!(nodes.contains(&two.there.node()) && nodes.contains(&elsewhere.node()), "{nodes:?}");
     is_told(&two.b, "alpha", &listening(&c).await).await;
@@ -134,13 +134,13 @@ async fn a_restart_is_no_clone() {
         let news = b.log.say("ben", &format!("restarted {n}"));
         a.hears(&news).await;
     }
-    assert_eq!(status(&a).await.same_key, []);
+    assert_eq!(status(&a).await.details.same_key, []);
     assert!(b.peers.others_with_our_key().is_empty());
 }
 
 /// A peer of an earlier version sends no instance. A peer that sends an arbitrary one affects only itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_who_has_proven_a_key_says_how_many_have_it_and_only_by_instances() {
+async fn processes_count_only_on_connections_with_a_proven_key() {
     let two = Two::paired().await;
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let ask =
@@ -161,7 +161,7 @@ async fn only_who_has_proven_a_key_says_how_many_have_it_and_only_by_instances()
     // Without a proof.
     let mut stranger = Wire::dial(&two.there, &listening(&two.a).await).await;
     stranger.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": two.b.id, "instance": "0e"})).await;
-    assert_eq!(status(&two.a).await.same_key, []);
+    assert_eq!(status(&two.a).await.details.same_key, []);
 
     let (mut one, mut other) = (as_process(json!("0a")).await, as_process(json!("0b")).await);
     for wire in [&mut one, &mut other] {
@@ -172,5 +172,5 @@ async fn only_who_has_proven_a_key_says_how_many_have_it_and_only_by_instances()
     let told = ask(&mut other).await["same_key"].clone();
     assert_eq!(told["node"]["name"], two.there.node().name.as_str(), "{told}");
     assert!(told["ago_ms"].is_u64() && told["address"].is_string(), "{told}");
-    assert_eq!(status(&two.a).await.same_key.len(), 2);
+    assert_eq!(status(&two.a).await.details.same_key.len(), 2);
 }

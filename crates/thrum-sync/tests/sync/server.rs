@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::limits;
 use thrum_sync::{
     Log,
-    legacy::peers::{GoPeers, Judged},
+    legacy::peers::{GoPeers, ImportDecision},
     protocol::Effect,
     protocol::wire::Served,
     transport::Kind,
@@ -34,7 +34,7 @@ fn acknowledged(effects: &[Effect]) -> Option<u64> {
 
 /// C23
 #[test]
-fn a_notify_counts_only_for_who_sent_it() {
+fn an_announcement_counts_only_for_its_sender() {
     let (mut stand, token) = paired();
     let mut notified = |id: &str| {
         let (reply, effects) =
@@ -114,10 +114,10 @@ fn a_peer_taken_over_that_pairs_again_gets_the_id_that_it_knows() {
     let (mut stand, code) = Stand::new("d_me", "me");
     let file = json!([{"name": "go", "address": "100.64.0.2:9100", "daemon_id": "d_peer", "token": "5".repeat(64)}])
         .to_string();
-    let judged = GoPeers::read(&file).unwrap().judge(&["d_me".into()], "d_go", &[]);
-    let new = judged
+    let decision = GoPeers::read(&file).unwrap().classify(&["d_me".into()], "d_go", &[]);
+    let new = decision
         .into_iter()
-        .filter_map(|judged| if let Judged::New(peer) = judged { Some(*peer) } else { None })
+        .filter_map(|decision| if let ImportDecision::New(peer) = decision { Some(*peer) } else { None })
         .collect();
     stand.auth.registry.take_over(new).unwrap();
     stand.auth.registry.removed_us("d_peer").unwrap();
@@ -131,7 +131,7 @@ fn a_peer_taken_over_that_pairs_again_gets_the_id_that_it_knows() {
 
 /// Events that would stop a legacy peer are withheld only from pulls without a log id.
 #[test]
-fn only_who_says_no_log_id_has_events_withheld() {
+fn events_are_withheld_only_from_peers_without_log_id() {
     let (mut stand, code) = Stand::new("d_me", "me");
     let params = json!({"code": code, "daemon_id": "d_peer", "name": "p", "address": "100.64.0.2:9100"});
     let reply: Value =

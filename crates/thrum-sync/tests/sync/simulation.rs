@@ -132,7 +132,7 @@ fn a_half_open_connection_ends_by_a_deadline() {
         for daemon in &sim.daemons {
             let (peer, status) = daemon.statuses().next().unwrap();
             assert!(
-                status.state == State::Unreachable && status.last_error.is_some(),
+                status.state == State::Unreachable && status.exchange.last_error.is_some(),
                 "{} believes in {peer}: {status:?}",
                 daemon.name()
             );

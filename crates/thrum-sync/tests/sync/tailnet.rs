@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use thrum_sync::{
     peers::PeerStatus,
-    replicator::{State, Status},
+    replicator::{ReplicatorStatus, State},
     transport::{
         Conn, Kind, Node, Transport,
         memory::{MemoryNode, MemoryTailnet},
@@ -78,7 +78,7 @@ pub async fn status(daemon: &Daemon) -> PeerStatus {
     daemon.peers.status().await.unwrap().remove(0)
 }
 
-pub async fn until(daemon: &Daemon, peer: &str, done: impl FnMut(&Status) -> bool) {
+pub async fn until(daemon: &Daemon, peer: &str, done: impl FnMut(&ReplicatorStatus) -> bool) {
     let mut status = daemon.peers.watch(peer).unwrap();
     let reached = timeout(PATIENCE, status.wait_for(done)).await.map(|done| done.map(drop));
     assert!(matches!(reached, Ok(Ok(()))), "{:?}", status.borrow());
@@ -86,12 +86,13 @@ pub async fn until(daemon: &Daemon, peer: &str, done: impl FnMut(&Status) -> boo
 
 /// Returns the node that the daemon's peer reports to have refused, and how often it reported that.
 pub async fn told_of(daemon: &Daemon) -> (Node, u64) {
-    eventually(async || status(daemon).await.refused_there.map(|stray| (stray.node, stray.times))).await
+    eventually(async || status(daemon).await.details.refused_there.map(|stray| (stray.node, stray.times))).await
 }
 
-pub fn fails_with(text: &str) -> impl FnMut(&Status) -> bool {
+pub fn fails_with(text: &str) -> impl FnMut(&ReplicatorStatus) -> bool {
     move |status| {
-        status.state == State::Unreachable && status.last_error.as_deref().is_some_and(|error| error.contains(text))
+        status.state == State::Unreachable
+            && status.exchange.last_error.as_deref().is_some_and(|error| error.contains(text))
     }
 }
 

@@ -71,14 +71,14 @@ async fn mail_flows_both_ways_where_one_side_cannot_dial_the_other() {
     }
     let (here, there) = (a.peers.status().await.unwrap().remove(0), b.peers.status().await.unwrap().remove(0));
     assert_eq!((here.state, there.state), (State::Connected, State::Connected));
-    assert!(here.asks_over_our_connection && !here.asked_over_its_connection, "{here:?}");
-    assert!(there.asked_over_its_connection && !there.asks_over_our_connection, "{there:?}");
+    assert!(here.details.asks_over_our_connection && !here.details.asked_over_its_connection, "{here:?}");
+    assert!(there.details.asked_over_its_connection && !there.details.asks_over_our_connection, "{there:?}");
 
     // It is given back when it is no longer needed.
     b.restart_over(vec![Arc::new(Local::on_ports(0..=0))]).await;
     let news = a.log.say("ann", "dialled again");
     b.hears(&news).await;
-    assert!(!b.peers.status().await.unwrap()[0].asked_over_its_connection);
+    assert!(!b.peers.status().await.unwrap()[0].details.asked_over_its_connection);
 }
 
 /// As after a peer was away for some seconds: it was unreachable when it was dialled, and calls when it is back.
@@ -89,11 +89,11 @@ async fn a_connection_that_was_lent_is_given_back_when_the_peer_can_be_dialled_a
     b.restart_over(no_dialling_until(&opened)).await;
     let lent = a.log.say("ann", "over the connection that was lent");
     b.hears(&lent).await;
-    assert!(b.peers.status().await.unwrap()[0].asked_over_its_connection);
+    assert!(b.peers.status().await.unwrap()[0].details.asked_over_its_connection);
     opened.store(true, Ordering::Relaxed);
     eventually(async || {
         let (here, there) = (a.peers.status().await.unwrap().remove(0), b.peers.status().await.unwrap().remove(0));
-        (!here.asks_over_our_connection && !there.asked_over_its_connection).then_some(())
+        (!here.details.asks_over_our_connection && !there.details.asked_over_its_connection).then_some(())
     })
     .await;
     let (there, back) = (a.log.say("ann", "over another one"), b.log.say("ben", "back"));
@@ -125,7 +125,7 @@ async fn a_daemon_whose_port_was_taken_listens_on_another_one_and_peers_follow()
     b.hears(&news).await;
     // The mail may have arrived over a lent connection, before the new port was dialled.
     let dials = async || {
-        let is_lent = b.peers.status().await.unwrap()[0].asked_over_its_connection;
+        let is_lent = b.peers.status().await.unwrap()[0].details.asked_over_its_connection;
         (!is_lent && b.peers.list()[0].address == elsewhere).then_some(())
     };
     eventually(dials).await;

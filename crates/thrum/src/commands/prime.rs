@@ -190,8 +190,8 @@ impl Briefing {
         let peers = self.sync.iter().flat_map(|sync| &sync.peers);
         peers.filter(|peer| {
             peer.state != "connected"
-                || peer.parked + peer.rejected > 0
-                || peer.last_error.as_deref().is_some_and(|e| !e.is_empty())
+                || peer.details.parked + peer.details.rejected > 0
+                || peer.exchange.last_error.as_deref().is_some_and(|e| !e.is_empty())
         })
     }
 
@@ -400,8 +400,8 @@ impl Render for Briefing {
 
 fn trouble(peer: &Peer) -> Value {
     json!({
-        "name": peer.name, "state": peer.state, "since": peer.since, "last_error": peer.last_error, "next_attempt": peer.next_attempt,
-        "backlog_to_them": peer.backlog_to_them, "backlog_from_them": peer.backlog_from_them,
-        "parked": peer.parked, "rejected": peer.rejected,
+        "name": peer.name, "state": peer.state, "since": peer.since, "last_error": peer.exchange.last_error, "next_attempt": peer.exchange.next_attempt,
+        "backlog_to_them": peer.details.backlog_to_them, "backlog_from_them": peer.details.backlog_from_them,
+        "parked": peer.details.parked, "rejected": peer.details.rejected,
     })
 }

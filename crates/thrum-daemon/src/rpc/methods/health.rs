@@ -79,7 +79,7 @@ impl SameKey {
         let peer = name::shown_machine(&self.peer);
         format!(
             "another daemon runs with this daemon's key: seen by {peer} at {}, {ago} ago; {SAME_KEY}",
-            self.seen.place()
+            self.seen.location()
         )
     }
 }
@@ -145,7 +145,7 @@ struct Forgetting {
 
 /// Returns a warning about events that the daemon could not fetch by itself.
 fn missing(peer: &PeerStatus) -> Option<String> {
-    let repaired = peer.repaired.as_ref().filter(|repaired| repaired.missing_here > 0)?;
+    let repaired = peer.details.repaired.as_ref().filter(|repaired| repaired.missing_here > 0)?;
     let why = repaired.note.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
     let events = if repaired.missing_here == 1 {
         "1 event that is".to_owned()

@@ -7,7 +7,7 @@ use thrum_core::{Ambient, Error, ErrorKind, Event, event::Rejected, limits};
 use thrum_store::{LogCopy, ops::Adopted};
 use thrum_sync::{
     Log, intake,
-    legacy::peers::{self, GoPeers, Judged},
+    legacy::peers::{self, GoPeers, ImportDecision},
     peers::{Replaced, TakenOver},
     protocol::wire::Served,
     registry::Registry,
@@ -105,7 +105,7 @@ fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<
 /// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
 pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Error> {
     let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
-    let (events, rejected) = intake::judge(&params.served(), &holds)?;
+    let (events, rejected) = intake::validate(&params.served(), &holds)?;
     would_be_taken(&events, &rejected, &holds)
 }
 
@@ -232,19 +232,20 @@ pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<Peer
     let id = identity::known(repo)?.unwrap_or_default();
     let registry = Registry::open(repo.peers_file(), &id)?;
     params.former_homes.push(id);
-    let judged = file.judge(&params.former_homes, &known_as, registry.peers()).into_iter().map(|judged| match judged {
-        Judged::New(peer) => TakenOver {
-            name: peer.name,
-            daemon_id: peer.daemon_id,
-            address: peer.address,
-            status: "would_be_taken",
-            reason: None,
-            note: Some("whether it can reach this daemon shows when that runs".to_owned()),
-        },
-        Judged::Known(other) => left(other, "known"),
-        Judged::Refused(other) => left(other, "refused"),
-    });
-    Ok(PeersTaken { peers: judged.collect() })
+    let decision =
+        file.classify(&params.former_homes, &known_as, registry.peers()).into_iter().map(|decision| match decision {
+            ImportDecision::New(peer) => TakenOver {
+                name: peer.name,
+                daemon_id: peer.daemon_id,
+                address: peer.address,
+                status: "would_be_taken",
+                reason: None,
+                note: Some("whether it can reach this daemon shows when that runs".to_owned()),
+            },
+            ImportDecision::Known(other) => left(other, "known"),
+            ImportDecision::Refused(other) => left(other, "refused"),
+        });
+    Ok(PeersTaken { peers: decision.collect() })
 }
 
 fn left(other: peers::Refused, status: &'static str) -> TakenOver {

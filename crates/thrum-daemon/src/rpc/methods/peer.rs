@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, Error, ErrorKind, Timestamp, exchange::LastRejected, limits, name, quota::OverQuota};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits, name, quota::OverQuota};
 use thrum_sync::{
     Peers,
     clock::go_duration,
-    legacy::serving::Skipped,
     pairing::{Attempt, Code, SessionId},
-    peers::{Found, Joined, Listener, PeerStatus, Pinged, Repaired, Route, Waited},
-    registry::{Moved, Seen, Stray},
+    peers::{Joined, Listener, PeerStatus, Pinged, Waited, WaitingDaemons},
     replicator::State,
-    transport::{Condition, Kind, Node},
+    transport::{Condition, Kind},
 };
 
 use super::required;
@@ -26,10 +24,11 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
         "idle"
     } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs | State::OverQuota)) {
         "error"
-    } else if peers
-        .iter()
-        .any(|peer| peer.state == State::Connecting || behind(peer.backlog_from_them) || behind(peer.backlog_to_them))
-    {
+    } else if peers.iter().any(|peer| {
+        peer.state == State::Connecting
+            || behind(peer.details.backlog_from_them)
+            || behind(peer.details.backlog_to_them)
+    }) {
         "syncing"
     } else {
         "synced"
@@ -197,11 +196,11 @@ pub(super) async fn look_up(daemon: &Daemon, params: Lookup) -> Result<Listener,
     if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
     }
-    daemon.peers.look(&address).await
+    daemon.peers.inspect(&address).await
 }
 
 /// Lists the daemons that wait to be joined.
-pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Error> {
+pub(super) async fn waiting(daemon: &Daemon) -> Result<WaitingDaemons, Error> {
     daemon.peers.waiting().await
 }
 
@@ -242,7 +241,7 @@ impl Listed {
             last_sync_at: peer.last_sync,
             last_synced_seq: peer.last_synced_seq,
             transport: peer.transport.clone(),
-            over_quota: peer.over_quota,
+            over_quota: peer.exchange.over_quota,
             state: peer.state,
         }
     }
@@ -255,117 +254,22 @@ pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Error> {
 /// A peer with everything that is known about it. `last_sync` is for people, as in Go Thrum; `last_sync_at` is for
 /// programs.
 #[derive(Serialize)]
-pub(super) struct PeerDetails {
+pub(super) struct FullStatus {
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sync_at: Option<Timestamp>,
-    daemon_id: String,
-    name: String,
-    address: String,
-    has_token: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paired_at: Option<Timestamp>,
-    last_synced_seq: u64,
-    transport: String,
-    state: State,
-    since: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    over_quota: Option<OverQuota>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_attempt: Option<Timestamp>,
-    read_by_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    their_latest: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_by_them: Option<u64>,
-    our_latest: u64,
-    backlog_from_them: Option<u64>,
-    backlog_to_them: Option<u64>,
-    parked: u64,
-    rejected: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_rejected: Option<LastRejected>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paired_by: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Skipped>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clock_offset_ms: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<Node>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls_from: Option<Node>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    moved: Option<Moved>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<Stray>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused_there: Option<Stray>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    same_key: Vec<Seen>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<Route>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repaired: Option<Repaired>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    asked_over_its_connection: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    asks_over_our_connection: bool,
+    #[serde(flatten)]
+    peer: PeerStatus,
 }
 
-impl PeerDetails {
+impl FullStatus {
     pub(super) fn of(peer: PeerStatus) -> Self {
-        Self {
-            last_sync: ago(peer.last_sync),
-            last_sync_at: peer.last_sync,
-            daemon_id: peer.daemon_id,
-            name: peer.name,
-            address: peer.address,
-            has_token: peer.has_token,
-            paired_at: peer.paired_at,
-            last_synced_seq: peer.last_synced_seq,
-            transport: peer.transport,
-            state: peer.state,
-            since: peer.since,
-            over_quota: peer.over_quota,
-            last_error: peer.last_error,
-            next_attempt: peer.next_attempt,
-            read_by_us: peer.read_by_us,
-            their_latest: peer.their_latest,
-            read_by_them: peer.read_by_them,
-            our_latest: peer.our_latest,
-            backlog_from_them: peer.backlog_from_them,
-            backlog_to_them: peer.backlog_to_them,
-            parked: peer.parked,
-            rejected: peer.rejected,
-            last_rejected: peer.last_rejected,
-            paired_by: peer.paired_by,
-            skipped: peer.skipped,
-            notes: peer.notes,
-            version: peer.version,
-            clock_offset_ms: peer.clock_offset_ms,
-            node: peer.node,
-            calls_from: peer.calls_from,
-            moved: peer.moved,
-            refused: peer.refused,
-            refused_there: peer.refused_there,
-            same_key: peer.same_key,
-            path: peer.path,
-            repaired: peer.repaired,
-            asked_over_its_connection: peer.asked_over_its_connection,
-            asks_over_our_connection: peer.asks_over_our_connection,
-        }
+        Self { last_sync: ago(peer.last_sync), last_sync_at: peer.last_sync, peer }
     }
 }
 
-pub(super) async fn status(daemon: &Daemon) -> Result<Vec<PeerDetails>, Error> {
-    Ok(daemon.peers.status().await?.into_iter().map(PeerDetails::of).collect())
+pub(super) async fn status(daemon: &Daemon) -> Result<Vec<FullStatus>, Error> {
+    Ok(daemon.peers.status().await?.into_iter().map(FullStatus::of).collect())
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use thrum_core::{Error, Timestamp, limits};
 use thrum_store::query;
 use thrum_sync::peers::{Forced, PeerStatus, Verified};
 
-use super::peer::{PeerDetails, sync_state};
+use super::peer::{FullStatus, sync_state};
 use crate::daemon::Daemon;
 
 #[derive(Serialize)]
@@ -24,12 +24,12 @@ pub(super) struct SyncStatus {
     tailnet: bool,
     /// Interval at which every peer is asked, in seconds.
     sync_interval: u64,
-    peers: Vec<PeerDetails>,
+    peers: Vec<FullStatus>,
 }
 
 pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
     let peers = daemon.peers.status().await?;
-    let error = |peer: &PeerStatus| peer.last_error.as_ref().map(|error| format!("{}: {error}", peer.name));
+    let error = |peer: &PeerStatus| peer.exchange.last_error.as_ref().map(|error| format!("{}: {error}", peer.name));
     Ok(SyncStatus {
         running: true,
         last_sync_at: last_sync(&peers),
@@ -38,7 +38,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
         local_only: daemon.config.local_only(),
         tailnet: daemon.tailnet.status().borrow().enabled,
         sync_interval: daemon.config.sync_interval().as_secs(),
-        peers: peers.into_iter().map(PeerDetails::of).collect(),
+        peers: peers.into_iter().map(FullStatus::of).collect(),
     })
 }
 

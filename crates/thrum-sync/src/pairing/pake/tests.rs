@@ -48,7 +48,7 @@ fn pairs(joiner: (&str, Parties), listener: (&str, Parties)) -> Option<Token> {
 }
 
 #[test]
-fn who_knows_the_code_and_sees_the_same_gets_the_token_and_nobody_else() {
+fn only_a_joiner_with_the_code_and_the_same_view_gets_the_token() {
     assert!(pairs(("0042", parties()), ("0042", parties())).unwrap().matches(token().reveal()));
     assert!(pairs(("0042", parties()), ("0043", parties())).is_none());
     assert!(pairs(("0042", parties()), ("4200", parties())).is_none());
@@ -56,7 +56,7 @@ fn who_knows_the_code_and_sees_the_same_gets_the_token_and_nobody_else() {
 
 /// C6: a different node, port, id, name, address or version on either side acts like a wrong code.
 #[test]
-fn whoever_sees_somebody_else_does_not_pair() {
+fn parties_with_different_views_do_not_pair() {
     type Change = fn(&mut Parties);
     let changes: [Change; 9] = [
         |parties| parties.version = "spake2-0".into(),
@@ -84,7 +84,7 @@ fn whoever_sees_somebody_else_does_not_pair() {
 
 /// C6: a side's own message, reflected, is no valid reply.
 #[test]
-fn a_reflected_message_or_confirmation_pairs_nobody() {
+fn reflected_messages_and_confirmations_do_not_pair() {
     let same = Parties { listener: "d_joiner".into(), listener_node: "n2".into(), ..parties() };
     let (joining, message) = join(&code("0042"), same.clone(), &mut Seed(1));
     assert!(joining.confirm(&message).is_none(), "its own role");
@@ -172,7 +172,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_said_nothing_breaks_and_nobody_pairs(message in said(), confirmation in said(), sealed in said()) {
+    fn arbitrary_messages_neither_panic_nor_pair(message in said(), confirmation in said(), sealed in said()) {
         let (answered, _) = answer(&code("0042"), &parties(), &message, &mut Seed(2));
         prop_assert!(answered.check(&confirmation).is_none());
         let (joining, _) = join(&code("0042"), parties(), &mut Seed(1));

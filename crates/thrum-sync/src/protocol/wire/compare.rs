@@ -72,7 +72,7 @@ impl About {
             #[serde(default)]
             ids: Vec<String>,
         }
-        let invalid = |why: &str| RpcError::said(format!("invalid params: {why}"));
+        let invalid = |why: &str| RpcError::plain(format!("invalid params: {why}"));
         let wire: Wire = Wire::deserialize(params).map_err(|error| invalid(&error.to_string()))?;
         let too_long = |text: &str| text.len() > limits::MAX_FOREIGN_ID_BYTES;
         let after = wire.after.as_str().unwrap_or_default();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_read_as_it_was_written() {
+    fn comparison_requests_survive_a_round_trip() {
         let runs: RangeSet = [1, 2, 3, 9].into_iter().collect();
         for asked in [
             Asked::Numbers(12),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use thrum_core::{limits, name};
 
-use super::{BadReply, RpcError, go::escape_html};
+use super::{BadReply, Refusal, RpcError, go::escape_html};
 
 /// The `id` of a request, echoed verbatim; `None` if the request had none.
 pub type Id = Option<Box<RawValue>>;
@@ -69,6 +69,7 @@ pub(super) fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, Bad
         (Some(error), _) => Err(BadReply::Error(RpcError {
             code: error.code,
             message: shown(&error.message),
+            refusal: Refusal::read(error.data.as_ref(), &error.message),
             data: challenge_of(error),
         })),
         (None, Some(result)) => Ok(result),
@@ -78,7 +79,7 @@ pub(super) fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, Bad
 
 /// Keeps only the challenge from an error's `data`. The rest is untrusted and may be as long as a line.
 fn challenge_of(error: WireError) -> Option<Value> {
-    let error = RpcError { code: error.code, message: String::new(), data: error.data };
+    let error = RpcError { code: error.code, data: error.data, ..RpcError::plain("") };
     error.challenge().map(|challenge| RpcError::prove(challenge).data.unwrap_or_default())
 }
 

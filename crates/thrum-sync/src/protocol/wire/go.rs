@@ -40,7 +40,7 @@ impl Params {
     /// Returns the fields as they are, for methods that Go does not have.
     pub(super) fn object(&self) -> Result<&Map<String, Value>, RpcError> {
         match self {
-            Self::Missing => Err(RpcError::said("missing params")),
+            Self::Missing => Err(RpcError::plain("missing params")),
             Self::Object(fields) => Ok(fields),
             Self::Other(kind) => Err(invalid(&format!("{kind} where an object belongs"))),
         }
@@ -96,7 +96,7 @@ impl Fields<'_> {
 }
 
 fn invalid(why: &str) -> RpcError {
-    RpcError::said(format!("invalid params: {why}"))
+    RpcError::plain(format!("invalid params: {why}"))
 }
 
 fn name_of(value: &Value) -> &'static str {

@@ -244,7 +244,7 @@ impl Request {
                 let after = fields.integer("after_sequence", "int64")?;
                 let max_batch = fields.integer("max_batch", "int")?;
                 let log = Some(fields.text("log_id")?).filter(|log| !log.is_empty());
-                let after = u64::try_from(after).map_err(|_| RpcError::said("after_sequence must be >= 0"))?;
+                let after = u64::try_from(after).map_err(|_| RpcError::plain("after_sequence must be >= 0"))?;
                 let max_batch = usize::try_from(max_batch)
                     .ok()
                     .filter(|n| (1..=MAX_BATCH_EVENTS).contains(n))
@@ -253,13 +253,13 @@ impl Request {
             }
             Method::Notify => {
                 if matches!(self.params, Params::Missing) {
-                    return Err(RpcError::said("missing params"));
+                    return Err(RpcError::plain("missing params"));
                 }
                 let fields = self.params.fields("SyncNotifyRequest")?;
                 let daemon_id = fields.text("daemon_id")?;
                 let (latest, count) = (fields.integer("latest_seq", "int64")?, fields.integer("event_count", "int")?);
                 if daemon_id.is_empty() {
-                    return Err(RpcError::said("daemon_id is required"));
+                    return Err(RpcError::plain("daemon_id is required"));
                 }
                 Ok(Query::Notify { daemon_id, latest, count })
             }
@@ -286,7 +286,7 @@ impl Request {
                 let fields = self.params.fields("SyncHelloRequest")?;
                 let (challenge, daemon_id) = (fields.text("challenge")?, fields.text("daemon_id")?);
                 if !super::is_challenge(&challenge) || !(1..=MAX_FOREIGN_ID_BYTES).contains(&daemon_id.len()) {
-                    return Err(RpcError::said("challenge must be 64 hex digits, and daemon_id an id"));
+                    return Err(RpcError::plain("challenge must be 64 hex digits, and daemon_id an id"));
                 }
                 let instance = fields.text("instance").ok().filter(|instance| super::is_instance(instance));
                 Ok(Query::Hello { challenge, daemon_id, instance })
@@ -304,7 +304,7 @@ impl Request {
                     message: fields.text("msg")?,
                 };
                 if begin.daemon_id.is_empty() {
-                    return Err(RpcError::said("daemon_id is required"));
+                    return Err(RpcError::plain("daemon_id is required"));
                 }
                 Ok(Query::Begin(begin))
             }
@@ -318,10 +318,10 @@ impl Request {
                     address: fields.text("address")?,
                 };
                 if pair.code.is_empty() {
-                    return Err(RpcError::said("code is required"));
+                    return Err(RpcError::plain("code is required"));
                 }
                 if pair.daemon_id.is_empty() {
-                    return Err(RpcError::said("daemon_id is required"));
+                    return Err(RpcError::plain("daemon_id is required"));
                 }
                 Ok(Query::Pair(pair))
             }

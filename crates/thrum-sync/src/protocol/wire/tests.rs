@@ -12,7 +12,7 @@ fn refusal(line: &str) -> String {
 }
 
 #[test]
-fn what_is_no_request_gets_gos_parse_error_without_id() {
+fn an_invalid_request_gets_gos_parse_error_without_id() {
     let deep = format!(r#"{{"method":"sync.pull","params":{}{},"id":1}}"#, "[".repeat(100_000), "]".repeat(100_000));
     for line in [
         "",
@@ -51,7 +51,7 @@ fn methods_are_matched_exactly() {
 }
 
 #[test]
-fn sequences_that_are_none_are_refused_in_gos_words() {
+fn invalid_sequences_are_refused_with_gos_texts() {
     let said = |value: &str| refusal(&format!(r#"{{"method":"sync.pull","params":{{"after_sequence":{value}}}}}"#));
     let field = "into Go struct field SyncPullRequest.after_sequence of type int64";
     for (value, expected) in [
@@ -84,7 +84,28 @@ fn a_code_must_be_a_text() {
 }
 
 #[test]
-fn a_token_that_is_no_text_is_no_token() {
+fn a_refused_pairing_is_recognized_by_its_code_and_without_one_by_its_text() {
+    let read = |error: &str| match read_begun(format!(r#"{{"error":{error},"id":1}}"#).as_bytes(), 1) {
+        Err(BadReply::Error(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let coded = RpcError::refused(Refusal::Locked, "too many failed attempts; try again at 12:00").with_code();
+    let line = error_line(&None, &coded);
+    assert!(line.contains(r#""data":{"code":"locked"}"#), "{line}");
+    let without_code = error_line(&None, &RpcError::refused(Refusal::NoSession, NO_SESSION));
+    assert!(!without_code.contains("data"), "Go's methods have only the text: {without_code}");
+    for (error, refusal) in [
+        (r#"{"code":-32000,"message":"in other words","data":{"code":"locked"}}"#, Some(Refusal::Locked)),
+        (r#"{"code":-32000,"message":"no active pairing session"}"#, Some(Refusal::NoSession)),
+        (r#"{"code":-32000,"message":"invalid pairing code (0 attempts remaining)"}"#, Some(Refusal::LastWrongCode)),
+        (r#"{"code":-32000,"message":"no disk","data":{"kind":"failed","retryable":false}}"#, None),
+    ] {
+        assert_eq!(read(error).refusal, refusal, "{error}");
+    }
+}
+
+#[test]
+fn a_token_that_is_not_a_string_is_ignored() {
     for params in [r#"{"token":null}"#, r#"{"token":["a"]}"#, r#"{"token":7}"#, "[]", "null", r#""a""#] {
         let request =
             Request::read(format!(r#"{{"method":"sync.pull","params":{params}}}"#).as_bytes()).expect("a request");
@@ -206,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn what_we_ask_is_what_a_server_reads(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}") {
+    fn requests_survive_a_round_trip(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}") {
         let token = Token::parse(&"0".repeat(64)).expect("a token");
         let pull = Pull { after, max_batch, log: Some(log).filter(|log| !log.is_empty()) };
         let line = Call::Pull(pull.clone()).line(9, "d_x", &token);

@@ -184,7 +184,7 @@ impl Sim {
                 // Events that the peer itself sent are not announced to it.
                 let (name, latest) = (daemon.name(), daemon.log.commit().latest_not_from(peer));
                 assert!(
-                    status.read_by_them >= Some(latest),
+                    status.exchange.read_by_them >= Some(latest),
                     "P6: {peer} has not acknowledged {latest} of {name} without a round"
                 );
             }
@@ -196,7 +196,7 @@ impl Sim {
     }
 
     /// P7: a peer that hangs and an event that cannot be folded are reported, and delay no one else.
-    pub fn p7_one_bad_one_stops_nobody(&self) {
+    pub fn p7_one_invalid_event_blocks_no_other(&self) {
         for daemon in self.healthy() {
             let name = daemon.name();
             for (id, (_, seen)) in self.poison.iter().filter_map(|id| self.acknowledged.get_key_value(id)) {
@@ -208,7 +208,7 @@ impl Sim {
                 let Some(other) = self.daemons.get(place) else { continue };
                 if other.up && !other.hangs {
                     assert_eq!(
-                        (status.state, &status.last_error),
+                        (status.state, &status.exchange.last_error),
                         (State::Connected, &None),
                         "P7: {name} and {}",
                         other.name()
@@ -230,7 +230,7 @@ impl Sim {
                         other.name()
                     );
                     assert!(
-                        status.last_error.is_some(),
+                        status.exchange.last_error.is_some(),
                         "P7: {name} does not say why {} cannot be reached",
                         other.name()
                     );
@@ -248,7 +248,7 @@ impl Sim {
         self.p3_nothing_was_applied_twice();
         self.p4_cursors_skip_nothing();
         self.p5_edits_and_purges_hold();
-        self.p7_one_bad_one_stops_nobody();
+        self.p7_one_invalid_event_blocks_no_other();
         self.p6_work_is_bounded_and_ends();
         self.p1_all_have_the_same();
     }

@@ -16,7 +16,7 @@ use thrum_sync::{
     protocol::wire::Call,
     protocol::{AuthState, Me},
     registry::Registry,
-    replicator::{Replicator, Status},
+    replicator::{Replicator, ReplicatorStatus},
 };
 
 use super::watcher::Watcher;
@@ -246,7 +246,7 @@ impl Daemon {
     }
 
     /// Returns the status of each replicator, by peer.
-    pub fn statuses(&self) -> impl Iterator<Item = (&str, &Status)> {
+    pub fn statuses(&self) -> impl Iterator<Item = (&str, &ReplicatorStatus)> {
         self.machines.iter().map(|(peer, machine)| (peer.as_str(), machine.replicator.status()))
     }
 

@@ -172,7 +172,7 @@ impl Sim {
     }
 
     /// Returns `true` if the others still reach each other when this daemon hangs, and no other hangs. Never with a
-    /// legacy peer: events that only it and the hanging daemon hold cannot be judged.
+    /// legacy peer: events that only it and the hanging daemon hold cannot be decision.
     pub fn can_hang(&self, at: usize) -> bool {
         let there = |n: &usize| *n != at && !self.daemons[*n].gone;
         let others: Vec<usize> = (0..self.daemons.len()).filter(there).collect();

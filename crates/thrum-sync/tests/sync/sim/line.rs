@@ -4,11 +4,15 @@
 use std::{hash::Hash, time::Duration};
 
 use thrum_core::{
+    Error, ErrorKind,
     exchange::{Applied, Batch},
     limits,
 };
 use thrum_sync::{
-    Log, intake,
+    Log,
+    conn::NoLine,
+    error::PeerError,
+    intake,
     protocol::wire::Call,
     protocol::{self, Effect, Next},
     replicator::{Action, Input},
@@ -82,7 +86,7 @@ impl Sim {
             if let Some(conn) = machine.conn.take() {
                 self.network.send(tick, at, to, Message::Closed(conn));
             }
-            self.step(at, peer, Input::Disconnected("silence".into()));
+            self.step(at, peer, Input::Disconnected(NoLine::Idle(limits::PULL).into()));
         }
     }
 
@@ -142,14 +146,16 @@ impl Sim {
                 self.send(to, from, Message::Accepted(conn));
             }
             Message::Accepted(conn) if ours(&self.daemons[to], conn) => self.step(to, &peer, Input::Connected),
-            Message::Refused(conn) if ours(&self.daemons[to], conn) => {
-                self.step(to, &peer, Input::ConnectFailed("refused".into()))
-            }
+            Message::Refused(conn) if ours(&self.daemons[to], conn) => self.step(
+                to,
+                &peer,
+                Input::ConnectFailed(PeerError::Unreachable(Error::new(ErrorKind::Unavailable, "refused"))),
+            ),
             Message::Closed(conn) if ours(&self.daemons[to], conn) => {
                 if let Some(machine) = self.daemons[to].machines.get_mut(&peer) {
                     (machine.conn, machine.asked) = (None, None);
                 }
-                self.step(to, &peer, Input::Disconnected("closed".into()));
+                self.step(to, &peer, Input::Disconnected(NoLine::Closed.into()));
             }
             Message::Closed(conn) => {
                 self.daemons[to].visitors.remove(&conn);
@@ -159,7 +165,7 @@ impl Sim {
                 // A second reply to one request is unsolicited, and ends the connection.
                 let input = match asked {
                     Some((id, call)) => Input::Replied(call.read(text.as_bytes(), id)),
-                    None => Input::Disconnected("it spoke without being asked".into()),
+                    None => Input::Disconnected(NoLine::Unsolicited.into()),
                 };
                 self.step(to, &peer, input);
             }
@@ -195,7 +201,11 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs | Effect::Lent => {
+                Effect::Paired(_)
+                | Effect::PairingMoved
+                | Effect::TokenMisused { .. }
+                | Effect::Differs
+                | Effect::Lent => {
                     continue;
                 }
             };

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     context::Context,
     identity,
-    shapes::Peer,
+    shapes::{self, Peer},
     text::{count, quote},
     time,
 };
@@ -118,7 +118,8 @@ fn peers(daemon: Daemon) -> Check {
         return Check::new("peers", Fine, "there are none");
     }
     let removed = peers.iter().find(|peer| peer.state == "removed_us");
-    let over = peers.iter().find_map(|peer| Some((printable(&peer.name), peer.over_quota.as_ref()?.shown().1)));
+    let over =
+        peers.iter().find_map(|peer| Some((printable(&peer.name), shapes::over_quota(peer.exchange.over_quota?).1)));
     let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
@@ -139,37 +140,42 @@ fn wrong(peer: &Peer) -> Option<String> {
     match peer.state.as_str() {
         "removed_us" => faults.push("has removed this daemon".to_owned()),
         "unreachable" => {
-            let why = peer.last_error.as_deref().map(|error| format!(" ({})", printable(error))).unwrap_or_default();
+            let why =
+                peer.exchange.last_error.as_deref().map(|error| format!(" ({})", printable(error))).unwrap_or_default();
             faults.push(format!("does not answer{why}"));
         }
         "over_quota" => {
-            let what = peer.over_quota.as_ref().map(|over| over.shown().0).unwrap_or_default();
+            let what = peer.exchange.over_quota.map(|over| shapes::over_quota(over).0).unwrap_or_default();
             faults.push(format!("is over its quota and read no further ({what})"));
         }
         _ => {}
     }
-    if peer.asked_over_its_connection {
+    if peer.details.asked_over_its_connection {
         faults.push(format!(
             "cannot be dialled at {} and is asked over a connection that it opened",
             printable(&peer.address)
         ));
     }
-    if peer.asks_over_our_connection {
+    if peer.details.asks_over_our_connection {
         faults.push("cannot dial this daemon and asks over a connection that was opened from here".to_owned());
     }
-    if let Some(offset) = peer.clock_offset_ms
+    if let Some(offset) = peer.exchange.clock_offset_ms
         && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
     {
         let far = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
         faults.push(format!("has a clock that is {far} {}", if offset > 0 { "ahead" } else { "behind" }));
     }
-    if peer.rejected > 0 {
-        let last =
-            peer.last_rejected.as_ref().map(|last| format!(" (last: {})", printable(&last.reason))).unwrap_or_default();
-        faults.push(format!("served {} that were rejected{last}", count(peer.rejected, "event")));
+    if peer.details.rejected > 0 {
+        let last = peer
+            .details
+            .last_rejected
+            .as_ref()
+            .map(|last| format!(" (last: {})", printable(&last.reason)))
+            .unwrap_or_default();
+        faults.push(format!("served {} that were rejected{last}", count(peer.details.rejected, "event")));
     }
-    if !peer.notes.is_empty() {
-        let notes: Vec<String> = peer.notes.iter().map(|note| printable(note)).collect();
+    if !peer.details.notes.is_empty() {
+        let notes: Vec<String> = peer.details.notes.iter().map(|note| printable(note)).collect();
         faults.push(format!("({})", notes.join("; ")));
     }
     (!faults.is_empty()).then(|| format!("{} {}", quote(&peer.name), faults.join(", ")))

@@ -15,7 +15,7 @@ use crate::{
         Page, Render,
         style::{BOLD, DIM},
     },
-    shapes::{Answer, Attempt, Paired, Pairing, SyncStatus},
+    shapes::{self, Answer, Attempt, Paired, Pairing, SyncStatus},
     text::quote,
     time,
 };
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
 
 /// Describes a failed attempt: `wrong code from cafe (mallory@example.com), which has 2 tries left`.
 fn tried(attempt: &Attempt) -> String {
-    let who = attempt.node.as_ref().map_or_else(|| quote(&attempt.address), |node| node.shown());
+    let who = attempt.node.as_ref().map_or_else(|| quote(&attempt.address), shapes::node);
     if let Some(until) = attempt.locked_until {
         return format!(
             "{who} tried a code and was refused after too many wrong ones; it can pair again at {}",

@@ -17,7 +17,7 @@ use crate::{
     },
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Listener, WaitingDaemon, WaitingDaemons},
+    shapes::{self, Answer, Listener, WaitingDaemon, WaitingDaemons},
     text::quote,
 };
 
@@ -134,7 +134,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     if pairing != PLAIN {
         return Ok(Way { address, plain });
     }
-    let node = node.map(|node| format!("{} at ", node.shown())).unwrap_or_default();
+    let node = node.map(|node| format!("{} at ", shapes::node(&node))).unwrap_or_default();
     let whom = format!("{node}{}", quote(&address));
     cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, which it can use."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
@@ -296,7 +296,7 @@ fn listed(waiting: &[WaitingDaemon]) -> String {
 
 /// Describes a waiting daemon: `desk at 100.64.0.2:9100 on tower (ann@example.com)`.
 fn one(daemon: &WaitingDaemon) -> String {
-    let node = daemon.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
+    let node = daemon.node.as_ref().map(|node| format!(" on {}", shapes::node(node))).unwrap_or_default();
     format!("{} at {}{node}", quote(&daemon.name), quote(&daemon.address))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         OneLine, Page, Render, boxed,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
-    shapes::{Answer, Peer},
+    shapes::{self, Answer, Peer},
     text::{count, quote},
     time,
 };
@@ -166,9 +166,11 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         _ => YELLOW,
     };
     let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
-    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", quote(way))).unwrap_or_default();
+    let paired_by =
+        peer.details.paired_by.as_deref().map(|way| format!(", paired by {}", quote(way))).unwrap_or_default();
     let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", quote(name))).unwrap_or_default();
-    let version = peer.version.as_deref().map(|version| format!("  version {}", quote(version))).unwrap_or_default();
+    let version =
+        peer.exchange.version.as_deref().map(|version| format!("  version {}", quote(version))).unwrap_or_default();
     page.line(format!(
         "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
         quote(&peer.name),
@@ -176,28 +178,28 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         quote(&peer.address),
     ));
     whereabouts(peer, page);
-    if peer.asked_over_its_connection {
+    if peer.details.asked_over_its_connection {
         page.line(format!(
             "    {YELLOW}It cannot be dialled there; it is asked over a connection that it opened{YELLOW:#}"
         ));
     }
-    if peer.asks_over_our_connection {
+    if peer.details.asks_over_our_connection {
         page.line(format!(
             "    {YELLOW}It cannot dial this daemon; it asks over a connection that was opened from here{YELLOW:#}"
         ));
     }
     page.line(format!("    {}", progress(peer)));
     over_quota(peer, "    ", page);
-    if peer.parked + peer.rejected > 0 {
-        page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
+    if peer.details.parked + peer.details.rejected > 0 {
+        page.line(format!("    {} parked, {} rejected", peer.details.parked, peer.details.rejected));
     }
-    if let Some(last) = &peer.last_rejected {
-        let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+    if let Some(last) = &peer.details.last_rejected {
+        let at = page.time(last.at);
         let (id, reason) = (quote(&last.event_id), printable(&last.reason));
-        page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
+        page.line(format!("    {YELLOW}Last rejected {at}: {id}: {reason}{YELLOW:#}"));
     }
-    if let Some(repaired) = &peer.repaired {
-        let at = repaired.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+    if let Some(repaired) = &peer.details.repaired {
+        let at = page.time(repaired.at);
         let note = repaired.note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
         if repaired.missing_here > 0 {
             let what = count(repaired.missing_here, "event");
@@ -205,37 +207,40 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         } else if repaired.fetched == 0 && repaired.missing_there == 0 {
             // Nothing was reconciled, so show only a problem.
             if repaired.note.is_some() {
-                page.line(format!("    {DIM}Not all could be compared with it{at}{note}{DIM:#}"));
+                page.line(format!("    {DIM}Not all could be compared with it {at}{note}{DIM:#}"));
             }
         } else {
             let (here, there) = (count(repaired.fetched, "event"), count(repaired.missing_there, "event"));
-            page.line(format!("    {DIM}Repaired{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
+            page.line(format!("    {DIM}Repaired {at}: {here} missing here, {there} missing there{note}{DIM:#}"));
         }
     }
-    for skipped in &peer.skipped {
-        let (id, kind) = (quote(&skipped.event_id), quote(&skipped.kind));
+    for skipped in &peer.details.skipped {
+        let (id, kind) = (quote(&skipped.event_id), quote(&skipped.r#type));
         page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
     }
-    for note in &peer.notes {
+    for note in &peer.details.notes {
         page.line(format!("    {YELLOW}{}{YELLOW:#}", printable(note)));
     }
     if let Some(offset) =
-        peer.clock_offset_ms.filter(|offset| u128::from(offset.unsigned_abs()) > CLOCK_OFF.as_millis())
+        peer.exchange.clock_offset_ms.filter(|offset| u128::from(offset.unsigned_abs()) > CLOCK_OFF.as_millis())
     {
         let direction = if offset > 0 { "ahead" } else { "behind" };
         let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
         page.line(format!("    {YELLOW}Its clock is {by} {direction}{YELLOW:#}"));
     }
-    if let Some(error) = peer.last_error.as_deref().filter(|error| !error.is_empty() && peer.over_quota.is_none()) {
-        let next = peer.next_attempt.map(|at| format!("; {}", next_attempt(at, page.now()))).unwrap_or_default();
+    if let Some(error) =
+        peer.exchange.last_error.as_deref().filter(|error| !error.is_empty() && peer.exchange.over_quota.is_none())
+    {
+        let next =
+            peer.exchange.next_attempt.map(|at| format!("; {}", next_attempt(at, page.now()))).unwrap_or_default();
         page.line(format!("    {DIM}Last error: {}{next}{DIM:#}", printable(error)));
     }
 }
 
 /// Shows that a peer is over quota and not read any further, and what the user can do about it.
 fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
-    let Some(over) = &peer.over_quota else { return };
-    let ((what, key), name) = (over.shown(), printable(&peer.name));
+    let Some(over) = peer.exchange.over_quota else { return };
+    let ((what, key), name) = (shapes::over_quota(over), printable(&peer.name));
     page.line(format!(
         "{indent}{YELLOW}{name} is over quota and read no further: {what}. What is left waits there{YELLOW:#}"
     ));
@@ -246,29 +251,29 @@ fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
 
 /// Shows the peer's node and network path, a move to another node, and other nodes that used its token.
 fn whereabouts(peer: &Peer, page: &mut Page) {
-    if let Some(node) = &peer.node {
-        let path = peer.path.as_ref().map(|path| format!(", {}", path.shown())).unwrap_or_default();
-        page.line(format!("    On {}{path}", node.shown()));
+    if let Some(node) = &peer.details.node {
+        let path = peer.details.path.as_ref().map(|path| format!(", {}", shapes::route(path))).unwrap_or_default();
+        page.line(format!("    On {}{path}", shapes::node(node)));
     }
-    if let Some(node) = &peer.calls_from {
-        page.line(format!("    Calls from {}", node.shown()));
+    if let Some(node) = &peer.details.calls_from {
+        page.line(format!("    Calls from {}", shapes::node(node)));
     }
-    let when = |at: Option<Timestamp>| at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
     let mut lines = Vec::new();
-    if let Some(moved) = &peer.moved {
-        lines.push(format!("    Moved from {} to {}{}", moved.from.shown(), moved.to.shown(), when(moved.at)));
+    if let Some(moved) = &peer.details.moved {
+        let (from, to) = (shapes::node(&moved.from), shapes::node(&moved.to));
+        lines.push(format!("    Moved from {from} to {to} {}", page.time(moved.at)));
     }
-    if let Some(stray) = &peer.refused {
-        let times = if stray.times == 1 { String::new() } else { format!(", the last of {} times", stray.times) };
-        let (who, at) = (stray.node.shown(), when(stray.at));
+    if let Some(misuse) = &peer.details.refused {
+        let times = if misuse.times == 1 { String::new() } else { format!(", the last of {} times", misuse.times) };
+        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
-            "    {RED}Its token was used from {who}{at}{times}: refused. Pair again if it has been copied{RED:#}"
+            "    {RED}Its token was used from {node} {at}{times}: refused. Pair again if it has been copied{RED:#}"
         ));
     }
-    if let Some(stray) = &peer.refused_there {
-        let (who, at) = (stray.node.shown(), when(stray.at));
+    if let Some(misuse) = &peer.details.refused_there {
+        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
-            "    {RED}It refused {who}, which used the token that it shares with us{at}. Pair again if it has been copied{RED:#}"
+            "    {RED}It refused {node}, which used the token that it shares with us {at}. Pair again if it has been copied{RED:#}"
         ));
     }
     lines.iter().for_each(|line| page.line(line));
@@ -285,8 +290,8 @@ fn next_attempt(at: Timestamp, now: Timestamp) -> String {
 /// they have gaps, some of them large, so they mean nothing to users.
 fn progress(peer: &Peer) -> String {
     let sides = [
-        ("us", peer.read_by_us, peer.their_latest, peer.backlog_from_them),
-        ("them", peer.read_by_them, peer.our_latest, peer.backlog_to_them),
+        ("us", peer.read_by_us, peer.exchange.their_latest, peer.details.backlog_from_them),
+        ("them", peer.exchange.read_by_them, peer.our_latest, peer.details.backlog_to_them),
     ];
     let side = |(who, read, latest, waiting): (&str, Option<u64>, Option<u64>, Option<u64>)| {
         let what = match (waiting, read.zip(latest)) {

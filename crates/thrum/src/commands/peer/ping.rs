@@ -8,7 +8,7 @@ use thrum_core::Error;
 use crate::{
     context::Context,
     render::{Page, Render, style::BOLD},
-    shapes::{Answer, Pinged, millis},
+    shapes::{self, Answer, Pinged, millis},
     text::{count, quote},
     time,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Pong(Answer<Pinged>);
 impl Render for Pong {
     fn human(&self, page: &mut Page) {
         let pinged = &self.0.read;
-        let node = pinged.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
+        let node = pinged.node.as_ref().map(|node| format!(" on {}", shapes::node(node))).unwrap_or_default();
         let at = if pinged.asked_over_its_connection {
             "over a connection that it opened".to_owned()
         } else {
@@ -52,7 +52,7 @@ impl Render for Pong {
             millis(pinged.round_trip_us)
         ));
         if let Some(path) = &pinged.path {
-            page.line(format!("    Path: {}", path.shown()));
+            page.line(format!("    Path: {}", shapes::route(path)));
         }
         let clock = match pinged.clock_offset_ms {
             None => "unknown".to_owned(),

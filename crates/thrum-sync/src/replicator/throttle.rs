@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use thrum_core::{exchange::Applied, limits};
 
-use crate::{clock::go_duration, protocol::wire::Served};
+use crate::{error::Waste, protocol::wire::Served};
 
 /// Recent behaviour of a peer that wastes resources.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Throttle {
     /// Purges left in the allowance, and the time up to which its refill was counted.
     purges: u32,
     counted: Duration,
@@ -22,46 +22,44 @@ pub(super) struct Pace {
     repeated: u64,
     forgotten: Duration,
     /// Consecutive batches that were much smaller than allowed although there was more.
-    crumbs: u32,
+    small_batches: u32,
     /// Consecutive announcements without new events.
     empty: u32,
 }
 
 /// The earliest time of the next request, and the reason for display. There is no reason if an honest peer may cause
 /// the pause, too.
-pub(super) type Pause = (Duration, Option<String>);
+pub(super) type Pause = (Duration, Option<Waste>);
 
-impl Pace {
+impl Throttle {
     pub(super) fn new(tick: Duration) -> Self {
-        Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, crumbs: 0, empty: 0 }
+        Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, small_batches: 0, empty: 0 }
     }
 
     /// Records a reply. A batch is small even if we requested little because the peer's replies were too long or too
     /// slow: that is no reason to ask more often.
     pub(super) fn served(&mut self, events: &[Served], more: bool) {
         let bytes: usize = events.iter().map(|event| event.event_json.len()).sum();
-        let is_crumb = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
-        self.crumbs = if is_crumb { self.crumbs.saturating_add(1) } else { 0 };
+        let is_small = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
+        self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
     }
 
     /// Records a stored batch, after which the peer has `more`.
     pub(super) fn stored(&mut self, applied: &Applied, more: bool, tick: Duration) -> Option<Pause> {
         let repeats = self.repeats_too_much(applied, tick);
         if applied.purged && self.spends_the_last_purge(tick) {
-            let every = go_duration(limits::PURGE_PAUSE);
-            let why = format!("it sends one purge after the other: it is read every {every}");
-            return Some((self.counted + limits::PURGE_PAUSE, Some(why)));
+            let waste = Waste::ThrottledPurges(limits::PURGE_PAUSE);
+            return Some((self.counted + limits::PURGE_PAUSE, Some(waste)));
         }
         // A legacy peer sends its newest events in each round, including one that was rejected long ago.
-        let why = |words: &str| Some(words.to_owned()).filter(|_| more);
+        let shown = |waste: Waste| Some(waste).filter(|_| more);
         if applied.rejected + applied.collided > applied.applied {
-            return Some((tick + limits::REJECTED_PAUSE, why("most of what it sends must be rejected")));
+            return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Rejected)));
         }
         if repeats {
-            return Some((tick + limits::REJECTED_PAUSE, why("it sends again and again what is here already")));
+            return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Repeated)));
         }
-        (self.crumbs >= limits::CRUMBS)
-            .then(|| (tick + limits::CRUMB_PAUSE, why("it sends much smaller batches than it could")))
+        (self.small_batches >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, shown(Waste::SmallBatches)))
     }
 
     /// Records that the peer was read to the end after an announcement. A legacy peer (`is_old`) also announces each
@@ -70,11 +68,8 @@ impl Pace {
         self.empty = if applied.applied == 0 { self.empty.saturating_add(1) } else { 0 };
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
         // Otherwise the announced events exist, but arrived from another peer.
-        let why = || {
-            Some("it announces again and again what it does not have".to_owned())
-                .filter(|_| !is_old && *applied == Applied::default())
-        };
-        too_often.then(|| (tick + limits::CRUMB_PAUSE, why()))
+        let shown = Some(Waste::EmptyAnnouncements).filter(|_| !is_old && *applied == Applied::default());
+        too_often.then(|| (tick + limits::CRUMB_PAUSE, shown))
     }
 
     fn repeats_too_much(&mut self, applied: &Applied, tick: Duration) -> bool {

@@ -1,22 +1,23 @@
 //! Validates the reply to a pull. Sequences and counts from a peer are not trusted.
 
-use thrum_core::words::count;
-
-use crate::protocol::wire::{Pull, Pulled, Served};
+use crate::{
+    error::Violation,
+    protocol::wire::{Pull, Pulled, Served},
+};
 
 /// A valid reply.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct ValidReply {
     /// The log that was served; empty for a legacy peer.
     pub(super) log: String,
     /// The sequence after which it was served: the requested one, or 0 if another log was served than requested.
     pub(super) after: u64,
     /// The events, or the end of the log.
-    pub(super) found: Found,
+    pub(super) content: PullContent,
 }
 
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum PullContent {
     /// Nothing above `after`.
     End,
     /// Events that advance the checkpoint by at least one.
@@ -32,41 +33,37 @@ pub(super) enum Found {
 }
 
 /// Validates a reply. The error describes an inconsistency that would lose events or repeat forever.
-pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, String> {
+pub(super) fn validate(asked: &Pull, reply: Pulled) -> Result<ValidReply, Violation> {
     let Pulled { events, next, more, log } = reply;
     let log = match (&asked.log, log) {
         (None, _) => String::new(),
         (Some(_), Some(served)) => served,
-        (Some(_), None) => return Err("a pull without log_id from a peer that has one".into()),
+        (Some(_), None) => return Err(Violation::NoLogId),
     };
     let after = if asked.log.as_ref().is_some_and(|asked| *asked != log) { 0 } else { asked.after };
     if events.is_empty() {
         return if more {
-            Err("it says that there is more and sends nothing".into())
+            Err(Violation::EmptyBatch)
         } else {
-            Ok(Judged { log, after, found: Found::End })
+            Ok(ValidReply { log, after, content: PullContent::End })
         };
     }
     if events.len() > asked.max_batch {
-        return Err(format!(
-            "it sent {}, and was asked for {} at most",
-            count(events.len() as u64, "event"),
-            asked.max_batch
-        ));
+        return Err(Violation::LargeBatch { sent: events.len(), max: asked.max_batch });
     }
     let mut highest = after;
     for event in &events {
         highest = u64::try_from(event.sequence)
             .ok()
             .filter(|sequence| *sequence > highest)
-            .ok_or_else(|| format!("it sent sequence {} after {highest}", event.sequence))?;
+            .ok_or(Violation::Sequence { sequence: event.sequence, previous: highest })?;
     }
     let checkpoint = match u64::try_from(next) {
         Ok(next) if next >= after => next.min(highest),
-        _ => return Err(format!("checkpoint regression: peer sent next_seq={next} but current is {after}")),
+        _ => return Err(Violation::Regression { next, current: after }),
     };
     if checkpoint == after {
-        return Err(format!("it sent events up to {highest} and says to go on after {after} again"));
+        return Err(Violation::StandsStill { highest, current: after });
     }
-    Ok(Judged { log, after, found: Found::Events { events, checkpoint, highest, more } })
+    Ok(ValidReply { log, after, content: PullContent::Events { events, checkpoint, highest, more } })
 }
