@@ -133,7 +133,7 @@ fn a_variable_set_for_another_worktree_selects_no_agent() {
         &[("check_messages", json!({})), ("send_message", json!({"to": "@bob", "content": "x"}))],
     );
     for result in &refused {
-        assert!(result["isError"] == true && text(result).contains("THRUM_NAME says ann"), "{result}");
+        assert!(result["isError"] == true && text(result).contains("THRUM_NAME names ann"), "{result}");
     }
     assert_eq!(repo.unread("bob"), 1);
     given(stale(&["setup", "claude"]), &json!({}));
