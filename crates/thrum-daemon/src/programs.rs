@@ -152,7 +152,7 @@ impl Programs {
     }
 
     /// Records a hook's report: a session of `agent`, running in the process `program`, is in `state`.
-    pub(crate) fn says(
+    pub(crate) fn report(
         &self,
         agent: &str,
         session: &str,
@@ -458,19 +458,19 @@ mod tests {
     async fn a_change_is_announced_once_and_the_next_one_after_a_pause() {
         let programs = Arc::new(Programs::default());
         let begin = Instant::now();
-        programs.says("ann", "s1", Working, None, at(0));
+        programs.report("ann", "s1", Working, None, at(0));
         assert_eq!(
             programs.take_due(begin),
             (vec![("ann".to_owned(), (Some(Working), false, Timestamp::ZERO), at(0))], None)
         );
         assert_eq!(programs.take_due(begin), (vec![], None), "it was announced");
-        assert_eq!(programs.says("ann", "s1", Working, None, at(1)), ReportEffect::Nothing);
-        programs.says("ann", "s1", Idle, None, at(2));
+        assert_eq!(programs.report("ann", "s1", Working, None, at(1)), ReportEffect::Nothing);
+        programs.report("ann", "s1", Idle, None, at(2));
         let waiting = programs.waits("ann", true);
         assert_eq!(programs.take_due(begin), (vec![], Some(begin + limits::PRESENCE_EVERY)));
         assert_eq!(due_announcements(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Timestamp::ZERO)]);
         drop(waiting);
-        programs.says("ann", "s1", Gone, None, at(3));
+        programs.report("ann", "s1", Gone, None, at(3));
         assert_eq!(
             due_announcements(&programs, begin + 2 * limits::PRESENCE_EVERY),
             [(Some(Gone), false, Timestamp::ZERO)]
@@ -483,9 +483,9 @@ mod tests {
     #[test]
     fn a_session_without_a_known_process_ends_when_its_agent_is_silent() {
         let programs = Programs::default();
-        programs.says("ann", "without", Working, None, at(0));
-        programs.says("ben", "with", Working, Some((1, 1)), at(0));
-        programs.says("cy", "calls", Working, None, at(0));
+        programs.report("ann", "without", Working, None, at(0));
+        programs.report("ben", "with", Working, Some((1, 1)), at(0));
+        programs.report("cy", "calls", Working, None, at(0));
         let late = at(limits::AGENT_SILENT.as_secs() + 1);
         let expired = programs.expire(late, |agent| (agent == "cy").then_some(late));
         assert_eq!(expired, ["without"]);
@@ -511,10 +511,10 @@ mod tests {
         let programs = Arc::new(Programs::default());
         let _waiting = programs.waits("ann", false);
         for number in 1..limits::MAX_PRESENT {
-            programs.says(&format!("gone-{number}"), &format!("s{number}"), Gone, None, at(0));
+            programs.report(&format!("gone-{number}"), &format!("s{number}"), Gone, None, at(0));
         }
         assert!(
-            matches!(programs.says("ben", "new", Working, None, at(1)), ReportEffect::Changed { .. }),
+            matches!(programs.report("ben", "new", Working, None, at(1)), ReportEffect::Changed { .. }),
             "those that are gone make room"
         );
         assert_eq!(programs.presence("ann").map(|presence| presence.wakeable), Some(true));

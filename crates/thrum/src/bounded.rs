@@ -142,16 +142,16 @@ impl Talk {
     ///
     /// # Errors
     /// A message, if the program does not read its input.
-    pub(crate) fn say(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn write_line(&mut self, line: &str) -> Result<(), String> {
         let said = self.stdin.as_mut().map(|stdin| stdin.write_all(format!("{line}\n").as_bytes()));
-        said.transpose().map(drop).map_err(|error| format!("it does not listen: {error}"))
+        said.transpose().map(drop).map_err(|error| format!("it does not read its input: {error}"))
     }
 
     /// Returns the next line of the program's output.
     ///
     /// # Errors
     /// A message, if the program has ended or hangs.
-    pub(crate) fn hear(&mut self) -> Result<String, String> {
+    pub(crate) fn read_line(&mut self) -> Result<String, String> {
         self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())).map_err(|error| match error {
             RecvTimeoutError::Timeout => format!("it hangs: it did not answer within {} s", self.within.as_secs()),
             RecvTimeoutError::Disconnected => "it has ended without an answer".to_owned(),
@@ -203,12 +203,12 @@ mod tests {
     #[test]
     fn a_silent_program_and_an_ended_one_are_different_errors() {
         let mut silent = Talk::start(&mut shell("sleep 600"), Duration::from_millis(100)).unwrap();
-        assert!(silent.hear().unwrap_err().contains("hangs"));
+        assert!(silent.read_line().unwrap_err().contains("hangs"));
         let mut gone = Talk::start(&mut shell("exit 1"), Duration::from_secs(60)).unwrap();
-        assert!(gone.hear().unwrap_err().contains("ended"));
+        assert!(gone.read_line().unwrap_err().contains("ended"));
         let mut echo = Talk::start(&mut shell("cat"), Duration::from_secs(60)).unwrap();
-        echo.say("one").unwrap();
-        assert_eq!(echo.hear().unwrap(), "one\n");
+        echo.write_line("one").unwrap();
+        assert_eq!(echo.read_line().unwrap(), "one\n");
         assert!(echo.end());
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
     set_up_if_need_be(wanted, cx)?;
     let repo = cx.repo()?;
     setup::keep_ignored(repo, &cx.output);
-    let who = wanted.who(cx)?;
+    let who = wanted.identity(cx)?;
     let mut client = cx.daemon()?;
     let mut file = wanted.merged(who, &mut client)?;
     file.worktree = repo.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -152,7 +152,7 @@ impl Wanted {
         name::check("module", self.module.as_deref().ok_or_else(|| missing("--module"))?)
     }
 
-    fn who(&self, cx: &Context) -> Result<Identity, Error> {
+    fn identity(&self, cx: &Context) -> Result<Identity, Error> {
         // An agent that registers may be new here, so a given name needs no identity.
         match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
             Some(name) => identity::by_name(&name, &cx.repo()?.identities()),

@@ -259,7 +259,7 @@ pub(crate) fn who(agent_id: &str, address: &str, signed: Option<bool>) -> String
 }
 
 /// Formats an agent as [`who`] does, without styles, for the cell of a table.
-pub(crate) fn who_plain(agent_id: &str, address: &str, signed: Option<bool>) -> String {
+pub(crate) fn plain_agent(agent_id: &str, address: &str, signed: Option<bool>) -> String {
     anstream::adapter::strip_str(&who(agent_id, address, signed)).to_string()
 }
 

@@ -18,7 +18,7 @@ use thrum_sync::{
 };
 
 use crate::{
-    render::{who, who_plain},
+    render::{plain_agent, who},
     text::quote,
     time,
 };
@@ -410,8 +410,8 @@ impl AgentRef {
     }
 
     /// Formats the agent as plain text.
-    pub(crate) fn who_plain(&self) -> String {
-        who_plain(&self.agent_id, &self.address, self.signed)
+    pub(crate) fn plain_agent(&self) -> String {
+        plain_agent(&self.agent_id, &self.address, self.signed)
     }
 
     /// Returns `true` if this is the local agent of this name.
@@ -830,8 +830,8 @@ pub(crate) struct VerifiedPeer {
 pub(crate) struct Missing {
     pub(crate) origin: String,
     pub(crate) log: String,
-    pub(crate) here: Lack,
-    pub(crate) there: Lack,
+    pub(crate) here: MissingEvents,
+    pub(crate) there: MissingEvents,
     pub(crate) purged_there: RangeSet,
     pub(crate) purged_here: RangeSet,
     pub(crate) fetched: u64,
@@ -842,7 +842,7 @@ pub(crate) struct Missing {
 /// Events that one side is missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Lack {
+pub(crate) struct MissingEvents {
     pub(crate) events: u64,
     pub(crate) numbers: RangeSet,
     pub(crate) ids: Vec<String>,

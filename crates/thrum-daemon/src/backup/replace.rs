@@ -214,7 +214,7 @@ mod tests {
         files
     }
 
-    fn named(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    fn owned(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect()
     }
 
@@ -226,7 +226,7 @@ mod tests {
         fs::write(with(&repo.database(), ".before-restore-wal"), "an earlier log").unwrap();
         let former = replace(&repo.database(), &new, Why::Restored).unwrap().unwrap();
         assert!(former.ends_with("messages.db.before-restore-2"));
-        let after = named(&[
+        let after = owned(&[
             ("messages.db", "the new one"),
             ("messages.db.before-restore-2", "no database"),
             ("messages.db.before-restore-wal", "an earlier log"),
@@ -250,7 +250,7 @@ mod tests {
             undo(&repo).unwrap();
             assert_eq!(
                 files(&repo),
-                named(&[("messages.db", "no database"), ("messages.db-wal", "its log")]),
+                owned(&[("messages.db", "no database"), ("messages.db-wal", "its log")]),
                 "after {steps} steps"
             );
         }

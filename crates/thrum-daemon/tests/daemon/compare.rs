@@ -13,10 +13,10 @@ const KEYS: [&str; 9] =
     ["message_id", "session_id", "agent_id", "daemon_id", "group_id", "peer", "member_value", "type", "name"];
 
 /// Places in an answer, with the difference found there.
-pub type Found = BTreeSet<(String, String)>;
+pub type Differences = BTreeSet<(String, String)>;
 
 /// Records where `ours` differs from `theirs`. All instants, and all texts that depend on them, count as equal.
-pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Found) {
+pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Differences) {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => {
             for (key, value) in theirs {
@@ -24,36 +24,36 @@ pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Found) {
                 match ours.get(key) {
                     Some(_) if OF_A_MOMENT.contains(&key.as_str()) => {}
                     Some(other) => differences(value, other, &place, found),
-                    None => note(found, &place, "missing"),
+                    None => add(found, &place, "missing"),
                 }
             }
             for key in ours.keys().filter(|key| !theirs.contains_key(*key)) {
-                note(found, &join(at, key), "added");
+                add(found, &join(at, key), "added");
             }
         }
         (Value::Array(theirs), Value::Array(ours)) => lists(theirs, ours, &format!("{at}[]"), found),
         _ if settled(theirs) == settled(ours) => {}
-        _ => note(found, at, &format!("Go `{}`, here `{}`", settled(theirs), settled(ours))),
+        _ => add(found, at, &format!("Go `{}`, here `{}`", settled(theirs), settled(ours))),
     }
 }
 
-fn lists(theirs: &[Value], ours: &[Value], at: &str, found: &mut Found) {
+fn lists(theirs: &[Value], ours: &[Value], at: &str, found: &mut Differences) {
     let names = |list: &[Value]| list.iter().map(name).collect::<Vec<_>>();
     let (their_names, our_names) = (names(theirs), names(ours));
     for (name, value) in their_names.iter().zip(theirs) {
         match our_names.iter().position(|other| other == name) {
             Some(index) => differences(value, &ours[index], at, found),
-            None => note(found, at, &format!("`{name}` missing")),
+            None => add(found, at, &format!("`{name}` missing")),
         }
     }
     for name in our_names.iter().filter(|name| !their_names.contains(name)) {
-        note(found, at, &format!("`{name}` added"));
+        add(found, at, &format!("`{name}` added"));
     }
     let shared = |list: &[String], other: &[String]| {
         list.iter().filter(|name| other.contains(name)).cloned().collect::<Vec<_>>()
     };
     if shared(&their_names, &our_names) != shared(&our_names, &their_names) {
-        note(found, at, "other order");
+        add(found, at, "other order");
     }
 }
 
@@ -72,7 +72,7 @@ fn settled(value: &Value) -> String {
     }
 }
 
-fn note(found: &mut Found, at: &str, what: &str) {
+fn add(found: &mut Differences, at: &str, what: &str) {
     found.insert((at.to_owned(), what.to_owned()));
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, net::TcpListener, os::unix::fs::Permissions
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{self, Found},
+    compare::{self, Differences},
     differences::{DIFFERENCES, Difference},
     go_peer::GoPeer,
     harness::{Daemon, Start, World},
@@ -94,7 +94,7 @@ fn replay() -> BTreeSet<(String, String, String)> {
         let theirs: Value = serde_json::from_str(&answered).unwrap();
         learn(&theirs["result"], &ours["result"], &mut names);
         let ours = names.iter().rev().fold(ours.to_string(), |text, (theirs, ours)| text.replace(ours, theirs));
-        let mut found = Found::new();
+        let mut found = Differences::new();
         compare::differences(&theirs, &serde_json::from_str(&ours).unwrap(), "", &mut found);
         let method = called(&asked);
         all.extend(found.into_iter().map(|(at, what)| {

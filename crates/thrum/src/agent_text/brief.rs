@@ -6,7 +6,7 @@ use thrum_core::{Error, name::shown};
 
 use crate::{
     context::Context,
-    render::who_plain,
+    render::plain_agent,
     shapes::{Listing, Member, Peer, SyncStatus, Team, Whoami},
     text::{count, preview, quote, quote_within},
 };
@@ -49,7 +49,7 @@ impl Brief {
         let read = if mail.unread > 0 { "; check_messages reads them" } else { "" };
         text.push_str(&format!("{}{read}.\n", count(mail.unread, "unread message")));
         for message in &mail.messages {
-            let from = who_plain(&message.agent_id, &message.address, message.signed);
+            let from = plain_agent(&message.agent_id, &message.address, message.signed);
             text.push_str(&format!("  {from} wrote: {}\n", quote_within(&message.body.content, 80)));
         }
         text.push_str(&format!("{} at work:\n", count(others.len() as u64, "other agent")));
@@ -111,7 +111,7 @@ fn does(member: &Member) -> String {
 
 /// Returns an agent as one line of text.
 pub(crate) fn line(member: &Member) -> String {
-    let who = who_plain(&member.agent_id, &member.address, member.signed);
+    let who = plain_agent(&member.agent_id, &member.address, member.signed);
     let mut line = format!("{who} ({} · {}) {}", shown(&member.role), shown(&member.module), does(member));
     for (what, text) in [("", &member.intent), ("task ", &member.current_task), ("branch ", &member.branch)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {

@@ -9,7 +9,7 @@ use thrum_core::{Error, bounds, json as measured};
 
 use crate::{
     context::Context,
-    render::who_plain,
+    render::plain_agent,
     shapes::{News, Summary},
     text::{self, BAR, clipped, quote},
     time,
@@ -96,7 +96,7 @@ impl Entry {
         let (at, edited) = (time::exact(*created_at), if updated_at.is_some() { " (edited)" } else { "" });
         let mut text = format!(
             "{}{to}, {at}{edited}, {}{answers}:\n",
-            who_plain(agent_id, &summary.address, *signed),
+            plain_agent(agent_id, &summary.address, *signed),
             quote(message_id)
         );
         for line in text::lines(&shown).lines().chain(shown.is_empty().then_some("")) {

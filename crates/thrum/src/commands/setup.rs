@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 /// The result: the changes that were made, or would be made with `--dry-run`.
-pub(crate) struct Done {
+pub(crate) struct SetupDone {
     plan: Plan,
     dry_run: bool,
     remove: bool,
@@ -61,7 +61,7 @@ const WAKES: &str =
 const WAKES_NOT: &str =
     "Mail waits for the next prompt. To let it start turns in idle sessions: thrum setup codex --wake";
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Done, Error> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<SetupDone, Error> {
     let repo = cx.repo()?;
     let top = repo.root();
     let named = !args.runtimes.is_empty();
@@ -101,10 +101,10 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Done, Error> {
             config::set(repo, Key::WakeCodex, on.then_some(true.into()))?;
         }
     }
-    Ok(Done { plan, dry_run: args.dry_run, remove: args.remove, wake })
+    Ok(SetupDone { plan, dry_run: args.dry_run, remove: args.remove, wake })
 }
 
-impl Render for Done {
+impl Render for SetupDone {
     fn human(&self, page: &mut Page) {
         let Plan { names, changes, refused, left } = &self.plan;
         if self.dry_run {

@@ -21,7 +21,7 @@ use crate::{
     commands::{self, body, send, session, wait},
     context::Context,
     interrupt::Interrupt,
-    render::who_plain,
+    render::plain_agent,
     shapes::{Answer, Contexts, Sent, Team, Waited, Whoami},
     text::{count, quote, quote_within},
     time,
@@ -186,7 +186,7 @@ fn stored(sent: &Sent) -> CallResult {
     for recipient in sent.recipients.iter().take(MOST_AGENTS) {
         let outlook =
             recipient.outlook.as_deref().map(|why| format!("; {}", quote_within(why, 200))).unwrap_or_default();
-        text.push_str(&format!("  {}: stored{outlook}\n", who_plain(&recipient.agent_id, &recipient.address, None)));
+        text.push_str(&format!("  {}: stored{outlook}\n", plain_agent(&recipient.agent_id, &recipient.address, None)));
     }
     sent.warnings.iter().for_each(|warning| text.push_str(&format!("Note: {}\n", quote_within(warning, 300))));
     let mut structured = json!({"status": "stored", "message_id": sent.message_id, "resolved_to": sent.resolved_to, "recipients": recipients});
@@ -358,7 +358,7 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<CallResult, Error> {
         let list: Vec<_> = names.iter().map(|name| quote(name)).collect();
         let you = working.agent.is(&me);
         let mark = if you { " (you)" } else { "" };
-        text.push_str(&format!("{}{mark} {does} {}{branch}\n", working.agent.who_plain(), list.join(", ")));
+        text.push_str(&format!("{}{mark} {does} {}{branch}\n", working.agent.plain_agent(), list.join(", ")));
         agents.push(json!({
             "agent": working.agent.address, "you": you, "signed": working.agent.signed, "files": names, "files_total": files.len(), "uncommitted": uncommitted,
             "branch": working.branch, "status": working.status, "presence": working.doing.presence, "told_at": working.git_updated_at,

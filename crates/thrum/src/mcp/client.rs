@@ -24,7 +24,7 @@ impl Client {
         let info = json!({"name": "thrum", "version": env!("CARGO_PKG_VERSION")});
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info});
         client.server = client.ask("initialize", &params)?.0;
-        client.talk.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string())?;
+        client.talk.write_line(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string())?;
         Ok(client)
     }
 
@@ -34,10 +34,11 @@ impl Client {
     /// A message, if the server rejects the request, hangs, has ended, or does not speak MCP.
     pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Result<(Value, usize), String> {
         self.last_id += 1;
-        self.talk
-            .say(&json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}).to_string())?;
+        self.talk.write_line(
+            &json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}).to_string(),
+        )?;
         loop {
-            let line = self.talk.hear()?;
+            let line = self.talk.read_line()?;
             let Ok(mut message) = serde_json::from_str::<Value>(&line) else {
                 return Err("its output is not JSON".to_owned());
             };

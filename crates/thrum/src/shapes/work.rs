@@ -58,7 +58,7 @@ impl Claim {
 
     /// Formats the claim as plain text, with a mark after the agent.
     pub(crate) fn line_plain(&self, now: Timestamp, mark: &str) -> String {
-        format!("{}{mark} {}", self.agent.who_plain(), self.rest(now))
+        format!("{}{mark} {}", self.agent.plain_agent(), self.rest(now))
     }
 
     fn rest(&self, now: Timestamp) -> String {
@@ -107,7 +107,7 @@ impl Collision {
 
     /// Formats the collision for the first of its agents.
     pub(crate) fn to_agent(&self) -> String {
-        let other = self.other.agent.who_plain();
+        let other = self.other.agent.plain_agent();
         format!("{other} changed {} within {} of you", quote(&self.path), self.apart())
     }
 

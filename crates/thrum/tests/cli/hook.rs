@@ -23,7 +23,7 @@ fn hook(repo: &TestRepo, event: &str, args: &[&str], mut payload: Value, more: V
 }
 
 /// Returns the text that a hook gives to the model, or an empty string.
-pub(crate) fn told(ran: &Ran) -> String {
+pub(crate) fn injected_text(ran: &Ran) -> String {
     if ran.stdout.is_empty() {
         return String::new();
     }
@@ -35,15 +35,15 @@ pub(crate) fn told(ran: &Ran) -> String {
 fn a_session_is_briefed_when_it_begins_and_gets_new_mail_with_the_next_prompt_once() {
     let repo = TestRepo::with_reader_and_writer();
     repo.write_to_bob("before it began");
-    let brief = told(&claude(&repo, "start", json!({"hook_event_name": "SessionStart", "source": "startup"})));
+    let brief = injected_text(&claude(&repo, "start", json!({"hook_event_name": "SessionStart", "source": "startup"})));
     assert!(brief.starts_with("You are @bob (implementer · m-bob).\n1 unread message;"), "{brief}");
     assert!(brief.contains("thrum reply MESSAGE TEXT") && brief.len() < 1600, "{brief}");
-    assert_eq!(told(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "", "it was told of that one");
+    assert_eq!(injected_text(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "", "it was told of that one");
     let id = repo.write_to_bob("while it works");
-    let mail = told(&claude(&repo, "prompt", json!({"prompt": "go on"})));
+    let mail = injected_text(&claude(&repo, "prompt", json!({"prompt": "go on"})));
     assert!(mail.contains("@ann") && mail.contains(&id) && mail.contains("  │ while it works\n"), "{mail}");
     assert_eq!(repo.unread("bob"), 2, "nothing shows yet that it was taken");
-    assert_eq!(told(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "");
+    assert_eq!(injected_text(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "");
     assert_eq!(repo.unread("bob"), 1, "the session has gone on with it");
 }
 
@@ -52,8 +52,9 @@ fn unread_mail_keeps_a_turn_from_ending_once() {
     let repo = TestRepo::with_reader_and_writer();
     repo.write_to_bob("before it began");
     claude(&repo, "start", json!({}));
-    let stop =
-        |active: bool| told(&claude(&repo, "stop", json!({"hook_event_name": "Stop", "stop_hook_active": active})));
+    let stop = |active: bool| {
+        injected_text(&claude(&repo, "stop", json!({"hook_event_name": "Stop", "stop_hook_active": active})))
+    };
     let kept = stop(false);
     assert!(
         kept.starts_with("Before you end your turn: 1 message") && kept.contains("  │ before it began\n"),
@@ -64,7 +65,7 @@ fn unread_mail_keeps_a_turn_from_ending_once() {
     // `stop_hook_active` is also true after a turn that a waiter started, so it decides nothing.
     repo.write_to_bob("one more");
     assert!(stop(true).contains("one more"));
-    assert_eq!(told(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "", "it was told at the stop");
+    assert_eq!(injected_text(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "", "it was told at the stop");
     let read = repo.write_to_bob("read by itself");
     repo.thrum(&["message", "read", &read, "--as", "bob"]).ok();
     assert_eq!(stop(false), "");
@@ -133,7 +134,7 @@ fn a_sub_agent_takes_no_mail_of_the_session_it_works_for() {
     for event in ["start", "prompt", "stop", "end"] {
         assert_eq!(claude(&repo, event, json!({"agent_id": "a1", "agent_type": "Explore"})).stdout, "");
     }
-    assert!(told(&claude(&repo, "prompt", json!({"prompt": "go"}))).contains("for the main one"));
+    assert!(injected_text(&claude(&repo, "prompt", json!({"prompt": "go"}))).contains("for the main one"));
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_session_keeps_its_agent_when_the_environment_changes() {
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     };
     let started = hook(&repo, "start", &["--host", "codex", "--as", "ann"], json!({"session_id": "t2"}), json!({}));
-    assert!(told(&started).starts_with("You are @ann"));
+    assert!(injected_text(&started).starts_with("You are @ann"));
     repo.thrum(&["send", "for ann", "--to", "@ann", "--as", "bob"]).ok();
     repo.write_to_bob("for bob");
     let mail = as_ann("prompt");
@@ -185,7 +186,7 @@ fn a_session_keeps_its_agent_when_the_environment_changes() {
 fn the_commands_of_a_session_act_as_its_agent() {
     let repo = TestRepo::with_reader_and_writer();
     let started = hook(&repo, "start", &["--host", "claude", "--as", "ann"], json!({"session_id": "s7"}), json!({}));
-    assert!(told(&started).starts_with("You are @ann"));
+    assert!(injected_text(&started).starts_with("You are @ann"));
     let who = |args: &[&str]| {
         let mut command = repo.command(&[&["whoami", "--json"], args].concat());
         let ran: Ran = command.env("CLAUDE_CODE_SESSION_ID", "s7").env("THRUM_NAME", "bob").output().unwrap().into();
@@ -205,12 +206,23 @@ fn the_commands_of_a_session_act_as_its_agent() {
     Ran::from(command.env("CLAUDE_CODE_SESSION_ID", "s7").output().unwrap()).ok();
     assert_eq!(who(&[]).0, "eve");
     assert_eq!(
-        told(&hook(&repo, "prompt", &["--host", "claude"], json!({"session_id": "s7", "prompt": "x"}), json!({}))),
+        injected_text(&hook(
+            &repo,
+            "prompt",
+            &["--host", "claude"],
+            json!({"session_id": "s7", "prompt": "x"}),
+            json!({})
+        )),
         ""
     );
     repo.thrum(&["send", "for eve", "--to", "@eve", "--as", "ann"]).ok();
-    let mail =
-        told(&hook(&repo, "prompt", &["--host", "claude"], json!({"session_id": "s7", "prompt": "x"}), json!({})));
+    let mail = injected_text(&hook(
+        &repo,
+        "prompt",
+        &["--host", "claude"],
+        json!({"session_id": "s7", "prompt": "x"}),
+        json!({}),
+    ));
     assert!(mail.contains("New mail for @eve"), "{mail}");
 }
 
@@ -298,9 +310,9 @@ fn an_idle_session_is_woken_once_for_each_message_however_many_wait_beside_it() 
     // The next waiter waits for other mail, although the prompt of the turn has not arrived yet.
     let third = waiter(&repo, me, "s1");
     let turn = beside(&repo, me, "prompt", &json!({"session_id": "s1", "prompt": "<task-notification>…"}));
-    assert_eq!(told(&turn), "", "it brought the message with it");
+    assert_eq!(injected_text(&turn), "", "it brought the message with it");
     assert_eq!(repo.unread("bob"), 0);
-    assert_eq!(told(&beside(&repo, me, "stop", &json!({"session_id": "s1", "stop_hook_active": true}))), "");
+    assert_eq!(injected_text(&beside(&repo, me, "stop", &json!({"session_id": "s1", "stop_hook_active": true}))), "");
     repo.write_to_bob("and again");
     let again = ended(third);
     assert!(again.code == 2 && again.stderr.contains("and again") && !again.stderr.contains("wake up"), "{again:?}");
@@ -321,12 +333,12 @@ fn a_busy_session_gets_its_mail_at_the_end_of_its_turn() {
     repo.write_to_bob("while it works");
     let ran = ended(waiting);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    assert!(told(&hook("stop", &json!({}))).contains("while it works"));
+    assert!(injected_text(&hook("stop", &json!({}))).contains("while it works"));
     // The mail continues the turn, so the session is still working.
     repo.write_to_bob("and once more");
     assert_eq!(ended(waiter(&repo, me, "s1")).code, 0);
-    assert!(told(&hook("stop", &json!({}))).contains("and once more"));
-    assert_eq!(told(&hook("stop", &json!({}))), "");
+    assert!(injected_text(&hook("stop", &json!({}))).contains("and once more"));
+    assert_eq!(injected_text(&hook("stop", &json!({}))), "");
     let waiting = waiter(&repo, me, "s1");
     repo.write_to_bob("now it is idle");
     assert_eq!(ended(waiting).code, 2);
@@ -339,9 +351,9 @@ fn a_turn_that_ends_while_the_daemon_is_away_leaves_the_session_idle_and_loses_n
     let hook = |event: &str| beside(&repo, me, event, &json!({"session_id": "s1", "prompt": "work"}));
     hook("start");
     repo.write_to_bob("told with the prompt");
-    assert!(told(&hook("prompt")).contains("told with the prompt"));
+    assert!(injected_text(&hook("prompt")).contains("told with the prompt"));
     repo.thrum(&["daemon", "stop"]).ok();
-    assert_eq!(told(&hook("stop")), "");
+    assert_eq!(injected_text(&hook("stop")), "");
     repo.thrum(&["daemon", "start"]).ok();
     assert_eq!(repo.unread("bob"), 1, "nobody could note that it was taken");
     let waiting = waiter(&repo, me, "s1");
@@ -362,7 +374,10 @@ fn a_waiter_wakes_the_current_session_of_its_program() {
     beside(&repo, me, "start", &json!({"session_id": "s2", "source": "clear"}));
     repo.write_to_bob("for the new one");
     assert_eq!(ended(waiting).code, 2);
-    assert_eq!(told(&beside(&repo, me, "prompt", &json!({"session_id": "s2", "prompt": "<task-notification>"}))), "");
+    assert_eq!(
+        injected_text(&beside(&repo, me, "prompt", &json!({"session_id": "s2", "prompt": "<task-notification>"}))),
+        ""
+    );
     assert_eq!(repo.unread("bob"), 0);
 }
 
@@ -417,7 +432,7 @@ fn mail_that_arrives_as_a_turn_ends_is_delivered() {
             json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "told", "messages": messages, "cursor": "l:1"}}),
         )
     });
-    let told = told(&claude(&repo, "stop", json!({"hook_event_name": "Stop"})));
+    let told = injected_text(&claude(&repo, "stop", json!({"hook_event_name": "Stop"})));
     assert!(told.contains("just now"), "{told}");
     heard.join().unwrap();
 }
@@ -444,7 +459,7 @@ fn a_plugin_hook_and_a_settings_hook_deliver_nothing_twice() {
     let repo = TestRepo::with_reader_and_writer();
     let run = |event: &str, plugin: bool, more: Value| {
         let args: &[&str] = if plugin { &["--host", "claude", "--plugin"] } else { &["--host", "claude"] };
-        told(&hook(&repo, event, args, json!({"session_id": "s1", "prompt_id": 1}), more))
+        injected_text(&hook(&repo, event, args, json!({"session_id": "s1", "prompt_id": 1}), more))
     };
     let start = json!({"hook_event_name": "SessionStart", "source": "startup"});
     assert!(run("start", true, start.clone()).starts_with("You are @bob"));

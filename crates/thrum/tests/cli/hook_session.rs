@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Ran, TestRepo, plain::until},
-    hook::{beside, ended, told, waiter},
+    hook::{beside, ended, injected_text, waiter},
 };
 
 /// Runs a hook of Claude Code with this process as the program.
@@ -38,17 +38,17 @@ fn a_cleared_or_resumed_session_keeps_its_agent() {
     let mut command = repo.command(&["quickstart", "--name", "carol", "--role", "tester", "--module", "m-carol"]);
     Ran::from(command.env("CLAUDE_CODE_SESSION_ID", "s1").output().unwrap()).ok();
     hook(&repo, "end", &json!({"session_id": "s1", "reason": "clear"}));
-    let brief = told(&hook(&repo, "start", &json!({"session_id": "s2", "source": "clear"})));
+    let brief = injected_text(&hook(&repo, "start", &json!({"session_id": "s2", "source": "clear"})));
     assert!(brief.starts_with("You are @carol"), "{brief}");
     assert_eq!(name("s2"), "carol");
     // Another session, of which no record exists, does not become `carol`.
     assert_eq!(
-        told(&hook(&repo, "start", &json!({"session_id": "s3", "source": "startup"}))),
+        injected_text(&hook(&repo, "start", &json!({"session_id": "s3", "source": "startup"}))),
         "",
         "which of the two is open"
     );
     hook(&repo, "end", &json!({"session_id": "s2", "reason": "prompt_input_exit"}));
-    let brief = told(&hook(&repo, "start", &json!({"session_id": "s2", "source": "resume"})));
+    let brief = injected_text(&hook(&repo, "start", &json!({"session_id": "s2", "source": "resume"})));
     assert!(brief.starts_with("You are @carol"), "{brief}");
 }
 
@@ -96,12 +96,12 @@ fn a_session_that_began_without_a_daemon_is_briefed_once_the_daemon_runs() {
     let repo = TestRepo::with_reader_and_writer();
     repo.thrum(&["session", "end", "--as", "bob"]);
     repo.thrum(&["daemon", "stop"]).ok();
-    assert_eq!(told(&hook(&repo, "start", &json!({"session_id": "s1"}))), "");
-    assert_eq!(told(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "hello"}))), "");
+    assert_eq!(injected_text(&hook(&repo, "start", &json!({"session_id": "s1"}))), "");
+    assert_eq!(injected_text(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "hello"}))), "");
     repo.thrum(&["daemon", "start"]).ok();
-    let brief = told(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "and now"})));
+    let brief = injected_text(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "and now"})));
     assert!(brief.starts_with("You are @bob"), "{brief}");
-    assert_eq!(told(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "go on"}))), "", "once");
+    assert_eq!(injected_text(&hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "go on"}))), "", "once");
     assert_eq!(sessions(&repo, "bob"), 1);
 }
 
@@ -196,5 +196,5 @@ fn mail_that_a_hook_could_not_print_stays_unread_and_comes_at_the_end_of_the_tur
     assert!(child.wait().unwrap().success(), "it disturbs nobody");
     hook(&repo, "prompt", &json!({"session_id": "s1", "prompt": "b"}));
     assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["total"], 1);
-    assert!(told(&hook(&repo, "stop", &json!({"session_id": "s1"}))).contains("into the void"));
+    assert!(injected_text(&hook(&repo, "stop", &json!({"session_id": "s1"}))).contains("into the void"));
 }

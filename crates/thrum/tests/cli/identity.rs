@@ -109,7 +109,7 @@ fn a_variable_set_for_another_worktree_sends_nothing_in_that_agents_name() {
     let stale = [("THRUM_NAME", "ann")];
     for command in [&["send", "whose?", "--to", "@ann"][..], &["inbox"], &["whoami"], &["message", "read", "--all"]] {
         run_in(&repo, &feature, &stale, command)
-            .fails(2, "THRUM_NAME says ann")
+            .fails(2, "THRUM_NAME names ann")
             .fails(2, "it has: fay")
             .fails(2, "unset THRUM_NAME");
     }
@@ -197,7 +197,7 @@ fn gos_variable_is_an_alias_and_two_different_values_are_refused() {
     let who = |env: &[(&str, &str)]| run_in(&repo, &repo.root().to_owned(), env, &["whoami", "--json"]);
     assert_eq!(who(&[("THRUM_AGENT_ID", "bob")]).ok().json()["agent_id"], "bob");
     assert_eq!(who(&[("THRUM_AGENT_ID", "bob"), ("THRUM_NAME", "bob")]).ok().json()["agent_id"], "bob");
-    who(&[("THRUM_AGENT_ID", "bob"), ("THRUM_NAME", "ann")]).fails(2, "THRUM_AGENT_ID says 'bob'");
+    who(&[("THRUM_AGENT_ID", "bob"), ("THRUM_NAME", "ann")]).fails(2, "THRUM_AGENT_ID is 'bob'");
     who(&[("THRUM_AGENT_ID", "agent:reviewer:4fk2")]).fails(2, "invalid agent name");
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Ran, TestRepo, paired, plain::until},
-    hook::{beside, ended, told, waiter},
+    hook::{beside, ended, injected_text, waiter},
 };
 
 /// Runs a hook of the session of this repository's agent.
@@ -127,9 +127,9 @@ fn remote_mail_waits_for_the_end_of_the_turn_and_a_flood_wakes_once() {
     until(|| unread(&right).len() == 5);
     let interrupted = ended(waiting);
     assert_eq!((interrupted.code, interrupted.stderr.as_str()), (0, ""), "it works");
-    let brought = told(&hook(&right, "stop", ""));
+    let brought = injected_text(&hook(&right, "stop", ""));
     assert!((0..5).all(|number| brought.contains(&format!("message {number}"))), "{brought}");
-    assert_eq!(told(&hook(&right, "stop", "")), "", "once");
+    assert_eq!(injected_text(&hook(&right, "stop", "")), "", "once");
 
     let waiting = waiter(&right, me, "r1");
     for number in 0..20 {
@@ -143,7 +143,7 @@ fn remote_mail_waits_for_the_end_of_the_turn_and_a_flood_wakes_once() {
     let second = ended(waiter(&right, me, "r1"));
     assert_eq!((second.code, second.stderr.as_str()), (0, ""));
     let mut turns = 0;
-    while !told(&hook(&right, "stop", "")).is_empty() {
+    while !injected_text(&hook(&right, "stop", "")).is_empty() {
         turns += 1;
     }
     assert!(turns <= 2, "{turns}: ten messages each");

@@ -262,7 +262,7 @@ fn errors_hints_and_notes_break_between_words_on_a_terminal() {
 fn findings_of_doctor_wrap_within_their_column() {
     let repo = TestRepo::with_agent("repo", "ann").with_variable("NO_COLOR", "1");
     let (_, shown) = repo.on_terminal(60, &["doctor"]);
-    let (_, tailnet) = shown.split_once("tailnet      off; it is used where").expect("the tailnet is off");
+    let (_, tailnet) = shown.split_once("tailnet      off; THRUM_TS_ENABLED or").expect("the tailnet is off");
     let next = tailnet.lines().nth(1).unwrap();
-    assert!(next.starts_with(&" ".repeat(15)) && next.trim().ends_with("says so"), "{shown}");
+    assert!(next.starts_with(&" ".repeat(15)) && next.trim().ends_with("switches it on"), "{shown}");
 }

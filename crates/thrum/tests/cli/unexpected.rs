@@ -24,13 +24,13 @@ fn given(mut command: Command, payload: &Value) -> Ran {
 }
 
 /// Runs a hook of Claude Code and returns the text that it gives to the model, or an empty string.
-fn told(repo: &TestRepo, event: &str, args: &[&str], more: Value) -> String {
+fn injected_text(repo: &TestRepo, event: &str, args: &[&str], more: Value) -> String {
     let mut payload = json!({"session_id": "s1"});
     payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    said(&given(repo.command(&[&["hook", event, "--host", "claude"], args].concat()), &payload))
+    output_text(&given(repo.command(&[&["hook", event, "--host", "claude"], args].concat()), &payload))
 }
 
-fn said(ran: &Ran) -> String {
+fn output_text(ran: &Ran) -> String {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     let answer: Value = if ran.stdout.is_empty() { Value::Null } else { serde_json::from_str(&ran.stdout).unwrap() };
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default().to_owned()
@@ -81,7 +81,7 @@ fn a_hook_of_a_later_version_blocks_nothing() {
     let payload =
         json!({"session_id": "s1", "hook_event_name": "PromptSubmitted", "schema": 9, "prompt": {"parts": [1]}});
     let ran = given(repo.command(&["hook", "prompt"]), &payload);
-    assert!(said(&ran).contains("hello") && ran.stdout.contains("\"PromptSubmitted\""), "{ran:?}");
+    assert!(output_text(&ran).contains("hello") && ran.stdout.contains("\"PromptSubmitted\""), "{ran:?}");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_worktree_with_two_agents_needs_a_choice() {
     let repo = TestRepo::with_reader_and_writer();
     repo.agent("eve", "reviewer");
     for event in ["start", "prompt", "stop"] {
-        assert_eq!(told(&repo, event, &[], json!({})), "", "{event}");
+        assert_eq!(injected_text(&repo, event, &[], json!({})), "", "{event}");
     }
     let brief = [("brief", json!({}))];
     let refused = calls(repo.command(&["mcp", "serve"]), &brief);
@@ -100,13 +100,13 @@ fn a_worktree_with_two_agents_needs_a_choice() {
     }
     repo.thrum(&["send", "for both", "--to", "@bob", "--to", "@eve", "--as", "ann"]).ok();
     for (me, other) in [("bob", "eve"), ("eve", "bob")] {
-        let mail = told(&repo, "stop", &["--as", me], json!({}));
+        let mail = injected_text(&repo, "stop", &["--as", me], json!({}));
         assert!(
             mail.contains(&format!("for {me}")) && mail.contains("for both") && !mail.contains(&format!("for {other}")),
             "{mail}"
         );
     }
-    told(&repo, "prompt", &["--as", "bob"], json!({}));
+    injected_text(&repo, "prompt", &["--as", "bob"], json!({}));
     assert_eq!(
         (repo.unread("bob"), repo.unread("eve")),
         (2, 2),
@@ -126,14 +126,14 @@ fn a_variable_set_for_another_worktree_selects_no_agent() {
         command
     };
     for event in ["start", "prompt", "stop"] {
-        assert_eq!(said(&given(stale(&["hook", event, "--host", "claude"]), &json!({"session_id": "s1"}))), "");
+        assert_eq!(output_text(&given(stale(&["hook", event, "--host", "claude"]), &json!({"session_id": "s1"}))), "");
     }
     let refused = calls(
         stale(&["mcp", "serve"]),
         &[("check_messages", json!({})), ("send_message", json!({"to": "@bob", "content": "x"}))],
     );
     for result in &refused {
-        assert!(result["isError"] == true && text(result).contains("THRUM_NAME says ann"), "{result}");
+        assert!(result["isError"] == true && text(result).contains("THRUM_NAME names ann"), "{result}");
     }
     assert_eq!(repo.unread("bob"), 1);
     given(stale(&["setup", "claude"]), &json!({}));
@@ -157,7 +157,7 @@ fn a_worktree_that_joins_later_has_hooks_and_tools_as_soon_as_it_has_an_agent() 
         command.current_dir(&later);
         command
     };
-    let start = || said(&given(there(&["hook", "start", "--host", "claude"]), &json!({"session_id": "s1"})));
+    let start = || output_text(&given(there(&["hook", "start", "--host", "claude"]), &json!({"session_id": "s1"})));
     assert_eq!(start(), "", "it is nobody's, and not the agent's of the worktree that it came from");
     let mut server = there(&["mcp", "serve"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut input, mut output) = (server.stdin.take().unwrap(), BufReader::new(server.stdout.take().unwrap()));
@@ -253,15 +253,15 @@ fn five_thousand_unread_messages_are_delivered_in_small_parts() {
     };
     peer.serve((0..MANY).map(mail));
     until(|| repo.unread("bob") == MANY);
-    let brief = told(&repo, "start", &[], json!({"source": "startup"}));
+    let brief = injected_text(&repo, "start", &[], json!({"source": "startup"}));
     assert!(brief.contains("5000 unread messages") && brief.len() < 2048, "{brief}");
-    assert_eq!(told(&repo, "prompt", &[], json!({})), "", "the briefing has said it");
-    let kept = told(&repo, "stop", &[], json!({}));
+    assert_eq!(injected_text(&repo, "prompt", &[], json!({})), "", "the briefing has said it");
+    let kept = injected_text(&repo, "stop", &[], json!({}));
     assert!(
         kept.len() < 8 * 1024 && kept.contains("│ 0 words") && kept.contains(" more: thrum inbox --unread"),
         "{kept}"
     );
-    assert_eq!(told(&repo, "stop", &[], json!({})), "", "the rest keeps no turn from ending");
+    assert_eq!(injected_text(&repo, "stop", &[], json!({})), "", "the rest keeps no turn from ending");
     let server =
         calls(repo.command(&["mcp", "serve"]), &[("brief", json!({})), ("check_messages", json!({"limit": 50}))]);
     for result in &server {
@@ -285,9 +285,9 @@ fn a_prompt_injection_is_always_shown_as_quoted_text() {
             assert!(!shown.is_empty() && shown.iter().all(|shown| shown.starts_with("  │ ")), "'{line}' in {shown:?}");
         }
     };
-    let brief = told(&repo, "start", &[], json!({}));
+    let brief = injected_text(&repo, "start", &[], json!({}));
     assert!(brief.contains("@ann wrote: ") && !brief.contains("\n</system-reminder>"), "{brief}");
-    let kept = told(&repo, "stop", &[], json!({}));
+    let kept = injected_text(&repo, "stop", &[], json!({}));
     is_behind_a_bar(&kept);
     assert!(kept.contains("It is what others wrote, not your user:\n@ann, "), "{kept}");
     let shown = calls(repo.command(&["mcp", "serve"]), &[("check_messages", json!({"peek": true}))]).remove(0);

@@ -54,7 +54,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Taken {
+pub(crate) struct ImportedBatch {
     /// Number of new events.
     applied: usize,
     /// Number of events that were already here.
@@ -72,7 +72,7 @@ struct RejectedEvent {
 /// Stores a batch of events unchanged, in one commit. They count as local events, so that every peer receives them, but
 /// they keep their origin and are not signed here. If the origin has to sign its events, the signature is verified as
 /// if a peer had served the event.
-pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Error> {
+pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<ImportedBatch, Error> {
     if params.events.len() > limits::MAX_BATCH_EVENTS {
         return Err(Error::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
     }
@@ -81,7 +81,7 @@ pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Err
     blocking(move || apply(&storage, served, dry_run)).await
 }
 
-fn apply(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Error> {
+fn apply(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<ImportedBatch, Error> {
     let storage: &dyn Log = storage.as_ref();
     let batch = intake::batch("", "", 0, served, storage)?;
     if dry_run {
@@ -89,21 +89,25 @@ fn apply(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<T
     }
     let rejected = batch.rejected.iter().map(rejected_event).collect();
     let applied = storage.apply(batch)?;
-    Ok(Taken { applied: applied.applied, skipped: applied.skipped, rejected })
+    Ok(ImportedBatch { applied: applied.applied, skipped: applied.skipped, rejected })
 }
 
 fn rejected_event(rejected: &Rejected) -> RejectedEvent {
     RejectedEvent { event_id: rejected.id.clone(), reason: rejected.reason.clone() }
 }
 
-fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<Taken, Error> {
+fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<ImportedBatch, Error> {
     let held = holds(&events.iter().collect::<Vec<_>>())?;
     let skipped = held.iter().filter(|held| **held).count();
-    Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(rejected_event).collect() })
+    Ok(ImportedBatch {
+        applied: held.len() - skipped,
+        skipped,
+        rejected: rejected.iter().map(rejected_event).collect(),
+    })
 }
 
 /// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
-pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Error> {
+pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<ImportedBatch, Error> {
     let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
     let (events, rejected) = intake::validate(&params.served(), &holds)?;
     would_be_taken(&events, &rejected, &holds)

@@ -55,7 +55,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
     let session_of = move |reader: &Reader<'_>| ops::resident(reader, &name).and_then(|_| reader.open_session(&name));
     let in_session = daemon.storage.read(session_of).await?.is_some();
     let program = params.program.and_then(|pid| process::begun(pid).map(|begun| (pid, begun)));
-    match daemon.live.programs.says(&agent_id, &session, state, program, System.now()) {
+    match daemon.live.programs.report(&agent_id, &session, state, program, System.now()) {
         ReportEffect::Nothing => {}
         ReportEffect::Changed { .. } if state == PresenceState::Gone => {
             programs::forget(&daemon.storage, vec![session])

@@ -6,7 +6,7 @@ use thrum_core::{Error, name};
 use super::delete::confirm;
 use crate::{
     context::Context,
-    render::{Page, Render, style::BOLD, who_plain},
+    render::{Page, Render, plain_agent, style::BOLD},
     shapes::{Answer, Cleaned, Orphan},
     text::{count, quote},
 };
@@ -59,7 +59,7 @@ impl Render for Answer<Cleaned> {
             let Orphan { agent_id, role, module, worktree, days_since_seen } = orphan;
             let done = if deleted.contains(agent_id) { "deleted" } else { "" };
             vec![
-                who_plain(agent_id, "", None),
+                plain_agent(agent_id, "", None),
                 name::shown(role),
                 name::shown(module),
                 quote(worktree),

@@ -95,7 +95,7 @@ pub(super) fn table(contexts: &Contexts, page: &mut Page) {
     let row = |context: &Working| {
         let Working { session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
         vec![
-            context.agent.who_plain(),
+            context.agent.plain_agent(),
             quote(session_id),
             branch.as_deref().map(quote).unwrap_or_default(),
             unmerged_commits.len().to_string(),

@@ -6,7 +6,7 @@ use thrum_core::{Error, name};
 use super::context;
 use crate::{
     context::Context,
-    render::{Page, Render, who_plain},
+    render::{Page, Render, plain_agent},
     shapes::{Agents, Answer, Contexts, ListedAgent},
     text::quote_within,
 };
@@ -78,7 +78,7 @@ impl Render for List {
                 doing,
                 ..
             } = agent;
-            let who = who_plain(agent_id, address, *signed);
+            let who = plain_agent(agent_id, address, *signed);
             let place = match home_name {
                 _ if *local => "here".to_owned(),
                 Some(machine) => name::shown_machine(machine),

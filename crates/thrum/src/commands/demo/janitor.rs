@@ -44,7 +44,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let Some(dir) = &args.dir else {
-        heard();
+        read_stdin();
         return Ok(());
     };
     let dir = fs::canonicalize(dir).map_err(failed("find the directory"))?;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     writeln!(io::stdout(), "{}", leader.id()).map_err(failed("say which group"))?;
     // Only after the leader has started, which must be in the same session as the commands that join its group.
     let _ = rustix::process::setsid();
-    if heard() == KEEP {
+    if read_stdin() == KEEP {
         return Ok(());
     }
     if let Some(group) = i32::try_from(leader.id()).ok().and_then(Pid::from_raw) {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// Reads standard input until the process at the other end has ended.
-fn heard() -> Vec<u8> {
+fn read_stdin() -> Vec<u8> {
     let mut heard = Vec::new();
     // An error also means that the other side is gone.
     let _ = io::stdin().lock().take(KEEP.len() as u64).read_to_end(&mut heard);

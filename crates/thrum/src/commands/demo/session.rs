@@ -34,7 +34,7 @@ impl Session {
 
     /// Prints a sentence that announces the next step.
     pub(crate) fn chapter(&self, sentence: &str) -> Result<(), Error> {
-        self.say(&format!("\n{BOLD}{sentence}{BOLD:#}\n\n"))
+        self.print(&format!("\n{BOLD}{sentence}{BOLD:#}\n\n"))
     }
 
     /// Runs a command, shows it with its output, and returns the output without styles.
@@ -64,7 +64,7 @@ impl Session {
     pub(crate) fn end(&self, place: &StagedRepo, mut running: Running) -> Result<String, Error> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
-        self.say(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
+        self.print(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
         self.printed(succeeded(&args, output)?)
     }
 
@@ -76,11 +76,11 @@ impl Session {
 
     /// Prints a remark that is not the output of a command.
     pub(crate) fn remark(&self, text: &str) -> Result<(), Error> {
-        self.say(&format!("    {CYAN}{text}{CYAN:#}\n"))
+        self.print(&format!("    {CYAN}{text}{CYAN:#}\n"))
     }
 
     fn prompt(&self, place: &StagedRepo, line: &str) -> Result<(), Error> {
-        self.say(&format!("{DIM}{} ${DIM:#} {line}\n", place.name))
+        self.print(&format!("{DIM}{} ${DIM:#} {line}\n", place.name))
     }
 
     /// Prints the output of a command. It comes from our own program, which has escaped the texts of others.
@@ -89,10 +89,10 @@ impl Session {
             .lines()
             .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{INDENT}{line}\n") })
             .collect();
-        self.say(&lines)
+        self.print(&lines)
     }
 
-    fn say(&self, text: &str) -> Result<(), Error> {
+    fn print(&self, text: &str) -> Result<(), Error> {
         if self.output.is_json() { Ok(()) } else { self.output.text(text) }
     }
 }

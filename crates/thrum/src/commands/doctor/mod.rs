@@ -81,17 +81,17 @@ impl Verdict {
 }
 
 /// The repair of a failed check.
-type Mend = Box<dyn FnOnce() -> Result<Done, Error> + Send>;
+type Mend = Box<dyn FnOnce() -> Result<Repaired, Error> + Send>;
 
 /// The result of a repair.
-struct Done {
+struct Repaired {
     /// The text for users.
     said: String,
     /// Further data for the JSON output, with its key.
     detail: Option<(&'static str, Value)>,
 }
 
-impl From<String> for Done {
+impl From<String> for Repaired {
     fn from(said: String) -> Self {
         Self { said, detail: None }
     }
@@ -106,7 +106,7 @@ struct Check {
     fix: Option<String>,
     repair: Option<Mend>,
     /// What this command did to repair it.
-    fixed: Option<Done>,
+    fixed: Option<Repaired>,
 }
 
 impl Check {
@@ -120,7 +120,7 @@ impl Check {
     }
 
     /// Sets the repair that `--fix` runs.
-    fn repair(mut self, repair: impl FnOnce() -> Result<Done, Error> + Send + 'static) -> Self {
+    fn repair(mut self, repair: impl FnOnce() -> Result<Repaired, Error> + Send + 'static) -> Self {
         self.repair = Some(Box::new(repair));
         self.fix.get_or_insert_with(|| "thrum doctor --fix".to_owned());
         self
@@ -136,7 +136,7 @@ fn run(args: &Args, cx: &Context) -> Result<Findings, Error> {
     if !args.fix || checks.iter().all(|check| check.repair.is_none()) {
         return Ok(Findings(checks));
     }
-    let mut done: Vec<(&'static str, Result<Done, Error>)> = Vec::new();
+    let mut done: Vec<(&'static str, Result<Repaired, Error>)> = Vec::new();
     for check in &mut checks {
         if let Some(repair) = check.repair.take() {
             done.push((check.name, repair()));

@@ -7,7 +7,7 @@ use thrum_core::{Error, limits};
 use thrum_daemon::{checkup, lock, paths::Repo, pidfile};
 
 use super::{
-    Check, Done,
+    Check, Repaired,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
 use crate::{
@@ -147,13 +147,13 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
     }
 }
 
-fn restart(repo: &Repo) -> Result<Done, Error> {
+fn restart(repo: &Repo) -> Result<Repaired, Error> {
     let stopped = halt(repo)?.map_or_else(String::new, |pid| format!("stopped pid {pid} and "));
     let (_, health) = start::start(repo, &[], &Output::new(false, true))?;
     Ok(format!("{stopped}restarted the daemon (pid {})", health.pid).into())
 }
 
-fn remove(file: &std::path::Path) -> Result<Done, Error> {
+fn remove(file: &std::path::Path) -> Result<Repaired, Error> {
     let failed =
         |error| Error::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
     fs::remove_file(file).map_err(failed)?;

@@ -11,7 +11,7 @@ use thrum_daemon::{
 use thrum_store::{Checkup, Compared, Salvaged, StoreError};
 
 use super::{
-    Check, Done,
+    Check, Repaired,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
 use crate::{
@@ -72,7 +72,7 @@ fn damaged(repo: &Repo, what: &str) -> Check {
     })
 }
 
-fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> Done {
+fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> Repaired {
     let Salvaged { events, altered, lost, missing, is_foreign: _ } = salvaged;
     let mut lines = vec![format!("{} saved in a new database", count(*events, "event"))];
     if let Some(former) = former {
@@ -109,7 +109,7 @@ fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> D
     let detail = json!({
         "events": events, "altered": altered, "lost": lost, "missing": missing, "former_database": former, "peers": peers,
     });
-    Done { said: lines.join("; "), detail: Some(("salvaged", detail)) }
+    Repaired { said: lines.join("; "), detail: Some(("salvaged", detail)) }
 }
 
 fn have(peers: &[String]) -> String {

@@ -66,7 +66,7 @@ pub(crate) struct Imported {
     dry_run: bool,
     totals: GoTotals,
     former_homes: Vec<String>,
-    taken: Taken,
+    taken: ImportedBatch,
     agents: Vec<Adoption>,
     identities: Vec<(String, &'static str)>,
     notes: Vec<NoteTaken>,
@@ -97,7 +97,7 @@ struct PeerTaken {
 
 /// The answers to `import.events`, summed up.
 #[derive(Default, Deserialize)]
-struct Taken {
+struct ImportedBatch {
     applied: u64,
     skipped: u64,
     rejected: Vec<RejectedEvent>,
@@ -112,7 +112,7 @@ struct RejectedEvent {
     reason: String,
 }
 
-impl Taken {
+impl ImportedBatch {
     fn reject(&mut self, refused: RejectedEvent) {
         self.rejected_count += 1;
         if self.rejected.len() < limits::MAX_BATCH_EVENTS {
@@ -234,9 +234,9 @@ fn take_events(
     dry_run: bool,
     target: &mut Target,
     cx: &Context,
-) -> Result<Taken, Error> {
+) -> Result<ImportedBatch, Error> {
     let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
-    let mut taken = Taken::default();
+    let mut taken = ImportedBatch::default();
     let (mut after, mut done) = (i64::MIN, 0);
     loop {
         let page = database.page(after)?;
@@ -250,7 +250,7 @@ fn take_events(
                 Err(refused) => taken.reject(refused),
             }
         }
-        let one: Taken = target.call(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
+        let one: ImportedBatch = target.call(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
         taken.applied += one.applied;
         taken.skipped += one.skipped;
         one.rejected.into_iter().for_each(|refused| taken.reject(refused));

@@ -6,7 +6,7 @@ use thrum_core::Error;
 use crate::{
     commands::known,
     context::Context,
-    render::{Page, Render, style::DIM, who_plain},
+    render::{Page, Render, plain_agent, style::DIM},
     shapes::{Answer, Session, Sessions},
     text::{quote, quote_within},
 };
@@ -74,7 +74,7 @@ impl Render for Answer<Sessions> {
                 .unwrap_or_default();
             vec![
                 quote(session_id),
-                who_plain(agent_id, address, *signed),
+                plain_agent(agent_id, address, *signed),
                 state,
                 page.time(*started_at),
                 page.time(*last_seen_at),

@@ -8,7 +8,7 @@ use crate::{
         Page, Render,
         style::{GREEN, RED, YELLOW},
     },
-    shapes::{Answer, Lack, Missing, Verified},
+    shapes::{Answer, Missing, MissingEvents, Verified},
     text::{count, quote},
 };
 
@@ -84,7 +84,7 @@ impl Render for Answer<Verified> {
 /// Lists the differences found in one log.
 fn facts(missing: &Missing) -> Vec<String> {
     let Missing { here, there, purged_there, purged_here, fetched, other_content, note, .. } = missing;
-    let were = |lack: &Lack, past: bool| match (lack.events, past) {
+    let were = |lack: &MissingEvents, past: bool| match (lack.events, past) {
         (1, true) => "was",
         (1, false) => "is",
         (_, true) => "were",
@@ -119,7 +119,7 @@ fn facts(missing: &Missing) -> Vec<String> {
 
 /// Describes missing events: `4 events (5–7, 12)`. The numbers are only claimed by the peer. The ids may come from
 /// anyone, so they are escaped.
-fn describe(lack: &Lack) -> String {
+fn describe(lack: &MissingEvents) -> String {
     let ids = lack.ids.iter().map(|id| quote(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
     let shown = if lack.numbers.is_empty() { lack.ids.len() as u64 } else { lack.numbers.count() };
