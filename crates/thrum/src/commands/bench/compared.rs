@@ -59,10 +59,8 @@ fn ratios(rounds: &[(Figures, Figures)]) -> Figures {
     let Some((first, _)) = rounds.first() else { return ratios };
     for (what, number, _) in first.numbers() {
         let of = |figures: &Figures| {
-            figures
-                .numbers()
-                .find(|(name, other, _)| *name == what && std::ptr::eq(*other, number))
-                .map(|(_, _, found)| found)
+            let mut numbers = figures.numbers();
+            numbers.find(|(name, other, _)| *name == what && other.key == number.key).map(|(_, _, found)| found)
         };
         let found: Option<Vec<(f64, f64)>> = rounds.iter().map(|(this, other)| Some((of(this)?, of(other)?))).collect();
         let Some(found) = found.filter(|found| found.iter().all(|(_, other)| *other > 0.0)) else { continue };

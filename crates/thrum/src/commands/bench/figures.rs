@@ -27,7 +27,7 @@ struct Figure {
 /// A number in the data of a line that can be compared between two runs.
 pub(super) struct Number {
     /// Its key in the line's JSON.
-    key: &'static str,
+    pub(super) key: &'static str,
     /// What it says, in words to append to the line's name.
     pub(super) says: &'static str,
     pub(super) unit: &'static str,
