@@ -175,13 +175,13 @@ impl Store {
     /// The job's error, or the reason why the commit failed.
     pub fn transact<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let rows = self.conn.total_changes();
-        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut progress = self.progress.clone();
         let mut tx = Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, &mut progress);
         let outcome = job(&mut tx).and_then(|value| progress.flush(&self.conn).map(|()| value));
         match outcome {
             Ok(value) => {
-                self.conn.execute_batch("COMMIT").map_err(|error| {
+                self.commit_transaction().map_err(|error| {
                     let _ = self.conn.execute_batch("ROLLBACK");
                     StoreError::of_commit(error)
                 })?;
@@ -270,7 +270,8 @@ impl Store {
         let mut finished = Vec::with_capacity(jobs.len());
         let mut waiting = jobs.into_iter();
         let mut progress = self.progress.clone();
-        let mut failure = self.conn.execute_batch("BEGIN IMMEDIATE").err().map(StoreError::from);
+        let began = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+        let mut failure = began.err().map(StoreError::from);
         while failure.is_none()
             && let Some(mut job) = waiting.next()
         {
@@ -298,7 +299,7 @@ impl Store {
             finished.push((job, outcome));
         }
         let failure = failure.or_else(|| progress.flush(&self.conn).err());
-        let failure = failure.or_else(|| self.conn.execute_batch("COMMIT").err().map(StoreError::of_commit));
+        let failure = failure.or_else(|| self.commit_transaction().err().map(StoreError::of_commit));
         match failure {
             None => {
                 self.progress = progress;
@@ -309,6 +310,10 @@ impl Store {
                 Err((finished, error))
             }
         }
+    }
+
+    fn commit_transaction(&self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("COMMIT")?.execute([]).map(drop)
     }
 
     /// Returns the outcome of the job. The outer error means that its savepoint could not be released.

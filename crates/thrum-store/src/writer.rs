@@ -2,7 +2,7 @@
 //!
 //! Durability needs one `fsync` per COMMIT, and an `fsync` costs as much as the work of fifty messages. Therefore
 //! callers queue their jobs. The thread takes all waiting jobs (at most `MAX_GROUP_COMMIT`), runs each in its own
-//! savepoint and commits once for all of them. While the disk works, the next group gathers. This needs no timer, adds
+//! savepoint, unless there is only one, and commits once for all of them. While the disk works, the next group gathers. This needs no timer, adds
 //! no latency for a single writer, and throughput grows with the number of writers. A job that fails is undone alone.
 //! If the COMMIT itself fails, all jobs of the group fail.
 //!
@@ -322,12 +322,18 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
         tracing::warn!(%error, "SQLite checkpoints the write-ahead log by itself");
     }
     loop {
-        let Turn { group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
+        let Turn { mut group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
         if closed && group.is_empty() {
             break;
         }
-        if !group.is_empty() {
-            store.write_group(group, announce);
+        if let Some(last) = group.pop() {
+            if group.is_empty() {
+                // A savepoint would only copy each page that the job changes.
+                store.write_alone(last, announce);
+            } else {
+                group.push(last);
+                store.write_group(group, announce);
+            }
             more |= store.has_pending();
         }
         if closed {
