@@ -7,6 +7,7 @@
 //! Example: an edit arrived as sequence 5 and its message as 9. [`Tx::move_to_end`] gives the edit sequence 10, so a
 //! legacy peer is served the edit after the message.
 
+use rusqlite::OptionalExtension;
 use thrum_core::{Event, SetDigest};
 
 use crate::{StoreError, Tx};
@@ -36,6 +37,9 @@ impl Tx<'_> {
         ))?;
         self.progress.counters.next_sequence += 1;
         self.frontier = sequence;
+        if !source.is_empty() {
+            self.progress.received(source, &event.origin, 1, event.body.len() as i64);
+        }
         if !source.is_empty() && self.restores(event)? {
             self.progress.restore(event, sum, source, sequence);
         } else {
@@ -43,6 +47,25 @@ impl Tx<'_> {
         }
         self.record_if_ahead(event, sequence, target)?;
         Ok(sequence)
+    }
+
+    /// Removes a row from the log, and from what is counted as received from its peer.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn remove_row(&mut self, sequence: u64) -> Result<(), StoreError> {
+        let removed: Option<(String, String, i64)> = self
+            .conn
+            .prepare_cached(
+                "DELETE FROM events WHERE sequence = ?1 RETURNING received_from, origin_daemon, octet_length(body)",
+            )?
+            .query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        if let Some((source, origin, bytes)) = removed.filter(|(source, ..)| !source.is_empty()) {
+            self.progress.received(&source, &origin, -1, -bytes);
+        }
+        self.conn.prepare_cached("DELETE FROM ahead WHERE sequence = ?1")?.execute([sequence])?;
+        Ok(())
     }
 
     /// Moves a row that waited for its target to a new sequence behind the target, for peers that read rows in order

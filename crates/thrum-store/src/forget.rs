@@ -283,8 +283,7 @@ impl Tx<'_> {
             "DELETE FROM parked WHERE (event_id, signer) = (SELECT event_id, signer FROM events WHERE sequence = ?1)",
         )?
         .execute([event.sequence])?;
-        conn.prepare_cached("DELETE FROM events WHERE sequence = ?1")?.execute([event.sequence])?;
-        conn.prepare_cached("DELETE FROM ahead WHERE sequence = ?1")?.execute([event.sequence])?;
+        self.remove_row(event.sequence)?;
         self.progress.forget(&event.origin, &event.log, event.number, event.sum);
         Ok(partial)
     }

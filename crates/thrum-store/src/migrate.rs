@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0023_collisions.sql"),
     include_str!("migrations/0024_person_at.sql"),
     include_str!("migrations/0025_parked_kind.sql"),
+    include_str!("migrations/0026_received_without_triggers.sql"),
 ];
 
 /// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.

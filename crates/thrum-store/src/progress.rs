@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
     heads: BTreeMap<LogName, Growth>,
+    /// Change of the number of events, and of their bytes, that each peer (first) brought of each origin (second).
+    received: BTreeMap<(String, String), (i64, i64)>,
     /// Origin sequences that a purge keeps empty.
     gone: BTreeMap<LogName, RangeSet>,
     /// Origin sequences that were empty because their events were forgotten, and are filled again.
@@ -62,6 +64,7 @@ impl Progress {
             counters,
             by_source,
             heads: BTreeMap::new(),
+            received: BTreeMap::new(),
             gone: BTreeMap::new(),
             restored: BTreeMap::new(),
             kept_out: BTreeMap::new(),
@@ -82,6 +85,12 @@ impl Progress {
                 self.by_source.insert(source.to_owned(), sequence);
             }
         }
+    }
+
+    /// Counts events, and their bytes, as received from a peer; negative numbers if they leave the log.
+    pub(crate) fn received(&mut self, peer: &str, origin: &str, events: i64, bytes: i64) {
+        let change = self.received.entry((peer.to_owned(), origin.to_owned())).or_default();
+        *change = (change.0 + events, change.1 + bytes);
     }
 
     /// Counts an event that leaves the log.
@@ -172,6 +181,17 @@ impl Progress {
                 (now.purged + growth.purged).saturating_sub(growth.restored),
                 now.purged_sum.to_bytes(),
             ))?;
+        }
+        for ((peer, origin), (events, bytes)) in std::mem::take(&mut self.received) {
+            conn.prepare_cached(
+                "INSERT INTO received (peer, origin, events, bytes) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET events = events + excluded.events, bytes = bytes + excluded.bytes",
+            )?
+            .execute((&peer, &origin, events, bytes))?;
+            if events <= 0 {
+                conn.prepare_cached("DELETE FROM received WHERE peer = ?1 AND origin = ?2 AND events <= 0")?
+                    .execute((&peer, &origin))?;
+            }
         }
         for ((origin, log), gone) in std::mem::take(&mut self.gone) {
             purged_ranges::add(conn, &origin, &log, &gone, usize::MAX)?;

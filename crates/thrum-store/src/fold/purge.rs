@@ -165,8 +165,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
         }
     }
     parked::unpark(tx, &event)?;
-    conn.prepare_cached("DELETE FROM events WHERE sequence = ?1")?.execute([sequence])?;
-    conn.prepare_cached("DELETE FROM ahead WHERE sequence = ?1")?.execute([sequence])?;
+    tx.remove_row(sequence)?;
     tx.progress.uncount(event.origin, event.log, event.seq, SetDigest::of(event.body.as_bytes()));
     Ok(())
 }

@@ -214,7 +214,17 @@ impl Node {
         let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("counts");
         let audiences = "SELECT count(*) FROM audience_counts c
                          WHERE (SELECT count(*) FROM audience a WHERE a.kind = c.kind AND a.value = c.value) <> c.total";
-        of(sql) + of(audiences) + of("SELECT count(*) FROM mailbox WHERE owner NOT IN (SELECT owner FROM agents)")
+        let received = "SELECT count(*) FROM (
+                            SELECT peer, origin, events, bytes FROM received
+                            EXCEPT SELECT received_from, origin_daemon, count(*), sum(octet_length(body)) FROM events
+                                   WHERE received_from <> '' GROUP BY 1, 2)
+                        UNION ALL SELECT count(*) FROM (
+                            SELECT received_from, origin_daemon FROM events WHERE received_from <> ''
+                            EXCEPT SELECT peer, origin FROM received) ORDER BY 1 DESC LIMIT 1";
+        of(sql)
+            + of(audiences)
+            + of(received)
+            + of("SELECT count(*) FROM mailbox WHERE owner NOT IN (SELECT owner FROM agents)")
     }
 }
 

@@ -108,6 +108,12 @@ fn opened_from_before_parked_kinds(node: Node) -> Node {
     let path = dir.path().join("messages.db");
     let conn = Connection::open(&path).expect("opens");
     conn.execute_batch("ALTER TABLE parked DROP COLUMN kind").expect("removes the column");
+    // That format counted received events with two triggers.
+    let counts = "INSERT INTO received (peer, origin, events, bytes) VALUES ('', '', 0, 0) ON CONFLICT DO NOTHING";
+    for (trigger, when) in [("event_received", "INSERT"), ("event_gone", "DELETE")] {
+        conn.execute_batch(&format!("CREATE TRIGGER {trigger} AFTER {when} ON events BEGIN {counts}; END"))
+            .expect("creates the trigger");
+    }
     conn.pragma_update(None, "user_version", BEFORE_PARKED_KINDS).expect("sets");
     conn.close().expect("closes");
     let options = thrum_store::OpenOptions::new(key.clone(), Some(fingerprint));
