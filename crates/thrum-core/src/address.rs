@@ -16,13 +16,13 @@ use crate::{SetDigest, name};
 pub struct Address {
     /// The name of an agent or a role.
     pub name: String,
-    /// The machine: a name assigned by [`Machines`], or a daemon id.
+    /// The machine: a name assigned by [`Machines`], or a daemon id. `None` if the address names none.
     pub machine: Option<String>,
 }
 
 impl Address {
-    /// Parses `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other text becomes a
-    /// name that matches no agent.
+    /// Parses `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other text as a whole
+    /// becomes the name.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('@').unwrap_or(text);
         let whole = || Self { name: text.to_owned(), machine: None };
@@ -53,7 +53,8 @@ impl Address {
     }
 }
 
-/// Splits a quoted text, as written by [`name::quoted`], off the front.
+/// Splits a quoted text, as written by [`name::shown`], off the front. Returns it without quotes and escapes, and the
+/// rest.
 fn quoted_part(text: &str) -> Option<(String, &str)> {
     let mut chars = text.strip_prefix('"')?.char_indices();
     let (mut part, mut escaped) = (String::new(), false);
@@ -89,15 +90,15 @@ pub struct Machines {
     taken: BTreeSet<String>,
 }
 
-/// Number of characters of a daemon id appended to its announced name; more only if needed to make the name unique.
+/// Number of characters of a daemon id appended to a machine name; more only if needed to make the name unique.
 const TAIL: usize = 7;
 
 /// Longest part of an announced name that is displayed, in characters.
 const ANNOUNCED: usize = 32;
 
 impl Machines {
-    /// Names our own daemon and the peers, from pairs of id and name. A peer with our own name gets a part of its id
-    /// appended.
+    /// Names our own daemon and the peers, from pairs of id and name. A peer whose name is already taken, by us or by
+    /// another peer, gets a part of its id appended.
     pub fn new<'a>(own: (&str, &str), peers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut machines = Self { own: own.0.to_owned(), ..Self::default() };
         machines.put(own.0, own.1.to_owned());
@@ -130,7 +131,7 @@ impl Machines {
         self.own == id
     }
 
-    /// The machine name of a daemon. For an id that was never added, the name is derived from the id alone.
+    /// The machine name of a daemon. For an id that was never added, `machine` with a part of the id.
     pub fn name(&self, id: &str) -> Cow<'_, str> {
         self.names.get(id).map_or_else(|| self.with_tail("machine", id).into(), |name| name.as_str().into())
     }
@@ -146,7 +147,7 @@ impl Machines {
         id == machine || self.name(id) == machine
     }
 
-    /// The ids of all daemons that `machine`, as typed by a user, may denote.
+    /// The ids of all added daemons that `machine`, as typed by a user, may denote.
     pub fn called<'a>(&'a self, machine: &'a str) -> impl Iterator<Item = &'a str> {
         self.names.iter().filter(move |(id, name)| *id == machine || *name == machine).map(|(id, _)| id.as_str())
     }
@@ -170,7 +171,7 @@ impl Machines {
     }
 }
 
-/// Converts an announced name to our alphabet.
+/// Converts an announced name to our alphabet and dots, cut to [`ANNOUNCED`] characters. `machine` if nothing is left.
 fn announced_name(announced: &str) -> String {
     let plain =
         |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };

@@ -20,7 +20,7 @@ use crate::{
     payload::{MessageCreate, Tag},
 };
 
-/// The name that stands for all agents. No agent can have it.
+/// The name that stands for all agents. It is reserved: no agent of ours can have it.
 pub const EVERYONE: &str = "everyone";
 /// The type of a ref that names an agent; in Go Thrum's messages, also a role.
 pub const MENTION: &str = "mention";
@@ -57,7 +57,7 @@ impl<'a> Addressee<'a> {
         if name == EVERYONE { Self::Everyone } else { Self::Group(name) }
     }
 
-    /// The name in the addressee's tags.
+    /// The name of the addressee in tags.
     pub fn name(self) -> &'a str {
         match self {
             Self::Agent(name) | Self::Group(name) => name,
@@ -103,7 +103,7 @@ impl<'a> Addressee<'a> {
 pub struct Audience<'a> {
     /// Names of agents, sorted. A mention may also name a role; then the name is in both lists.
     pub agents: Vec<&'a str>,
-    /// Names of roles, cut to the length that roles of agents have, and sorted.
+    /// Names of roles or groups, cut like the roles of agents ([`bounds::role`]), and sorted.
     pub roles: Vec<&'a str>,
     /// Whether the message is for all agents.
     pub everyone: bool,
@@ -121,7 +121,8 @@ impl<'a> Audience<'a> {
             match addressee {
                 Addressee::Agent(name) => {
                     agents.push(name);
-                    // A mention by Go Thrum may name a role as well as an agent; an agent is also among the recipients.
+                    // A mention by Go Thrum may name a role instead of an agent. If it names an agent, the agent is
+                    // also among the recipients.
                     if !is_recipient(name) {
                         roles.push(bounds::role(name));
                     }
@@ -175,7 +176,7 @@ impl MessageCreate {
         let mentions = mentions.filter(|addressee| matches!(addressee, Addressee::Agent(_)));
         let groups = self.scopes.iter().filter_map(Addressee::of_scope);
         let mut listed: Vec<Tag> = mentions.chain(groups).map(Addressee::listed).collect();
-        // Go Thrum writes broadcasts without any tag; they only list the recipients that it knew.
+        // Go Thrum writes broadcasts without any tag; at most they list the recipients that their daemon knew.
         if listed.is_empty() {
             listed.push(Addressee::Everyone.listed());
         }

@@ -17,10 +17,10 @@ pub struct LogOf {
 pub struct Numbers {
     /// Origin sequences of events that are held.
     pub held: RangeSet,
-    /// Origin sequences of events that were purged.
+    /// Origin sequences of events that a purge removed or kept out.
     pub purged: RangeSet,
-    /// The origin sequence up to which this description is complete if more follows above it; 0 if it covers the whole
-    /// log.
+    /// The origin sequence up to which `held` and `purged` are complete, if the log may go on above it; 0 if they cover
+    /// the whole log.
     pub next: u64,
 }
 
@@ -36,11 +36,12 @@ pub enum Listing {
 /// An interval of ids, with the number and the digest of the events held in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The last id of the part; empty for the last part.
+    /// The last id of the part. For the last part, the end of the requested interval; empty if that is the end of the
+    /// log.
     pub upto: String,
-    /// Number of events.
+    /// Number of events in the part.
     pub count: u64,
-    /// Digest over the canonical forms of the events.
+    /// Digest over the canonical forms of the events in the part.
     pub sum: SetDigest,
 }
 

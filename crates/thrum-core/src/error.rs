@@ -14,9 +14,9 @@ pub enum ErrorKind {
     Invalid,
     /// Something that the request names does not exist.
     NotFound,
-    /// It exists, but the caller may not use it, or not now.
+    /// The thing exists, but the caller may not use it, or not now.
     Refused,
-    /// The process that should answer is not running.
+    /// The process that should answer is not running or cannot be reached.
     Unavailable,
     /// No problem is known; the same request may succeed later.
     TryAgain,
@@ -39,9 +39,9 @@ impl ErrorKind {
 /// Whether the same request may succeed when repeated unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It will fail again.
+    /// The request will fail again.
     Useless,
-    /// It may succeed later.
+    /// The request may succeed later.
     Useful,
 }
 

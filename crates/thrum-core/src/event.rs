@@ -17,13 +17,13 @@ pub struct Event {
     pub id: String,
     /// `type`.
     pub kind: String,
-    /// `timestamp` as an instant. If it cannot be parsed, the time in the ULID; if there is none, zero.
+    /// `timestamp` as an instant. If it cannot be parsed, the time in the ULID of the id; if the id has no ULID, zero.
     pub at: Timestamp,
     /// `origin_daemon`.
     pub origin: String,
     /// `origin_log`; empty if a foreign origin names none.
     pub log: String,
-    /// `origin_seq`, contiguous in each log of ours; 0 if the event has none.
+    /// `origin_seq`, contiguous in each log of ours; 0 if the event has none or an invalid one.
     pub seq: u64,
     /// Canonical form without `sequence`.
     pub body: String,
@@ -42,9 +42,9 @@ impl Event {
 pub struct Draft<'a> {
     /// `evt_…`
     pub id: String,
-    /// When it happened.
+    /// The timestamp of the event.
     pub at: Timestamp,
-    /// What happened.
+    /// The content of the event.
     pub payload: &'a Payload,
 }
 
@@ -60,7 +60,7 @@ pub enum Malformed {
     /// An id or another envelope field is longer than [`limits::MAX_FOREIGN_ID_BYTES`].
     #[error("an id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)]
     LongId,
-    /// Longer than an answer may be; the event was not read.
+    /// The answer with the event is longer than [`limits::MAX_LINE_BYTES`]; the event was not read.
     #[error("longer than {} bytes: it was not read", limits::MAX_LINE_BYTES)]
     Unread,
     /// Larger than [`limits::MAX_EVENT_BYTES`].
@@ -75,7 +75,7 @@ impl Draft<'_> {
     /// Adds the envelope and signs the event. The result is the event as it appears in the log and on the wire.
     ///
     /// # Errors
-    /// Only [`Malformed::TooLarge`]: an event made here always has a canonical form.
+    /// [`Malformed::TooLarge`]. No other error, because an event made here always has a canonical form.
     pub fn seal(self, key: &DaemonKey, log: &str, seq: u64) -> Result<Event, Malformed> {
         let origin = key.id();
         let kind = self.payload.kind();
@@ -121,7 +121,7 @@ impl Candidate {
     /// Takes the fields of an event as served. Drops `sequence`, which belongs to the serving daemon.
     ///
     /// # Errors
-    /// Every [`Malformed`] except `Signature`.
+    /// Every [`Malformed`] except `Signature` and `Unread`.
     pub fn new(mut fields: Map<String, Value>) -> Result<Self, Malformed> {
         fields.remove("sequence");
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -150,8 +150,8 @@ impl Candidate {
         &self.event
     }
 
-    /// The event without verification, for one whose exact text the log already holds. Its signature was verified on
-    /// arrival.
+    /// The event without verification, for an event whose exact text the log already holds: its signature was verified
+    /// when it first arrived.
     pub fn into_held(self) -> Event {
         self.event
     }
@@ -174,11 +174,11 @@ fn place_in_log(number: &Value) -> u64 {
 /// A served event that did not enter the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// `event_id`, as far as the event has one.
+    /// `event_id`, cut to [`limits::MAX_FOREIGN_ID_BYTES`]; empty if unknown.
     pub id: String,
-    /// The reason, in words.
+    /// The reason in words, at most [`limits::MAX_REASON_BYTES`].
     pub reason: String,
-    /// The beginning of what was served.
+    /// The beginning of what was served, at most [`limits::MAX_REJECTED_SAMPLE_BYTES`].
     pub sample: String,
 }
 

@@ -39,7 +39,8 @@ impl Row {
     }
 }
 
-/// The verified result of one pull, to be stored in one transaction with the peer's checkpoint.
+/// The verified result of one pull. The store splits it into small transactions, and the last one moves the peer's
+/// checkpoint.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `daemon_id` of the peer that served the batch. The events may have other origins.
@@ -72,20 +73,20 @@ pub struct Checkpoint {
 pub struct Prerequisites {
     /// Whether a purge or a clean-up hides the row.
     pub hidden: bool,
-    /// For an edit, deletion or receipt: whether its message is missing for the peer. The message is present if an
+    /// For an edit, deletion or receipt: whether the message is missing for the peer. The message is present if an
     /// earlier row creates it, the peer can apply that row, the row is not hidden, and the message's author was not
     /// cleaned up after it.
     pub message_missing: bool,
-    /// For an update of sessions: whether the start of one of them is missing for the peer, by the same criteria.
+    /// For an `agent.update`: whether the start of one of its sessions is missing for the peer, by the same criteria.
     pub session_missing: bool,
 }
 
 /// Events that are too long for a legacy peer to store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LongEvents {
-    /// Their ids, newest first.
+    /// The ids of the events, newest first.
     pub ids: Vec<String>,
-    /// Whether older events were not examined.
+    /// Whether older events may not have been examined.
     pub more: bool,
 }
 
@@ -94,13 +95,13 @@ pub struct LongEvents {
 pub struct Troubles {
     /// Number of edits and deletions without effect here, because only the author of a message may make them.
     pub without_effect: u64,
-    /// Id of the latest of these events, and the reason.
+    /// Id and reason of the latest event that is counted in `without_effect`.
     pub last_without_effect: Option<(String, String)>,
-    /// Number of events in the log that are not folded.
+    /// Number of events in the log that are not folded now but may be later.
     pub parked: u64,
-    /// Number of events that stayed outside the log, ever.
+    /// Number of events that stayed outside the log since the peer was added.
     pub rejected: u64,
-    /// The latest of the rejected events.
+    /// The latest of the rejected events; `None` if there was none.
     pub last: Option<LastRejected>,
 }
 
@@ -120,13 +121,13 @@ pub struct LastRejected {
 pub struct Applied {
     /// Events that are new to this log.
     pub applied: usize,
-    /// Events that this log already held.
+    /// Events that this log already held, or that a purge keeps out of it.
     pub skipped: usize,
-    /// Those among the skipped ones whose content differs from the event held here.
+    /// Skipped events whose content differs from the event held here under the same id.
     pub collided: usize,
     /// Events that stayed outside the log.
     pub rejected: usize,
-    /// Whether the whole log was scanned for events that a purge in the batch removes.
+    /// Whether a purge in the batch moved a cutoff, so that the whole log is searched for events to remove.
     pub purged: bool,
 }
 
@@ -137,7 +138,8 @@ pub struct Commit {
     pub log: Arc<str>,
     /// The highest sequence in the log.
     pub latest: u64,
-    /// The highest sequence per source: a peer's `daemon_id`, or the empty string for events made here.
+    /// The highest sequence per source: the `daemon_id` of the peer that served the events, or the empty string for
+    /// events made here.
     pub by_source: Arc<BTreeMap<String, u64>>,
 }
 

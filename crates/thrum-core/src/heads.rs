@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 pub struct SetDigest([u8; 32]);
 
 impl SetDigest {
-    /// The digest of a set with one text.
+    /// The digest of the set that contains only this text.
     pub fn of(text: &[u8]) -> Self {
         Self(Sha256::digest(text).into())
     }
 
-    /// Adds another digest. The result is the digest of both sets together.
+    /// Adds the digest of another set. The result is the digest of both sets together, if they have no element in
+    /// common.
     pub fn add(&mut self, other: Self) {
         let mut carry = 0u16;
         for (byte, more) in self.0.iter_mut().zip(other.0) {
@@ -79,7 +80,8 @@ impl<'de> Deserialize<'de> for SetDigest {
     }
 }
 
-/// Summary of the events that a daemon stored of one log of one origin, and of those among them that were purged since.
+/// Summary of one log of one origin in a daemon's database: the events that were ever stored, and those of them that
+/// were purged since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// `origin_daemon`; opaque if foreign.
@@ -139,20 +141,20 @@ pub struct Difference {
     pub origin: String,
     /// The log of that origin.
     pub log: String,
-    /// Events held here.
+    /// Number of events held here.
     pub here: u64,
-    /// Events held there.
+    /// Number of events held there.
     pub there: u64,
-    /// Events purged here.
+    /// Number of events purged here.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged_here: u64,
-    /// Events purged there, as reported by the peer.
+    /// Number of events purged there, as reported by the peer.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged_there: u64,
 }
 
 impl Heads {
-    /// The head of one log.
+    /// The head of one log; `None` if no event of this log was ever stored.
     pub fn get(&self, origin: &str, log: &str) -> Option<&Head> {
         self.0.get(&(origin.to_owned(), log.to_owned()))
     }

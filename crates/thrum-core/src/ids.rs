@@ -66,7 +66,7 @@ impl IdSource {
         let now = ambient.now().millis();
         let id = match &self.maker {
             Some(maker) => {
-                // The counter starts in the lower half of its range, so that it can count up from any start.
+                // The counter starts in the lower half of its range, to leave room to count up from any start.
                 let mut fresh = |time| (time, ambient.random_u128() & ((1 << (COUNTING - 1)) - 1));
                 let (time, count) = match self.last {
                     Some(last) if now <= last.timestamp_ms() => match (last.random() >> u64::BITS) + 1 {
@@ -92,7 +92,7 @@ impl IdSource {
     }
 }
 
-/// The hash that binds an id to its maker. Covers the time and the counter of the ULID.
+/// The hash that binds an id to its maker. Covers the maker, the prefix, and the time and the counter of the ULID.
 fn tag(maker: &str, prefix: &str, id: Ulid) -> u64 {
     let counted = (id.0 >> u64::BITS) as u64;
     let hash = Sha256::new()
@@ -105,7 +105,7 @@ fn tag(maker: &str, prefix: &str, id: Ulid) -> u64 {
     hash.iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }
 
-/// Returns `true` if the daemon `origin`, which must be a signing one, has made this id. Always `false` for unbound
+/// Returns `true` if the daemon `origin` has made this id. `false` for an origin that does not sign, and for unbound
 /// ids: those of Go Thrum, and those made here before ids were bound.
 pub fn is_made_by(id: &str, origin: &str) -> bool {
     let Some((prefix, text)) = id.find('_').map(|at| id.split_at(at + 1)) else { return false };
@@ -116,16 +116,16 @@ pub fn is_made_by(id: &str, origin: &str) -> bool {
         && ulid.0 & u128::from(u64::MAX) == u128::from(tag(origin, prefix, ulid))
 }
 
-/// The time encoded in an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if the id contains no ULID, or one after
-/// 2262.
+/// The time encoded in an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if the id contains no ULID, or one with a
+/// time after 2262.
 pub fn ulid_time(id: &str) -> Option<Timestamp> {
     let (_, text) = id.split_once('_')?;
     let ulid = Ulid::from_string(text).ok()?;
     Timestamp::from_millis(ulid.timestamp_ms())
 }
 
-/// The id of the thread that starts with this message. Derived from the message id, so that all daemons that see the
-/// first reply assign the same one.
+/// The id of the thread that starts with this message. Derived from the message id, so that the first replies to a
+/// message start the same thread on all daemons.
 pub fn thread_of(message_id: &str) -> String {
     format!("thr_{}", message_id.strip_prefix("msg_").unwrap_or(message_id))
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 use crate::name::is_printable;
 
 /// Parses one JSON object. Refuses anything else, duplicate keys, lone surrogates, numbers outside the range of a
-/// double, nesting beyond [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH), and bytes after the end.
+/// double, nesting of [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH) or more, and text after the end.
 pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
     let Strict(value) = serde_json::from_str(text)?;
     match value {
@@ -21,8 +21,8 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
     }
 }
 
-/// Escapes, in a line of JSON, the characters that JSON allows and terminals obey. The line must not have line breaks
-/// between its values.
+/// Escapes the characters in a line of JSON that are not [printable](is_printable): JSON allows some of them in
+/// strings, and a terminal would obey or hide them. The line must not have line breaks or tabs between its values.
 pub fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     for c in line.chars() {
@@ -59,7 +59,8 @@ pub fn size(value: &impl serde::Serialize) -> usize {
     count.0
 }
 
-/// The length of a string as JSON without its quotes, in bytes. Same result as [`size`], but at the speed of memory.
+/// The length of a string as JSON without its quotes, in bytes. Two less than [`size`], which counts the quotes, and
+/// much faster.
 pub fn text_size(text: &str) -> usize {
     text.bytes().map(|byte| usize::from(ESCAPED[usize::from(byte)])).sum()
 }
@@ -80,7 +81,7 @@ const ESCAPED: [u8; 256] = {
     bytes
 };
 
-/// Characters that are escaped as a backslash and one character.
+/// Characters that JSON escapes as a backslash and one character.
 const SHORT_ESCAPES: [u8; 7] = *b"\"\\\n\r\t\x08\x0c";
 
 /// The longest prefix of a string that takes at most `most` bytes in JSON, without its quotes.
@@ -95,9 +96,9 @@ pub fn prefix(text: &str, most: usize) -> &str {
     text
 }
 
-/// Converts an object to canonical form without `sequence`, in the two shapes that signatures need.
+/// Converts an object to canonical form without `sequence`, with and without `signature`.
 ///
-/// Writes the top-level members one by one, so that one pass over the values yields both shapes.
+/// Writes the top-level members one by one, so that one pass over the values yields both forms.
 pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
     let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence" && *key != SIGNATURE).collect();
     keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
@@ -161,7 +162,7 @@ impl Canonical {
     }
 }
 
-/// A value parsed without duplicate keys. `serde_json` alone silently keeps the last duplicate.
+/// A value whose parser refuses duplicate keys. `serde_json` alone silently keeps the last duplicate.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 
 use crate::Ambient;
 
-/// Prefix of every signed event, so that its signature cannot be taken for one over something else.
+/// Prefix of the text that is signed for an event, so that the signature cannot be taken for one of anything else.
 const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 
-/// Prefix of every signed proof of identity, for the same reason.
+/// Prefix of the text that is signed for a proof of identity, so that the signature cannot be taken for one of an
+/// event.
 const PROOF_CONTEXT: &str = "thrum-prove-1\n";
 
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
@@ -28,7 +29,8 @@ static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
 pub struct DaemonId(String);
 
 impl DaemonId {
-    /// Parses an id. Returns `None` for a foreign one: wrong length, other characters, or not a point on the curve.
+    /// Parses an id. Returns `None` for a foreign id: wrong prefix, length or characters, spare bits that are set, or
+    /// not a point on the curve.
     pub fn parse(text: &str) -> Option<Self> {
         public_key(text).map(|_| Self(text.to_owned()))
     }
@@ -60,7 +62,7 @@ fn public_key(id: &str) -> Option<VerifyingKey> {
 
 /// Returns `true` if an event of this origin must carry a valid signature.
 ///
-/// Decided by the form of the id alone. An id of our form that contains no valid key belongs to no daemon, and no
+/// The form of the id alone decides. An id of our form that contains no valid key belongs to no daemon, and no
 /// signature can be valid for it.
 pub fn is_signed_origin(id: &str) -> bool {
     id.strip_prefix("d_k")
@@ -100,7 +102,8 @@ impl DaemonKey {
     }
 
     /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that
-    /// challenge and that daemon, so that a challenged daemon cannot pass the challenge on to us and use our answer.
+    /// challenge and that daemon, so that another daemon cannot pass a challenge that it has to answer on to us and use
+    /// our answer.
     pub fn prove(&self, challenge: &str, to: &str) -> String {
         let signature = self.signing.sign(proof(challenge, self.id.as_str(), to).as_bytes());
         BASE64URL_NOPAD.encode(&signature.to_bytes())
@@ -118,8 +121,8 @@ pub fn proves(signature: &str, challenge: &str, by: &str, to: &str) -> bool {
     }
 }
 
-/// The text that a proof covers. It is unambiguous, because our ids contain no line breaks, and `to`, which may be
-/// foreign, comes last.
+/// The text that a proof covers. The text is unambiguous, because our ids contain no line breaks, and `to`, which may
+/// be foreign, comes last.
 fn proof(challenge: &str, by: &str, to: &str) -> String {
     format!("{PROOF_CONTEXT}{challenge}\n{by}\n{to}")
 }
@@ -163,8 +166,9 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Decodes key and signature, with decoded keys cached in `keys`. Most claims of a batch have few origins, and
-    /// decompressing a key costs half as much as a verification.
+    /// Decodes key and signature, and returns them with the signed text; `None` if one is missing or invalid. Decoded
+    /// keys are cached in `keys`: a batch usually has few origins, and decompressing a key costs half as much as a
+    /// verification.
     fn decode(&self, keys: &mut HashMap<&'a str, Option<VerifyingKey>>) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
         let key = (*keys.entry(self.origin).or_insert_with(|| public_key(self.origin)))?;
         let bytes = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
@@ -172,8 +176,8 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Verifies claims and returns the results in order. Batch verification costs a third of single verifications, so each
-/// claim is verified alone only if the batch fails.
+/// Verifies claims and returns the results in order. Batch verification costs a third of single verifications, so
+/// claims are verified one by one only if the batch fails.
 pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
     let mut keys = HashMap::new();
     let decoded: Vec<_> = claims.iter().map(|claim| claim.decode(&mut keys)).collect();

@@ -1,5 +1,5 @@
-//! Every bound of the program, once, with its reason. A bound that is reached causes a clear error or back-pressure,
-//! never a silent drop.
+//! The bounds of the program, each once, with its reason. A bound that is reached causes a clear error or
+//! back-pressure. Where entries are dropped instead, the comment of the constant says so.
 //!
 //! The constants are grouped by subject, and all of them are named `limits::NAME`. Relations that must hold between
 //! constants are checked here when the program is compiled.

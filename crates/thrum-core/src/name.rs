@@ -1,4 +1,4 @@
-//! Validation and display of names: agents, roles, modules and peers.
+//! Validation and display of names: of agents, roles, modules, peers and machines.
 
 use crate::{Error, ErrorKind, audience::EVERYONE, limits};
 
@@ -36,7 +36,7 @@ pub fn check_agent(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Accepts the name of a peer, which the peer itself chose: 1–255 printable characters.
+/// Accepts the name of a peer, which that peer may have chosen itself: 1–255 printable characters.
 pub fn check_peer(name: &str) -> Result<(), Error> {
     let count = name.chars().count();
     if count == 0 || count > limits::MAX_PEER_NAME_CHARS || !name.chars().all(is_printable) {
@@ -71,8 +71,8 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Returns the name with the smallest edit distance to `typed`, if the distance is small. Names are lower case, so the
-/// case of `typed` is ignored.
+/// Returns the name with the smallest edit distance to `typed`; `None` if no distance is small. Names are lower case,
+/// so the case of `typed` is ignored.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     names
@@ -82,8 +82,8 @@ pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<
         .map(|(_, known)| known)
 }
 
-/// Returns the machine that `typed` may mean: the only one that has it as first or last part, because people call
-/// `vm-desk` just `desk`; otherwise the [`nearest`] one.
+/// Returns the machine that `typed` may mean: the only one whose name has `typed` as first or last part, because people
+/// call `vm-desk` just `desk`; otherwise the [`nearest`] one.
 pub fn nearest_machine<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let is_part = |known: &&str| {
@@ -110,7 +110,7 @@ pub fn shown(name: &str) -> String {
     if is_plain(name) { name.to_owned() } else { in_quotes(name, |c| c.is_ascii()) }
 }
 
-/// Formats the name of a machine for display: as [`shown`], except that dots also count as plain.
+/// Formats the name of a machine for display like [`shown`], except that dots also count as plain.
 pub fn shown_machine(name: &str) -> String {
     if is_plain(&name.replace('.', "-")) { name.to_owned() } else { shown(name) }
 }

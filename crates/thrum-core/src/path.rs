@@ -9,7 +9,7 @@ pub const ALL: &str = ".";
 /// Normalises a path: removes `.`, repeated and trailing slashes.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] for a path that is empty, absolute, leaves the worktree, or is longer than
+/// [`ErrorKind::Invalid`] for a path that is empty or absolute, contains `..`, or is longer than
 /// [`limits::MAX_TEXT_BYTES`].
 pub fn normal(path: &str) -> Result<String, Error> {
     let wrong = |why: &str| {
@@ -29,7 +29,7 @@ pub fn normal(path: &str) -> Result<String, Error> {
     }
 }
 
-/// Returns `true` if a path equals `wanted` or lies in that directory.
+/// Returns `true` if a path equals `wanted` or lies in the directory `wanted`.
 pub fn is_within(path: &str, wanted: &str) -> bool {
     wanted == ALL
         || path.strip_prefix(wanted.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,6 +1,5 @@
-//! The event types and their payloads: the fifteen types of Go Thrum v0.5.9–v0.10.6 (its wire facts, 3.2), and our own
-//! `file.*`, `agent.presence` and `agent.woken`. Go Thrum stores and relays our types as it does every type that it
-//! does not know.
+//! The event types and their payloads: the fifteen types of Go Thrum v0.5.9–v0.10.6, and our own `file.*`,
+//! `agent.presence` and `agent.woken`. Go Thrum stores and relays our types like every type that is unknown to it.
 //!
 //! Reading is lenient where Go is: a `null` or missing optional field becomes its default. It is strict where a fold
 //! would have to guess: a wrong type is an error, and the event is parked. Writing omits defaults, as Go does. A
@@ -17,18 +16,19 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializ
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// What must be known of an event type without its payload. One row of the table below.
+/// The properties of an event type that are known without a payload. One row of the `payloads!` table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventType {
-    /// Its name: `type` of the event.
+    /// The name of the type: `type` of the event.
     pub kind: &'static str,
-    /// The subject under whose id the log indexes the event, so that the fold finds it again; `None` if it never has to.
+    /// The kind of subject under whose id the log indexes the event, so that the fold finds the event again; `None` if
+    /// the fold never looks for such events.
     pub target: Option<Subject>,
     /// Whether the event is parked until its message has arrived.
     pub waits_for_message: bool,
-    /// How a purge removes it.
+    /// How a purge removes events of the type.
     pub ages: Ages,
-    /// What a legacy peer does with it.
+    /// What a legacy peer does with events of the type.
     pub legacy: Legacy,
 }
 
@@ -58,9 +58,9 @@ pub enum Subject {
 /// How a purge removes events of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ages {
-    /// Together with its target: the age of the target counts.
+    /// Together with the target: the age of the target counts, or of the event if it has no target.
     WithTarget,
-    /// By its own time.
+    /// By the time of the event.
     ByTime,
     /// Not at all.
     Never,
@@ -71,12 +71,13 @@ pub enum Ages {
 pub enum Legacy {
     /// Knows the type and applies it.
     Applied,
-    /// Keeps and relays the event without applying it. It must not be of a message: Go Thrum stops at those.
+    /// Keeps and relays the event without applying it. The type's name must not begin with `message.`: Go Thrum stops
+    /// at an unknown type of that form.
     Relayed,
 }
 
-/// Generates the enum, its reader, its writer and the facts about each type from one table, so that no type can miss one
-/// of them.
+/// Generates `Payload`, its reader, its writer and the properties of each type from one table, so that no type can lack
+/// one of them.
 macro_rules! payloads {
     (@option) => { None };
     (@option $value:expr) => { Some($value) };
@@ -129,7 +130,8 @@ macro_rules! payloads {
                 }
             }
 
-            /// The ids that identify the subject of the event, with the names of their fields.
+            /// The ids of the event's subject, agent and session, with the names of their fields. Ids in lists are not
+            /// included.
             pub(crate) fn ids(&self) -> Vec<(&'static str, &str)> {
                 match self {
                     $(Self::$variant(body) => {
@@ -163,7 +165,7 @@ macro_rules! payloads {
                 }
             }
 
-            /// The payload's own fields, to be merged with those of the envelope.
+            /// The payload's own fields, to be merged with those of the envelope. Empty for [`Payload::Unknown`].
             pub fn fields(&self) -> Map<String, Value> {
                 let value = match self {
                     $(Self::$variant(body) => serde_json::to_value(body),)+
@@ -280,7 +282,7 @@ impl Tag {
 pub struct MessageCreate {
     /// `msg_…`
     pub message_id: String,
-    /// The thread, from the first reply on.
+    /// The thread, named by the first reply in it; `None` for a message that answers none.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub thread_id: Option<String>,
     /// The author.
@@ -298,14 +300,14 @@ pub struct MessageCreate {
     /// References to other messages or agents.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<Tag>,
-    /// Agents that were addressed when the message was sent.
+    /// Names of the agents that the message was addressed to when it was sent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
     /// The homes of the recipients: names from `recipients`, grouped by daemon id. A recipient that is listed under no
     /// daemon is addressed by its name alone, as in Go Thrum, which relays this field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub recipient_homes: BTreeMap<String, Vec<String>>,
-    /// The actual writer, if the message was written in the author's name.
+    /// The actual writer, if another agent wrote the message in the author's name.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub authored_by: Option<String>,
     /// Whether the actual writer is disclosed.
@@ -314,7 +316,7 @@ pub struct MessageCreate {
 }
 
 impl MessageCreate {
-    /// The id of the message that this one answers.
+    /// The id of the message that this one answers; `None` if it answers none.
     pub fn reply_to(&self) -> Option<&str> {
         self.refs.iter().find(|tag| tag.kind == "reply_to").map(|tag| tag.value.as_str())
     }
@@ -391,12 +393,13 @@ pub struct AgentRegister {
     /// The name of the agent's machine.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub hostname: String,
-    /// The agent's homes before it moved here. Events that these daemons wrote about the agent until now count as its
-    /// own. At most [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES); Go Thrum relays the field unchanged.
+    /// The agent's homes before it moved to the origin of this event. Events that those daemons wrote about the agent
+    /// up to this event count as events of its new home. At most [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES);
+    /// Go Thrum relays the field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub former_homes: Vec<String>,
-    /// When the event was actually written, if its timestamp had to be set ahead of the clock to take effect. The agent
-    /// exists from this time on. RFC 3339; Go Thrum relays the field unchanged.
+    /// When the event was actually written, if its timestamp had to be set ahead of the clock to take effect; otherwise
+    /// `None`. If set, the agent exists from this time on. RFC 3339; Go Thrum relays the field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub joined_at: Option<String>,
 }
@@ -454,7 +457,8 @@ pub struct WorkContext {
     /// Files that differ from the base, with the number of changed lines.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub file_changes: Vec<Value>,
-    /// When git was queried. In events, this is the time of the event; see [`for_event`](Self::for_event).
+    /// When git was queried, in RFC 3339; `None` if never. In events, this is the time of the event; see
+    /// [`for_event`](Self::for_event).
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub git_updated_at: Option<String>,
     /// In our events, the actual time when git was queried, empty if it never was. Absent from Go Thrum's events.
@@ -517,10 +521,10 @@ pub struct AgentCleanup {
     pub method: Option<String>,
 }
 
-/// Purges old messages.
+/// Purges old messages, sessions and other events that a purge removes (see [`Ages`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeExecuted {
-    /// Everything older than this is removed. RFC 3339.
+    /// Messages, sessions and other events older than this are removed, but none from after this event. RFC 3339.
     pub cutoff: String,
     /// Ids of further messages, sessions and events to remove: they arrived before the cutoff at the daemon that
     /// purges, but claim a later time. At most [`MAX_PURGED_AHEAD`](crate::limits::MAX_PURGED_AHEAD); Go Thrum relays
@@ -625,13 +629,13 @@ pub struct FileRelease {
     pub paths: Vec<String>,
 }
 
-/// Publishes whether an agent is present and whether it is working. Our own type. The latest event per agent and
-/// reporting daemon counts.
+/// Publishes whether an agent is present and whether it is working. Our own type. The latest event per agent and origin
+/// counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentPresence {
     /// The agent.
     pub agent_id: String,
-    /// The name of a [`PresenceState`]. A string, so that later versions can add states.
+    /// The name of a [`PresenceState`]; empty if the state is unknown. A string, so that later versions can add states.
     #[serde(default, deserialize_with = "nullable")]
     pub state: String,
     /// Whether a message starts a turn of the agent, because something in its program waits for mail.
@@ -640,7 +644,7 @@ pub struct AgentPresence {
     /// When the agent entered this state, in RFC 3339. The event may be written later.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// When a user last gave the agent a prompt, in RFC 3339.
+    /// When a user last gave the agent a prompt, in RFC 3339; `None` if never.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub person_at: Option<String>,
 }
@@ -670,13 +674,14 @@ impl PresenceState {
         }
     }
 
-    /// Returns the state with this name; `None` for a state of a later version.
+    /// Returns the state with this name; `None` for the empty name and for a state of a later version.
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Gone, Self::Idle, Self::NeedsYou, Self::Working].into_iter().find(|state| state.name() == name)
     }
 }
 
-/// Records that a waiter of an agent received a message to wake the agent with. Our own type. The first event counts.
+/// Records that a waiter of an agent received a message to wake the agent with. Our own type. The earliest event per
+/// message, agent and origin counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentWoken {
     /// The woken agent.

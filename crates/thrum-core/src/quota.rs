@@ -2,8 +2,8 @@
 //!
 //! A quota counts what was received *from* a peer, whichever daemon wrote it, because the user can remove a peer. A
 //! quota never drops single events: which ones arrived first depends on order and route, and daemons that dropped
-//! different ones would differ for ever (I6). Instead it stops reading from that peer between two batches. Nothing is
-//! lost: the checkpoint stays where it is, and reading continues from there once the quota is raised.
+//! different ones would differ for ever (I6). Instead the daemon stops reading from that peer between two batches.
+//! Nothing is lost: the checkpoint stays where it is, and reading continues from there once the quota is raised.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Bytes of events.
+    /// Bytes of events received from the peer.
     Bytes,
-    /// Origins: daemons that wrote the events.
+    /// Agents whose latest registration was received from the peer.
     Agents,
-    /// Parked events.
+    /// Origins: daemons whose events were received from the peer.
     Origins,
-    /// Events that wait for something.
+    /// Parked events received from the peer.
     Parked,
 }
 
@@ -63,7 +63,7 @@ impl Amounts {
         parked: limits::MAX_PEER_PARKED,
     };
 
-    /// The amount of one measure.
+    /// Returns the amount of one measure.
     pub const fn of(&self, measure: Measure) -> u64 {
         match measure {
             Measure::Bytes => self.bytes,
@@ -73,7 +73,7 @@ impl Amounts {
         }
     }
 
-    /// The first measure in which these amounts exceed a quota.
+    /// Returns the first measure in which these amounts exceed a quota; `None` if none does.
     pub fn beyond(&self, quota: &Self) -> Option<OverQuota> {
         let over = |measure: &Measure| self.of(*measure) > quota.of(*measure);
         let measure = Measure::ALL.into_iter().find(over)?;
@@ -86,9 +86,9 @@ impl Amounts {
 pub struct OverQuota {
     /// The measure that exceeds its quota.
     pub measure: Measure,
-    /// How much of the peer's data is stored.
+    /// How much of the peer's data is stored, in this measure.
     pub kept: u64,
-    /// How much may be stored.
+    /// How much may be stored, in this measure.
     pub allowed: u64,
 }
 

@@ -101,12 +101,12 @@ impl RangeSet {
         self.iter().fold(0, |count, run| count.saturating_add(run.end() - run.start() + 1))
     }
 
-    /// The smallest number of the set.
+    /// The smallest number of the set; `None` if the set is empty.
     pub fn lowest(&self) -> Option<u64> {
         self.iter().next().map(|run| *run.start())
     }
 
-    /// The largest number of the set.
+    /// The largest number of the set; `None` if the set is empty.
     pub fn highest(&self) -> Option<u64> {
         self.iter().next_back().map(|run| *run.end())
     }
@@ -159,8 +159,8 @@ impl Serialize for RangeSet {
     }
 }
 
-/// Accepts runs in any order, overlapping or not, at most [`limits::MAX_TOLD_RUNS`]. A run that ends before it starts,
-/// or contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
+/// Reads at most [`limits::MAX_TOLD_RUNS`] runs, in any order, overlapping or not. A run that ends before it starts, or
+/// contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
 impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();

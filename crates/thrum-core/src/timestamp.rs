@@ -49,7 +49,7 @@ impl Timestamp {
         (self.0 / 1_000_000_000).unsigned_abs()
     }
 
-    /// The next representable instant, one nanosecond later.
+    /// The instant one nanosecond later, at most the last representable one.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

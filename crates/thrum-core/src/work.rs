@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Work {
     /// The branch; `None` for a detached HEAD.
     pub branch: Option<String>,
-    /// Path of the worktree.
+    /// Path of the worktree; `None` if unknown.
     pub worktree_path: Option<String>,
     /// Whether git failed or timed out. Then only branch and path are known, and the empty lists mean nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -17,7 +17,7 @@ pub struct Work {
     pub unmerged_commits: Vec<Commit>,
     /// Files that differ from the last commit, including untracked ones. Paths are relative to the top of the worktree.
     pub uncommitted_files: Vec<String>,
-    /// Files that differ from the base.
+    /// Files that differ from the base. Paths are relative to the top of the worktree.
     pub changed_files: Vec<String>,
     /// Files that differ from the base, with the number of changed lines.
     pub file_changes: Vec<FileChange>,
@@ -27,9 +27,9 @@ pub struct Work {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Commit {
-    /// Its hash.
+    /// The hash of the commit.
     pub sha: String,
-    /// The first line of its message.
+    /// The first line of the commit message.
     pub message: String,
     /// The files that the commit changes.
     pub files: Vec<String>,
@@ -46,7 +46,7 @@ pub struct FileChange {
     pub last_modified: Option<String>,
     /// Lines added; 0 for a binary file.
     pub additions: u64,
-    /// Lines deleted.
+    /// Lines deleted; 0 for a binary file.
     pub deletions: u64,
     /// `added`, `modified`, `deleted` or `renamed`.
     pub status: String,

@@ -11,7 +11,8 @@ pub const DEFAULT_CONTROL_URL: &str = "https://controlplane.tailscale.com";
 /// The node that the daemon uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Uses the daemon's own node if there is an auth key or a stored state, otherwise the machine's node.
+    /// The daemon's own node if there is an auth key or a registered node in the state directory, otherwise the
+    /// machine's node. Also the machine's node if there is no `tailscaled` to run and the machine's node is up.
     #[default]
     Auto,
     /// The machine's node, run by its system-wide `tailscaled`.
@@ -66,13 +67,13 @@ pub struct Config {
     pub mode: Mode,
     /// The host name that the own node requests.
     pub hostname: String,
-    /// The key that registers the own node; needed until the node is registered.
+    /// The key that registers the own node; `None` if a user logs the node in.
     pub auth_key: Option<AuthKey>,
     /// The control server of the own node; `None` means [`DEFAULT_CONTROL_URL`].
     pub control_url: Option<String>,
     /// The directory where the own node stores its keys.
     pub state_dir: PathBuf,
-    /// The fixed port for connections from peers, if one is configured.
+    /// The fixed port for connections from peers; `None` if none is configured.
     pub port: Option<u16>,
     /// The socket of the machine's `tailscaled`.
     pub host_socket: PathBuf,

@@ -101,7 +101,8 @@ fn seen<'a>(
     }
 }
 
-/// The owner of the running node, and the means to use the node.
+/// Returns the owner of the running node, and the means to use the node; `None` for both if the node has no address
+/// yet.
 async fn node(api: &LocalApi, status: &NodeStatus) -> (Option<String>, Option<Up>) {
     let mut addresses = status.addresses.clone();
     addresses.sort_by_key(std::net::IpAddr::is_ipv6);

@@ -15,7 +15,8 @@ impl Guard for Tailnet {
             let why = match api.caller(from).await {
                 Ok(whois) => format!("it is {}, and called the port for programs of this machine", whois.node()),
                 Err(ApiError::NotRunning) => return true,
-                // `tailscaled` forgets a connection that has ended, but the bytes that it brought can still be read.
+                // `tailscaled` does not know a node's connection any more once it has ended, but its bytes can still be
+                // read here.
                 Err(ApiError::NotFound) if has_ended(stream).await => {
                     "it ended before it was known who it was".to_owned()
                 }

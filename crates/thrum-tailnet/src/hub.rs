@@ -53,8 +53,8 @@ pub(crate) struct Hub {
     pub(crate) up: watch::Sender<Option<Arc<Up>>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// A `tailscaled` that may forward connections to loopback: one without a kernel device, or one that has not been
-    /// asked yet.
+    /// A `tailscaled` that may forward connections to loopback, because it has no kernel device or has not been asked
+    /// yet.
     hands_on: Mutex<Option<LocalApi>>,
     last_refusal_logged: Mutex<Option<Instant>>,
 }
@@ -181,8 +181,8 @@ impl Hub {
         self.hands_on.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts and logs a refused caller. The tailnet's port refuses callers that are not another node; the local port
-    /// refuses nodes.
+    /// Counts a refused caller and logs it, at most once per [`limits::REFUSED_CALLERS_PAUSE`]. The tailnet's port
+    /// refuses callers that are not another node; the local port refuses nodes.
     pub(crate) fn refused(&self, from: &str, why: &str) {
         let at = self.now();
         let mut count = 0;
@@ -238,7 +238,7 @@ fn log(status: &Status) {
     }
 }
 
-/// Waits for the tasks to end, at most `within`.
+/// Waits for the tasks to end, at most `within`; logs a warning if some are still running then.
 pub(crate) async fn drained(tasks: &TaskTracker, within: Duration) {
     tasks.close();
     if tokio::time::timeout(within, tasks.wait()).await.is_err() {

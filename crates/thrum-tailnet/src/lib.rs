@@ -2,7 +2,7 @@
 //!
 //! This crate knows no events, peers or tokens: it transports bytes and identifies the node at the other end. It never
 //! stops the daemon or makes it wait. Every problem is reported as a [`State`] with a sentence, and the transport
-//! recovers by itself once the problem is solved.
+//! recovers by itself once the problem is solved, unless a setting of the daemon must change.
 //!
 //! Two kinds of node share one client ([`localapi`]) and one watcher (`follow.rs`):
 //!

@@ -71,11 +71,12 @@ async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<
     let _ = stream.set_nodelay(true);
     let refuse = |why: &str| Err(Stranger { from, why: why.to_owned() });
     match node.api.caller(from).await {
-        // A program of this machine that called the node's own address. It cannot be another daemon's connection; see
-        // `dial`.
+        // A program of this machine called the node's own address. It is no daemon of ours: `dial` refuses a node's own
+        // address.
         Ok(whois) if whois.address().is_some_and(|ip| node.addresses.contains(&ip)) => refuse("it is this node itself"),
         Ok(whois) => {
-            // A userspace node connects from loopback, so the calling node's own address is more informative.
+            // Without a kernel device, all connections come from loopback, so the address of the calling node is more
+            // informative.
             let address = SocketAddr::new(whois.address().unwrap_or(from.ip()), from.port()).to_string();
             Ok((Box::new(stream) as Conn, Caller { address, kind: Kind::Tailnet, node: Some(whois.node()) }))
         }

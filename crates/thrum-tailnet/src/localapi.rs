@@ -48,9 +48,9 @@ pub enum ApiError {
     Failed(String),
     /// There was no answer in time.
     Timeout,
-    /// The connection broke; contains the reason.
+    /// The connection broke, or the answer was too long; contains the reason.
     Broken(String),
-    /// The stream has ended.
+    /// The notification stream has ended.
     Ended,
     /// The answer could not be parsed.
     Unreadable(String),
@@ -100,7 +100,7 @@ impl LocalApi {
         self.get("status").await
     }
 
-    /// The node that has an address.
+    /// Returns the node that has an address.
     ///
     /// # Errors
     /// `NotFound` if no node has it.
@@ -108,7 +108,7 @@ impl LocalApi {
         self.get(&format!("whois?proto=tcp&addr={}", escaped(&address.to_string()))).await
     }
 
-    /// The node that opened a connection, given the remote address of that connection.
+    /// Returns the node that opened a connection, given the remote address of that connection.
     ///
     /// # Errors
     /// `NotFound` if no node did: the caller is a program of this machine.
@@ -136,9 +136,9 @@ impl LocalApi {
         self.call(Method::PATCH, "prefs", masked.to_string().into()).await.map(drop)
     }
 
-    /// Starts the backend with these preferences, and an auth key in `options` if one is needed: `ipn.Options`.
+    /// Starts the backend with `options` (`ipn.Options`): the preferences, and the auth key if there is one.
     pub async fn start(&self, options: Zeroizing<String>) -> Result<(), ApiError> {
-        // Hyper's copy is freed with the connection.
+        // Hyper needs a copy of its own, which is freed with the connection but not wiped.
         self.call(Method::POST, "start", Bytes::copy_from_slice(options.as_bytes())).await.map(drop)
     }
 

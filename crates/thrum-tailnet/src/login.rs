@@ -1,5 +1,5 @@
-//! Logs the daemon's own node in: does what `tailscale up` does, but nothing for which that command would first ask the
-//! user.
+//! Logs the daemon's own node in: does what `tailscale up` does, except for steps that `tailscale up` would have the
+//! user confirm first.
 
 use serde_json::{Value, json};
 use thrum_core::limits;
@@ -16,12 +16,12 @@ use crate::{
 /// The progress of the login during one run of the process.
 #[derive(Debug)]
 pub(crate) struct Login {
-    /// Whether the settings were passed to `tailscaled`.
+    /// Whether the settings were passed to the running `tailscaled`.
     begun: bool,
     /// Whether the auth key was passed to the running `tailscaled`. This happens once per run: the control server
     /// accepts the key at once or never.
     key_shown: bool,
-    /// When an interactive login was last requested.
+    /// When a login was last requested; `None` if never.
     asked: Option<Instant>,
     /// The message with which `tailscaled` refused the settings, and when to try again.
     failed: Option<(String, Instant)>,
@@ -85,7 +85,7 @@ impl Login {
         done
     }
 
-    /// The time at which a status must be fetched even if nothing has changed.
+    /// The time at which a status must be fetched even if nothing has changed; `None` unless the settings were refused.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.failed.as_ref().map(|(_, at)| *at)
     }
@@ -114,7 +114,8 @@ impl Login {
     }
 }
 
-/// Returns `true` if both URLs name the same control server. An empty URL was never set and means Tailscale's.
+/// Returns `true` if both URLs name the same control server. An empty URL means that none was ever set, so Tailscale's
+/// server is used.
 fn same_server(one: &str, other: &str) -> bool {
     let plain = |url: &str| if url.is_empty() { DEFAULT_CONTROL_URL } else { url }.trim_end_matches('/').to_owned();
     plain(one) == plain(other)
@@ -138,7 +139,7 @@ fn masked(config: &Config) -> Value {
     let names: Vec<String> =
         masked.as_object().into_iter().flat_map(|map| map.keys()).map(|name| format!("{name}Set")).collect();
     for name in names {
-        // A user logged the node out; that is not undone without their knowledge.
+        // `LoggedOut` stays as it is: if a user logged the node out, that is not undone without their knowledge.
         masked[&*name] = Value::Bool(name != "LoggedOutSet");
     }
     masked

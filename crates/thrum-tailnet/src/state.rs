@@ -29,17 +29,17 @@ pub enum State {
     Expired,
     /// The tailnet no longer knows the node.
     Deleted,
-    /// The control server does not answer, and the node cannot start without it.
+    /// The control server does not answer or asks the node to wait, and the node cannot start without it.
     ControlUnreachable,
     /// No `tailscaled` program was found.
     BinaryMissing,
     /// The state directory cannot be used, or another process uses it.
     StateDir,
-    /// The own `tailscaled` does not start, or exits by itself.
+    /// The own `tailscaled` does not start, refuses the settings, or has ended by itself.
     Crashed,
-    /// The machine's Tailscale was stopped.
+    /// The node was stopped.
     Stopped,
-    /// The machine's Tailscale is not running.
+    /// The machine's Tailscale is not running or does not answer.
     NotRunning,
     /// This user may not query the machine's Tailscale.
     NotPermitted,
@@ -131,7 +131,7 @@ pub(crate) struct Seen<'a> {
     /// Whether the user left the choice of the node to us.
     pub(crate) auto: bool,
     pub(crate) status: &'a NodeStatus,
-    /// The reason of the last refusal by the control server since it last accepted the node.
+    /// The reason of the last refusal by the control server since the node last ran; `None` if there was none.
     pub(crate) refusal: Option<&'a str>,
     /// How long the node has been watched without running.
     pub(crate) waited: Duration,
@@ -149,8 +149,8 @@ pub(crate) struct Seen<'a> {
 /// Tailscale's text before the reason of a failed login.
 const LOGIN_ERROR: &str = "last login error was: ";
 
-/// Prefixes of the reasons that mean that the control server did not answer, or not as a control server does. All other
-/// reasons are the control server's own words.
+/// Prefixes of login errors that mean that the control server did not answer, or not as a control server does. All
+/// other login errors are the control server's own words.
 const ON_THE_WAY: [&str; 4] = ["fetch control key:", "register request:", "getNoiseClient:", "context deadline"];
 
 /// Part of Tailscale's message if the control server reports the node's key as expired before the node has seen the
@@ -282,7 +282,7 @@ fn login(seen: &Seen<'_>) -> Verdict {
 fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     let status = seen.status;
     let login_error = status.health.iter().find_map(|text| text.split_once(LOGIN_ERROR)).map(|(_, why)| why.trim());
-    // We interrupted this attempt ourselves by starting another.
+    // An attempt with this error was interrupted by ourselves, by starting another.
     let login_error = login_error.filter(|error| !error.ends_with("context canceled"));
     let refusal = match login_error {
         Some(error) if ON_THE_WAY.iter().any(|start| error.starts_with(start)) => None,
@@ -386,7 +386,8 @@ pub(crate) fn host_unreachable(error: &ApiError, socket: &Path, auto: bool) -> V
     }
 }
 
-/// A hint about the machine's node; if the user left the choice of node to us, also mentions the own node.
+/// Returns the hint `what` about the machine's node. If the user left the choice of node to us, also mentions the own
+/// node.
 fn or_own(auto: bool, what: &str) -> String {
     if auto {
         format!(

@@ -15,13 +15,14 @@ pub struct Status {
     pub mode: Option<Mode>,
     /// Why this node was chosen, in words.
     pub why: String,
-    /// The state.
+    /// The state of the transport.
     pub state: State,
-    /// What is wrong, in one sentence. Also set on a running node whose requested name was taken.
+    /// What is wrong, in one sentence. Also set while a node starts, and on a running node whose requested name was
+    /// taken; otherwise `None`.
     pub sentence: Option<String>,
-    /// How to solve the problem.
+    /// How to solve the problem; `None` if nothing can be done.
     pub hint: Option<String>,
-    /// The URL at which a user logs the node in.
+    /// The URL at which a user logs the node in; `None` unless a login is needed.
     pub login_url: Option<String>,
     /// The node's name on the tailnet: the first label of its DNS name.
     pub hostname: Option<String>,
@@ -41,14 +42,15 @@ pub struct Status {
     pub since: Timestamp,
 }
 
-/// Refused callers: local programs on the tailnet's port, and nodes of the tailnet on the local port.
+/// Refused callers: local programs on the tailnet's port, nodes of the tailnet on the local port, and callers that
+/// cannot be identified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// Number of refused callers since the start.
     pub count: u64,
-    /// The address of the last one.
+    /// The address of the last refused caller; `None` if there was none.
     pub last: Option<String>,
-    /// When the last one called.
+    /// When the last refused caller called; `None` if there was none.
     pub at: Option<Timestamp>,
 }
 

@@ -56,8 +56,8 @@ impl Tailnet {
         });
     }
 
-    /// Stops the transport. When this returns, the own `tailscaled` is gone. Takes at most [`limits::TAILSCALED_STOP`]
-    /// plus [`limits::DRAIN`].
+    /// Stops the transport and waits until the own `tailscaled` is gone, at most [`limits::TAILSCALED_STOP`] plus
+    /// [`limits::DRAIN`].
     pub async fn stop(&self) {
         self.0.stop.cancel();
         drained(&self.0.tasks, limits::TAILSCALED_STOP + limits::DRAIN).await;

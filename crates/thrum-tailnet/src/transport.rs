@@ -120,8 +120,8 @@ impl Tailnet {
     }
 }
 
-/// Resolves a host to its address and node. An address is always checked with `tailscaled`, because one that no node
-/// has may be routed anywhere.
+/// Resolves a host to its address and node. An address is always checked with `tailscaled`, because packets to an
+/// address that no node has may be routed anywhere.
 async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Error> {
     match host {
         Host::Ip(ip) => match node.api.whois(ip).await {
@@ -162,8 +162,8 @@ async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Err
     }
 }
 
-/// Connects from one of our own addresses. Without such an address the target is no longer on the tailnet: the default
-/// route would lead to an unrelated host, because a provider may use the same address range.
+/// Connects from one of our own addresses on the tailnet. If that address is gone, this fails: the default route might
+/// lead to an unrelated host, because a provider may use the same address range.
 async fn connect_from(ours: &[IpAddr], target: SocketAddr) -> io::Result<TcpStream> {
     let from = ours.iter().find(|ip| ip.is_ipv4() == target.is_ipv4()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -207,7 +207,7 @@ async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Error> {
     Err(Error::new(kind, format!("{ip} does not answer on the tailnet: {}", name::printable(&pong.err))))
 }
 
-/// Listens on the given port, or on the first free one.
+/// Listens on the given port, or on the first free one of [`limits::PORTS`].
 async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Error> {
     let mut last = None;
     for candidate in port.map_or(limits::PORTS, |port| port..=port) {
@@ -269,7 +269,7 @@ mod tests {
     async fn a_node_with_a_device_dials_from_its_own_address_and_not_at_all_once_that_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
-        // From a block reserved for documentation, which no machine uses.
+        // An address from a block reserved for documentation, which no machine uses.
         for gone in [vec!["192.0.2.1".parse().unwrap()], vec!["::1".parse().unwrap()], vec![]] {
             assert_eq!(
                 connect_from(&gone, target).await.unwrap_err().kind(),

@@ -15,22 +15,22 @@ pub const LOCAL_CALL: Duration = Duration::from_secs(10);
 /// Longest time for writing an answer to a local client. A client that does not read it is disconnected.
 pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
 
-/// Longest time that one `message.wait` may request.
+/// Longest time that one `message.wait`, `work.wait` or `sync.verify` may take.
 pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// Least time between two database reads of one waiting `work.wait`. With a large team, one read takes up to a
-/// thirtieth of this.
+/// thirtieth of this time.
 pub const WAIT_LOOK: Duration = Duration::from_millis(100);
 
-/// How long a command waits for a daemon that holds the lock but does not answer: it is starting, stopping or stuck.
-/// Opening a large log takes a few seconds on a slow disk.
+/// How long a command waits for a daemon that holds the lock but does not answer, because it is stopping or stuck. A
+/// daemon that was just started gets more time.
 pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
 
-/// How long a daemon that finds a socket file waits for an answer on it. Go Thrum's daemon uses the same value.
+/// How long a daemon that finds a socket file waits for a connection to it. Go Thrum's daemon uses the same value.
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
-/// How often a daemon checks that its state directory and its socket are still at their paths. Each check takes four
-/// `stat` calls. An agent that finds no socket waits at most this long.
+/// How often a daemon checks that its state directory and its socket are still at their paths. A check of the directory
+/// takes four `stat` calls. A socket whose file is gone is opened again within this time.
 pub const STATE_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a stopping daemon lets running requests finish.
@@ -45,10 +45,10 @@ pub const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
 /// Most bytes read of one of our files that hold one path, one key or one process id.
 pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
 
-/// Largest `peers.json` or `pairing.json` read, in bytes. Fifty peers take about 20 KB.
+/// Largest state file read, such as `peers.json`, in bytes. Fifty peers take about 20 KB.
 pub const MAX_STATE_FILE_BYTES: u64 = 4 << 20;
 
-/// Size in bytes at which a log file is rotated.
+/// Largest size of a log file in bytes; it is rotated before it exceeds this.
 pub const LOG_FILE_BYTES: u64 = 10 << 20;
 
 /// Rotated log files kept beside the current one.

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Largest message body accepted, in bytes of UTF-8. Go Thrum has refused larger ones since v0.10.6.
 pub const MAX_CONTENT_BYTES: usize = 1 << 20;
 
-/// Largest event in canonical form, in bytes. Escaping can make a body six times as long, and recipients and scopes are
-/// added to it.
+/// Largest event in canonical form, in bytes. Escaping can make a body six times as long; recipients and scopes come in
+/// addition.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
 /// Longest line accepted on any connection, in bytes. Twice the largest event, to leave room for the envelope around
@@ -25,7 +25,8 @@ pub const MAX_PRINTED_BYTES: usize = 32 << 10;
 /// [`MAX_LINE_BYTES`] and is skipped.
 pub const MAX_SKIPPED_LINE_BYTES: usize = 256 << 20;
 
-/// Deepest nesting of JSON accepted. This is the built-in limit of `serde_json`, stated explicitly.
+/// Depth of nesting at which JSON is refused; one level less is accepted. This is the built-in limit of `serde_json`,
+/// stated explicitly.
 pub const MAX_JSON_DEPTH: usize = 128;
 
 /// Longest id accepted from another daemon, in bytes. Our ids have at most 55 characters, Go Thrum's at most 36.
@@ -40,14 +41,15 @@ pub const MAX_PEER_NAME_CHARS: usize = 255;
 /// Longest display name, intent, task, branch or path an agent may set, in bytes.
 pub const MAX_TEXT_BYTES: usize = 4096;
 
-/// Most recipients, scopes or refs of one message. Thirty agents are typical; two hundred have been observed.
+/// Most recipients, scopes and refs together that one request to send may name. With the members of groups, each list
+/// of a message may have twice as many entries. Thirty agents are typical; two hundred have been observed.
 pub const MAX_AUDIENCE: usize = 1000;
 
 /// Most recipients for which the answer to a send includes an expectation of delivery. Longer lists would not be read.
 pub const MAX_OUTLOOKS: usize = 100;
 
-/// Most messages that one request marks as read. Each becomes an event, and together they occupy the writer for a few
-/// milliseconds.
+/// Most messages marked as read by one request to mark all. Each receipt is an event, and together they occupy the
+/// writer for a few milliseconds.
 pub const MAX_READ_AT_ONCE: u64 = 200;
 
 /// Most acknowledgements kept per peer: pairs of a sequence of our log and the time at which the peer had read it.
@@ -55,12 +57,12 @@ pub const MAX_READ_AT_ONCE: u64 = 200;
 /// slightly too late, never too early.
 pub const MAX_ACKNOWLEDGEMENTS: usize = 256;
 
-/// How long an acknowledgement may wait before it is written to disk. One that is lost in a crash is repeated by the
-/// peer's next request.
+/// How long an acknowledgement waits before it is written to disk. If a crash loses it, the peer's next request repeats
+/// it.
 pub const SAVE_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
 
-/// Most idempotency keys kept; the oldest are dropped first. A command repeats a send within seconds, and even 500
-/// commands per second, more than a machine can start, use fewer than this in a minute.
+/// Number of idempotency keys kept. Older ones are dropped, 256 at a time. A command repeats a send within seconds, and
+/// even 500 commands per second, more than a machine can start, use fewer than this in a minute.
 pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
 
 /// Most former homes that an agent's registration may list. Go Thrum's daemon id changes with the machine's name and

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::peers::DIAL;
 
-/// How long a pairing session waits for the other machine.
+/// Longest time that a pairing session waits for the other machine.
 pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
 
 /// Connection attempts of [`DIAL`] each that a user's `peer join` makes. The first packets between two machines that
@@ -19,43 +19,44 @@ pub const JOIN_DIAL: Duration = DIAL.saturating_mul(JOIN_DIALS);
 pub const PROBE_TO_JOIN: Duration = Duration::from_secs(10);
 
 /// Deadline for one pairing request of the joining side, with the code or about it. The other side first writes its
-/// attempts and its peers to disk.
+/// wrong guesses and its peers to disk.
 pub const PAIR: Duration = Duration::from_secs(30);
 
-/// Wrong codes allowed in one pairing session, as Go Thrum's documentation promises. An exchange that was begun and not
-/// finished counts as one.
+/// Wrong codes allowed to one node in one pairing session, as Go Thrum's documentation promises. All callers on
+/// loopback count as one node. An exchange that was begun and not finished counts as a wrong code.
 pub const PAIRING_TRIES: u8 = 3;
 
-/// Wrong codes allowed per hour from one node.
+/// Wrong codes allowed per hour from one node of the tailnet.
 pub const PAIRING_NODE_HOUR: usize = 6;
 
-/// Wrong codes allowed per hour from all nodes.
+/// Wrong codes allowed per hour from all callers on loopback, and from all nodes of the tailnet.
 pub const PAIRING_TOTAL_HOUR: usize = 10;
 
-/// Wrong codes allowed per day from all nodes.
+/// Wrong codes allowed per day from all callers on loopback, and from all nodes of the tailnet.
 pub const PAIRING_TOTAL_DAY: usize = 30;
 
 /// How long both sides of a pairing wait for the first exchange before they report what is missing.
 pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
 
-/// How long a pairing waits for a tailnet that is starting. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the
-/// answer still arrives in time.
+/// How long a pairing or a search for machines waits for a tailnet that is starting. Less than
+/// [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still arrives in time.
 pub const TAILNET_UP: Duration = Duration::from_secs(8);
 
-/// Most nodes probed for a pairing session that waits for a join. In a larger tailnet, people know their machines by
-/// name.
+/// Most nodes probed in a search for machines that wait to be joined. In a larger tailnet, people know their machines
+/// by name.
 pub const PROBED_NODES: usize = 64;
 
 /// Most concurrent probes. A node that refuses connections is probed on all of [`PORTS`] in two round trips, and the
 /// connections stay below the usual limit of 1,024 open files.
 pub const PROBES: usize = 64;
 
-/// Deadline for connecting in one probe, and for its answer. A node that does not even refuse a connection within this
-/// time is probed on its other ports only after all other nodes.
+/// Deadline for connecting in one probe, and again for the answer. A node that does not even refuse a connection within
+/// this time is probed on its other ports only after all other nodes.
 pub const PROBE: Duration = Duration::from_secs(2);
 
 /// Deadline for all probes together. A node that has not answered by then is not listed.
 pub const PROBE_ALL: Duration = Duration::from_secs(5);
 
-/// First and last port tried for the local transport. The first is also Go Thrum's default for the tailnet.
+/// Ports tried for listening, on loopback and on the tailnet, and probed for daemons that wait to be joined. The first
+/// is also Go Thrum's default for the tailnet.
 pub const PORTS: std::ops::RangeInclusive<u16> = 9100..=9200;

@@ -30,8 +30,8 @@ pub const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause after a failed `accept`, which may mean that no file descriptors are left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Most bytes of events kept from one peer, including events that it relays: a million messages of a kilobyte. With
-/// indexes and projection, the database takes two to three times as much.
+/// Most bytes of events kept from one peer, including events that the peer relays: a million messages of a kilobyte.
+/// With indexes and projection, the database takes two to three times as much.
 pub const MAX_PEER_BYTES: u64 = 1 << 30;
 
 /// Most agents kept from one peer. Thirty are typical and two hundred have been observed; each takes a line of the team
@@ -63,17 +63,17 @@ pub const PEER_LINE: Duration = Duration::from_secs(30);
 pub const PEER_WRITE: Duration = Duration::from_secs(30);
 
 /// Deadline for connecting to a peer. Go Thrum's clients use the same deadlines for connecting, [`PULL`], [`NOTIFY`],
-/// [`PEER_INFO`] and [`PAIR`](super::PAIR) (`reference/thrum-wire.md`).
+/// [`PEER_INFO`] and [`PAIR`](super::PAIR).
 pub const DIAL: Duration = Duration::from_secs(5);
 
-/// Deadline for one `sync.pull`. A pull of a single event gets this long for each [`SLOW_BYTES`].
+/// Deadline for one `sync.pull`. A pull of a single event may take this long for each [`SLOW_BYTES`].
 pub const PULL: Duration = Duration::from_secs(30);
 
-/// Silence after which a connection may be dead without having been closed.
+/// Silence after which a connection to a peer may be dead without having been closed.
 pub const CONNECTION_QUIET: Duration = Duration::from_secs(5);
 
-/// Deadline for the first bytes of an answer on such a connection, if the request is cheap for the peer: as long as a
-/// new dial. The fresh connection then gets the full [`PULL`].
+/// Deadline for the first bytes of an answer on a connection that was silent for [`CONNECTION_QUIET`], if the request
+/// is cheap for the peer: as long as a new dial takes. The new connection then gets the full [`PULL`].
 pub const ANSWER_AFTER_QUIET: Duration = DIAL;
 
 /// Bytes that must arrive within [`PULL`], or leave within [`PEER_WRITE`], of a line that cannot be shortened: 8 KiB
@@ -97,23 +97,25 @@ pub const PEER_INFO: Duration = Duration::from_secs(10);
 /// Deadline for connecting to a peer and having it prove its identity: the sum of both deadlines.
 pub const MEET: Duration = DIAL.saturating_add(PEER_INFO);
 
-/// First wait after a failed connection attempt; it doubles with each further failure.
+/// First wait after a failed connection attempt to a peer; the wait doubles with each further failure, up to
+/// [`BACKOFF_LAST`].
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest wait between connection attempts. Also the interval at which a peer that removed us is contacted again.
+/// Longest wait between connection attempts to a peer. Also the interval at which a peer that removed us is contacted
+/// again.
 pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
 
 /// Deadline for one `peer ping`, everything included.
 pub const PEER_PING: Duration = Duration::from_secs(10);
 
-/// Part of [`PEER_PING`] spent on finding the packets' path. Through a relay this takes a second, and the answer is not
-/// worth more time.
+/// Longest time spent on finding the path of the packets to a peer, as part of [`PEER_PING`] or every [`PATH_PAUSE`].
+/// Through a relay it takes a second.
 pub const PATH: Duration = Duration::from_secs(5);
 
-/// Pause between two checks of the packets' path to a connected peer. The network sends several packets for each.
+/// Pause between two checks of the packets' path to a connected peer. Each check costs several packets.
 pub const PATH_PAUSE: Duration = Duration::from_secs(60);
 
-/// Least time between two reports, in the log and to the peer, about token misuse. A thief may use a stolen token
+/// Least time between two reports, in the log and to the peer, about token misuse. A stolen token may be used
 /// continuously.
 pub const STRAY_PAUSE: Duration = Duration::from_secs(60);
 
@@ -121,8 +123,8 @@ pub const STRAY_PAUSE: Duration = Duration::from_secs(60);
 /// wait between two attempts to reach a peer, because a daemon that still runs is heard within that time.
 pub const SAME_KEY: Duration = BACKOFF_LAST;
 
-/// Most processes remembered per daemon key. Two suffice to detect that both run; the others are processes before a
-/// restart.
+/// Most processes remembered per daemon key; beyond this the one heard from longest ago is dropped. Two suffice to
+/// detect that both run; the others are processes before a restart.
 pub const MAX_LIVES: usize = 4;
 
 /// Least time between two log lines about a peer that announces something under another peer's id.

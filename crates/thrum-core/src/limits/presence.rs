@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Silence after which an agent of this daemon counts as absent, whether or not its session was ended: no call and no
-/// waiting. Builds, tests and long reasoning of an active agent take less time.
+/// Silence (no call, no waiting) after which an agent of this daemon counts as absent, even if its session was not
+/// ended. Builds, tests and long reasoning of an active agent take less time.
 pub const AGENT_SILENT: Duration = Duration::from_secs(60 * 60);
 
 /// Silence after which an agent of another daemon counts as absent. Longer than [`AGENT_SILENT`], because this daemon
@@ -20,18 +20,19 @@ pub const PRESENCE_SETTLES: Duration = Duration::from_millis(250);
 /// Least time between two presence events about one agent: a few hundred events of 400 bytes in a working day.
 pub const PRESENCE_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a waiter that lost the daemon may take to reconnect before its agent counts as gone. A waiter retries every
-/// 5 seconds.
+/// How long a starting daemon leaves waiters to reconnect before it publishes that their agents cannot be woken any
+/// more. A waiter retries every 5 seconds.
 pub const PRESENCE_RETURNS: Duration = Duration::from_secs(15);
 
-/// How often the daemon looks for silent sessions.
+/// How often the daemon looks for program sessions that are silent.
 pub const PRESENCE_LOOK: Duration = Duration::from_secs(60);
 
-/// Most program sessions that one agent may have at a time. A handful is typical.
+/// Most program sessions kept for one agent; beyond this the one heard from longest ago is dropped. A handful is
+/// typical.
 pub const MAX_PROGRAM_SESSIONS: usize = 64;
 
-/// Most agents whose presence is held in memory. Above this, agents whose presence is already stored are dropped from
-/// memory.
+/// Most agents whose presence is held in memory. Above this, entries that are stored or idle are dropped from memory;
+/// if all are in use, further agents are not recorded.
 pub const MAX_PRESENT: usize = 4096;
 
 /// Days without a sign of life after which an agent is proposed for clean-up. Go Thrum's command uses the same number.
@@ -40,8 +41,8 @@ pub const ABANDONED_DAYS: u32 = 30;
 /// Most sessions in one answer. An agent starts one per day or per hour, and people do not read further back.
 pub const MAX_LISTED_SESSIONS: usize = 1_000;
 
-/// Default for the most messages that two agents may exchange without a user's prompt or a changed file. A review with
-/// several rounds takes ten.
+/// Default for the number of messages that two agents may exchange without a user's prompt or a changed file. A review
+/// with several rounds takes ten.
 pub const EXCHANGE: u64 = 30;
 
 /// Most messages of one agent that are examined to count those addressed to one other agent.

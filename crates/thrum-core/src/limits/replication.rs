@@ -37,11 +37,12 @@ pub const MAX_NAMED: usize = 20;
 /// Default sync interval: every peer is pulled this often, whether or not it announced anything.
 pub const ROUND: Duration = Duration::from_secs(15);
 
-/// Shortest and longest sync interval that may be configured. Commits are announced at once, so a shorter one finds
-/// nothing more; with a longer one, a peer that is gone would stay unnoticed for hours.
+/// Shortest and longest sync interval that may be configured. Commits are announced at once, so a shorter interval
+/// finds nothing more; with a longer one, it would stay unnoticed for hours that a peer is gone.
 pub const ROUNDS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60 * 60);
 
-/// A peer that was pulled more recently than this is skipped in the periodic pull.
+/// A peer that was pulled more recently than this is skipped in the periodic pull. With a short sync interval, two
+/// thirds of the interval count instead.
 pub const RECENT: Duration = Duration::from_secs(10);
 
 /// Most batches with a purge that one peer may have stored in a burst; one more is granted every [`PURGE_PAUSE`]. Each
@@ -51,24 +52,25 @@ pub const PURGES_AT_ONCE: u32 = 16;
 /// Time after which a peer may have another batch with a purge stored. See [`PURGES_AT_ONCE`].
 pub const PURGE_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pause after a batch most of whose events were rejected. Verifying a thousand signatures takes forty milliseconds.
+/// Pause after a batch with more rejected events than new ones, and after each batch beyond [`REPEATED_AT_ONCE`].
+/// Verifying a thousand signatures takes forty milliseconds.
 pub const REJECTED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Most already stored events that one peer may serve in a burst: four times the largest log that we know of, as after
-/// a backup was restored on the peer. Beyond this the peer is throttled, because at line speed it would cost work and
-/// bring nothing.
+/// a backup was restored on the peer. Beyond this the peer is throttled, because repeated events at line speed cost
+/// work and bring nothing.
 pub const REPEATED_AT_ONCE: u64 = 2_000_000;
 
 /// Number by which a peer's count of repeated events is reduced per second. A peer that has used up
 /// [`REPEATED_AT_ONCE`] is read once per [`REJECTED_PAUSE`].
 pub const REPEATED_PER_SECOND: u64 = 1_000;
 
-/// Number of consecutive small batches after which a peer is throttled: much smaller than allowed, although more events
-/// follow. Our daemons send such batches only before a single large event.
+/// Number of consecutive small batches after which a peer is throttled. A batch is small if it is much smaller than
+/// allowed, although more events follow. Our daemons send such batches only before a single large event.
 pub const CRUMBS: u32 = 64;
 
-/// Number of consecutive announcements without a new event after which a peer is throttled. A single one can be empty
-/// because its events arrived from another peer.
+/// Number of consecutive announcements without a new event after which a peer is throttled. An announcement can be
+/// empty because its events have already arrived from another peer.
 pub const EMPTY_NOTIFIES: u32 = 16;
 
 /// Least time between two requests to a peer that is throttled by [`CRUMBS`] or [`EMPTY_NOTIFIES`]. Ten commits or
@@ -79,7 +81,7 @@ pub const CRUMB_PAUSE: Duration = Duration::from_millis(100);
 /// arrives in time.
 pub const FORCE: Duration = Duration::from_secs(8);
 
-/// How long `sync verify` waits for agreement.
+/// How long `sync verify` waits for agreement, unless its caller sets another time.
 pub const VERIFY: Duration = Duration::from_secs(10);
 
 /// Pause between two comparisons of one `sync verify`.
@@ -90,22 +92,22 @@ pub const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 pub const ROUNDS_PER_LOOK: u32 = 20;
 
 /// Consecutive checks, one sync interval apart, that must find the same difference before it is reconciled. Events in
-/// transit also cause differences, but not the same one for three intervals.
+/// transit also cause differences, but not the same difference for three intervals.
 pub const LOOKS: u32 = 3;
 
 /// Largest multiple of the usual pause between anti-entropy checks: more than an hour. The pause doubles after each
 /// reconciliation that brought nothing.
 pub const MAX_LOOK_PAUSES: u32 = 16;
 
-/// Least time between two reconciliations that a peer triggers by reporting that events are missing here. Each reads
-/// the whole log, which takes a second for a million events.
+/// Least time between two reconciliations that a peer triggers by reporting that events are missing here. Each of them
+/// reads the whole log here, which takes a second for a million events.
 pub const HINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long `sync verify` leaves a difference to the normal sync before it reconciles it.
+/// How long `sync verify` leaves a difference to the normal sync before it reconciles the difference.
 pub const REPAIR_AFTER: Duration = Duration::from_secs(1);
 
-/// Deadline for one reconciliation, while it requests more than one event at a time. A peer that delays its answers
-/// must not hold it up for ever.
+/// Deadline for one reconciliation that requests more than one event at a time: a peer that delays its answers must not
+/// hold it up for ever. For single events, the deadline is [`SLOW_PULL`](super::SLOW_PULL).
 pub const REPAIR: Duration = Duration::from_secs(60);
 
 /// Deadline for one request of a reconciliation about what the peer holds. The answer usually has fifty kilobytes.
@@ -122,8 +124,8 @@ pub const MAX_REPAIR_CALLS: u32 = 2000;
 /// Most `sync.fetch` answers for one log without any requested event before the rest of that log is given up.
 pub const MAX_FRUITLESS: u32 = 3;
 
-/// Most connections that one reconciliation may lose and reopen. Each loss reduces the request, and this many suffice
-/// to reduce it to one event.
+/// Most connections that one reconciliation may lose and reopen. Each loss reduces the number of events per request
+/// ([`REPAIR_LESS`]); this many losses reduce it to one.
 pub const MAX_REPAIR_LOSSES: u32 = 4;
 
 /// Divisor for the number of requested events after a connection failed to deliver them. Three reductions take a

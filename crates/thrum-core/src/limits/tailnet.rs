@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Deadline for one call of a `tailscaled` on this machine, except for dialling. It answers from memory, within a
-/// millisecond.
+/// Deadline for one call of a `tailscaled` on this machine, except for dialling. Except for pings, `tailscaled` answers
+/// from memory, within a millisecond.
 pub const LOCALAPI_CALL: Duration = Duration::from_secs(5);
 
 /// Deadline for asking `tailscaled` who is calling, once per connection that it forwards. The answer takes 0.7 ms; for
@@ -21,14 +21,15 @@ pub const MAX_LOCALAPI_BYTES: usize = 32 << 20;
 /// of which only the fact that it changed matters here.
 pub const MAX_LOCALAPI_NOTICE_BYTES: usize = 256 << 10;
 
-/// How often a `tailscaled` is asked for its status, whatever its notifications report.
+/// Longest time between two status requests to a `tailscaled`, even if it sends no notification.
 pub const TAILNET_LOOK: Duration = Duration::from_secs(30);
 
 /// First wait before another attempt to find a missing `tailscaled`, or to start our own again. The wait doubles up to
 /// [`TAILNET_RETRY_LAST`].
 pub const TAILNET_RETRY_FIRST: Duration = Duration::from_millis(500);
 
-/// Longest such wait, and thus the longest time until we notice that a user has started Tailscale.
+/// Longest wait before another attempt with a `tailscaled` (see [`TAILNET_RETRY_FIRST`]), and thus the longest time
+/// until we notice that a user has started Tailscale.
 pub const TAILNET_RETRY_LAST: Duration = Duration::from_secs(15);
 
 /// How long a node may be starting before the status reports that the control server does not answer. A login takes a
@@ -48,12 +49,11 @@ pub const TAILSCALED_STOP: Duration = Duration::from_secs(3);
 /// Size in bytes at which the log of our own `tailscaled` is started anew. The previous one is kept beside it.
 pub const TAILSCALED_LOG_BYTES: u64 = 2 << 20;
 
-/// Longest line copied into that log, in bytes.
+/// Longest line copied into the log of our own `tailscaled`, in bytes.
 pub const MAX_TAILSCALED_LINE_BYTES: usize = 4 << 10;
 
-/// Least time between two log lines about callers that are unknown on the tailnet.
+/// Least time between two log lines about refused callers.
 pub const REFUSED_CALLERS_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a peer is pinged until a direct path is found. The first pings go through a relay while the nodes look for
-/// one.
+/// Most pings of a peer in search of a direct path. The first pings go through a relay while the nodes look for one.
 pub const TAILNET_PINGS: usize = 3;

@@ -9,14 +9,16 @@ pub const MAX_CONTEXT_FILES: usize = 300;
 /// Most unmerged commits in a work context, for the same reason as [`MAX_CONTEXT_FILES`].
 pub const MAX_CONTEXT_COMMITS: usize = 50;
 
-/// Largest work context as JSON, in bytes. The lists above take half of it at the usual path length of 60 bytes. At
-/// their maximum lengths they would take megabytes, and the team view shows one context per agent.
+/// Largest work context as JSON, in bytes. Full lists ([`MAX_CONTEXT_FILES`], [`MAX_CONTEXT_COMMITS`]) take half of it
+/// at the usual path length of 60 bytes. With the longest paths they would take megabytes, and the team view shows one
+/// context per agent.
 pub const MAX_CONTEXT_BYTES: usize = 256 << 10;
 
 /// Most work contexts in one update: one per open session of the agent. Our own updates carry one.
 pub const MAX_CONTEXTS: usize = 16;
 
-/// Deepest nesting inside a work context: a commit is an object that contains a list of strings.
+/// Deepest nesting inside a commit or file change of a work context: a commit is an object that contains a list of
+/// strings.
 pub const MAX_VALUE_DEPTH: usize = 3;
 
 /// Most paths in one claim or release. An agent that needs more files claims their directory.
@@ -43,8 +45,9 @@ pub const MAX_CHECKED_FILES: usize = 1000;
 /// second.
 pub const MAX_CLAIMS_LOOKED_AT: usize = 10_000;
 
-/// Time within which changes of one file by two agents count as a collision, of which the agents are told. A turn of an
-/// agent takes a few minutes, and the agent or its user has already seen what was changed in an earlier turn.
+/// Longest time between changes of one file by two agents that count as a collision, which is reported to both agents.
+/// A turn of an agent takes a few minutes, and the agent or its user has already seen what was changed in an earlier
+/// turn.
 pub const COLLISION: Duration = Duration::from_secs(60);
 
 /// How far a file's modification time may lag behind the clock at the moment of the write. Linux takes it from a clock
@@ -54,7 +57,8 @@ pub const FILE_TIME_STEP: Duration = Duration::from_millis(10);
 /// Least time between two collision notices about the same file for the same pair of agents.
 pub const COLLISION_AGAIN: Duration = Duration::from_secs(60 * 60);
 
-/// Most collisions recorded or reported at once. Two agents that rewrite the same tree have noticed each other by then.
+/// Most collisions recorded or reported at once. Two agents with that many collisions are rewriting the same tree, and
+/// further reports would tell them nothing new.
 pub const MAX_COLLISIONS: usize = 200;
 
 /// Least time between two reads of one worktree's git state. Reading a large worktree takes a tenth of a second.

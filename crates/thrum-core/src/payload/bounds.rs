@@ -5,8 +5,9 @@
 //! always applies [`cut`], so no caller can forget it. The result depends on the event alone, so every daemon shows the
 //! same text (I6).
 //!
-//! Ids are the exception. A cut id could be the id of something else. An event whose own ids are too long is therefore
-//! not folded ([`oversized_id`]), and oversized ids are dropped from lists.
+//! The ids of an event's subject, agent and session are an exception, and so are ids in lists, because a cut id could
+//! be the id of something else. An event with a too long id of the first kind is not folded ([`oversized_id`]), and
+//! oversized ids are dropped from lists.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +24,10 @@ use crate::{
     },
 };
 
-/// Most entries in each list of a message: those that a request may name, plus the members of groups among them.
+/// Most entries in each list of a message: those that a request may name, plus members of the groups that it names.
 const MAX_ENTRIES: usize = 2 * MAX_AUDIENCE;
 
-/// The table. It visits every field of every payload that holds a text or a list.
+/// The table: visits every text and list of every payload with its bound, except the ids that [`oversized_id`] checks.
 fn walk(payload: &mut Payload, to: &mut impl Visitor) {
     match payload {
         Payload::MessageCreate(body) => {
@@ -122,8 +123,8 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
     }
 }
 
-/// Visits at most [`MAX_ENTRIES`] homes and as many names in total. A home whose id is too long is dropped together
-/// with its names.
+/// Bounds the homes to [`MAX_ENTRIES`], and their names to as many in total. Cutting drops a home whose id is too long
+/// together with its names.
 fn walk_homes(recipient_homes: &mut BTreeMap<String, Vec<String>>, to: &mut impl Visitor) {
     let mut homes: Vec<String> = recipient_homes.keys().cloned().collect();
     to.ids("recipient_homes", &mut homes, MAX_ENTRIES);
@@ -201,17 +202,17 @@ fn walk_value(field: &'static str, value: &mut Value, depth: usize, to: &mut imp
     }
 }
 
-/// An operation on each field of the table.
+/// An operation on the fields of the table. `most` is the bound: bytes for a text, entries for a list.
 trait Visitor {
-    /// Strings that are compared with others or are not prose. They are cut without a mark.
+    /// Visits strings that are compared with others or are not prose. They are cut without a mark.
     fn names<'a>(&mut self, field: &'static str, texts: impl IntoIterator<Item = &'a mut String>, most: usize);
-    /// Texts for people. A cut text ends in [`MARK`].
+    /// Visits texts for people. A cut text ends in [`MARK`], within the bound.
     fn texts<'a>(&mut self, field: &'static str, texts: impl IntoIterator<Item = &'a mut String>, most: usize);
-    /// A list of any kind.
+    /// Visits a list whose entries, if they are texts, are visited separately.
     fn list<T>(&mut self, field: &'static str, list: &mut Vec<T>, most: usize);
-    /// A list of ids.
+    /// Visits a list of ids, each of at most [`MAX_FOREIGN_ID_BYTES`].
     fn ids(&mut self, field: &'static str, ids: &mut Vec<String>, most: usize);
-    /// A work context, visited after its fields.
+    /// Visits a work context, after its fields.
     fn context(&mut self, context: &mut WorkContext);
 }
 
@@ -228,7 +229,7 @@ pub fn role(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
-/// Cuts every field that exceeds the table, except for single ids.
+/// Cuts every field that exceeds the table. The ids that [`oversized_id`] checks are not cut.
 pub fn cut(payload: &mut Payload) {
     struct Cut;
 
@@ -263,11 +264,11 @@ pub fn cut(payload: &mut Payload) {
     walk(payload, &mut Cut);
 }
 
-/// Refuses a payload that exceeds the table. The total size of a work context is not checked, because every writer of
-/// one shortens it with [`fit_context`].
+/// Refuses a payload that exceeds the table. The total size of a work context is not checked, because [`cut`] shortens
+/// the context.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`], naming the first field that is too long.
+/// [`ErrorKind::Invalid`], naming the first field that is too long or has too many entries.
 pub fn check(payload: &mut Payload) -> Result<(), Error> {
     #[derive(Default)]
     struct Check(Option<String>);
@@ -315,13 +316,13 @@ pub fn check(payload: &mut Payload) -> Result<(), Error> {
     }
 }
 
-/// Returns `true` if an id that identifies the subject of the event exceeds the maximum length.
+/// Returns `true` if the id of the event's subject, agent or session exceeds [`MAX_FOREIGN_ID_BYTES`].
 pub fn oversized_id(payload: &Payload) -> bool {
     payload.ids().iter().any(|(_, id)| id.len() > MAX_FOREIGN_ID_BYTES)
 }
 
 /// Shortens the lists of a work context until its JSON has at most [`MAX_CONTEXT_BYTES`] bytes. Each step drops the
-/// second half of the longest list.
+/// second half of the list with the most bytes.
 pub fn fit_context(context: &mut WorkContext) {
     fn halve<T>(list: &mut Vec<T>) {
         list.truncate(list.len() / 2);

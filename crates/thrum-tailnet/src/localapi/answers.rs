@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use thrum_core::{SetDigest, limits::MAX_FOREIGN_ID_BYTES};
 use thrum_sync::transport::Node;
 
-/// Go writes `null` for an empty list or map.
+/// Reads `null` as the default value: Go writes `null` for an empty list or map.
 fn null_as_empty<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -26,7 +26,7 @@ pub struct NodeStatus {
     pub backend_state: String,
     /// Whether the node was ever registered.
     pub have_node_key: bool,
-    /// The URL at which a user logs the node in; empty if no login is needed.
+    /// The URL at which a user logs the node in; empty unless `tailscaled` waits for a login.
     #[serde(rename = "AuthURL")]
     pub auth_url: String,
     /// The node's addresses; empty before it is registered.
@@ -60,7 +60,7 @@ pub struct PeerNode {
     pub public_key: String,
     /// The machine's own name for itself.
     pub host_name: String,
-    /// The node's name on the tailnet, with a trailing dot.
+    /// The node's name on the tailnet, with a trailing dot; may be empty.
     #[serde(rename = "DNSName")]
     pub dns_name: String,
     /// The owner, if the node has no tags.
@@ -144,7 +144,7 @@ impl WhoIs {
 }
 
 /// Builds a node whose fields have at most [`MAX_FOREIGN_ID_BYTES`], because peers store them and read no more. The
-/// tags of a node can be longer: it may have any number.
+/// joined tags can be longer, because a node may have any number of tags.
 fn node(stable_id: &str, key: &str, names: &[&String], login: &str, tags: &[String]) -> Node {
     let name = names.iter().find(|name| !name.is_empty()).map_or("", |name| first_label(name));
     let id = if stable_id.is_empty() { key } else { stable_id };
@@ -172,12 +172,12 @@ pub fn first_label(name: &str) -> &str {
 pub struct Pong {
     /// The reason for a failure; empty if the node answered.
     pub err: String,
-    /// Round-trip time in seconds.
+    /// Round-trip time in seconds; 0 if the node did not answer.
     pub latency_seconds: f64,
-    /// The relay that the packets went through, if any.
+    /// The relay that the packets went through; empty if none.
     #[serde(rename = "DERPRegionCode")]
     pub relay: String,
-    /// Another node that relayed the packets, if any.
+    /// Another node that relayed the packets; empty if none.
     pub peer_relay: String,
 }
 
@@ -190,13 +190,13 @@ pub struct Prefs {
     pub control_url: String,
 }
 
-/// One line of `watch-ipn-bus`, limited to what the status does not contain.
+/// One line of `watch-ipn-bus`, limited to two fields. The status, requested after every line, contains the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Notice {
-    /// The reason why the control server refused the node, in its own words.
+    /// The reason why the control server refused the node, in the server's own words; `None` if the line names none.
     pub err_message: Option<String>,
-    /// The new state, as a number.
+    /// The new state, as a number; `None` if the line names none.
     pub state: Option<i64>,
 }
 

@@ -21,7 +21,7 @@ impl Bus {
     /// Waits for the next notice. Cancel-safe.
     ///
     /// # Errors
-    /// The stream has ended, because `tailscaled` has.
+    /// The stream has ended or broken, usually because `tailscaled` has ended.
     pub async fn next(&mut self) -> Result<Notice, ApiError> {
         loop {
             if let Some(notice) = self.lines.next() {
@@ -36,7 +36,8 @@ impl Bus {
     }
 }
 
-/// Splits bytes into lines and keeps at most [`MAX_LOCALAPI_NOTICE_BYTES`] of each.
+/// Splits bytes into lines and parses each as a [`Notice`]. A line longer than [`MAX_LOCALAPI_NOTICE_BYTES`] is dropped
+/// and becomes an empty notice.
 #[derive(Debug, Default)]
 struct Lines {
     line: Vec<u8>,

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Config, State, state::Verdict};
 
-/// The directories used by Linux packages, Homebrew and static builds.
+/// The directories used by Linux packages, NixOS, Homebrew and static builds.
 const USUAL: [&str; 7] = [
     "/usr/sbin",
     "/usr/bin",
@@ -22,7 +22,7 @@ const USUAL: [&str; 7] = [
 /// The `tailscaled` to run: the configured one, otherwise the first on `PATH` or in a usual directory.
 ///
 /// # Errors
-/// A verdict that names the places that were searched.
+/// A verdict of [`State::BinaryMissing`] if there is no such program.
 pub(crate) fn find(config: &Config) -> Result<PathBuf, Verdict> {
     if let Some(named) = &config.tailscaled {
         return if is_executable(named) {

@@ -79,7 +79,7 @@ impl Directory {
     }
 
     /// Returns `true` if the lock still excludes other daemons from the directory at this path. Otherwise a
-    /// `tailscaled` that runs on that path is another daemon's, and ours must not write there any more.
+    /// `tailscaled` that runs on this path may be another daemon's, and ours must not write there any more.
     pub(crate) fn is_in_place(&self) -> bool {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
         let locked = self.lock.metadata().map(identity);
@@ -132,8 +132,8 @@ impl Directory {
         port
     }
 
-    /// Ends a `tailscaled` that an earlier daemon left on this directory. The lock is held, so no running daemon uses
-    /// that process.
+    /// Ends a `tailscaled` that an earlier daemon left on this directory. Because we hold the lock, no running daemon
+    /// uses that process.
     pub(crate) async fn end_orphan(&self) {
         let noted = read_small(&self.pid_file()).and_then(|text| text.trim().parse::<i32>().ok());
         for pid in [noted, self.listener().await].into_iter().flatten() {
@@ -168,7 +168,8 @@ impl Directory {
         true
     }
 
-    /// Returns `true` if this process runs on this directory. Needed because process ids are reused.
+    /// Returns `true` if this process is a `tailscaled` that runs on this directory. Needed because process ids are
+    /// reused.
     async fn is_ours(&self, process: Pid) -> bool {
         let Some(arguments) = command_line(process).await else { return false };
         is_tailscaled_on(&arguments, &self.path)
@@ -185,7 +186,7 @@ fn is_tailscaled_on(arguments: &[OsString], state_dir: &Path) -> bool {
     is_tailscaled && arguments.windows(2).any(|pair| pair[0] == "--statedir" && Path::new(&pair[1]) == state_dir)
 }
 
-/// The arguments of a process; `None` once it has ended.
+/// The arguments of a process; `None` if the process has ended or cannot be examined.
 async fn command_line(process: Pid) -> Option<Vec<OsString>> {
     let pid = process.as_raw_nonzero();
     if cfg!(target_os = "linux") {

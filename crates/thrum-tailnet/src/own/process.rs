@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::directory::Directory;
 use crate::Config;
 
-/// The environment variables passed on to the process: those needed to reach the network, none that change what it does
-/// or where it writes.
+/// The environment variables passed on to the process: those needed to run a program and to reach the network, none
+/// that configure `tailscaled` itself.
 const ENVIRONMENT: [&str; 13] = [
     "PATH",
     "TMPDIR",
@@ -87,7 +87,7 @@ impl Process {
         Ok(Self { child, copying, last_line })
     }
 
-    /// Waits for the process to end; returns how it ended, in words. If it exited by itself, this includes the last
+    /// Waits for the process to end; returns how it ended, in words. Unless a signal ended it, this includes the last
     /// line of its log.
     pub(crate) async fn ended(&mut self) -> String {
         let status = match self.child.wait().await {
@@ -119,7 +119,7 @@ impl Process {
 /// control server repeats must be removed.
 async fn copy(mut from: ChildStderr, config: Config, place: LogPlace, last_line: Arc<Mutex<String>>) {
     let mut log = Log::open(place);
-    // Long enough to contain a whole key that begins within the kept part of a long line.
+    // Large enough to contain a whole key that begins within the kept part of a long line.
     let most = limits::MAX_TAILSCALED_LINE_BYTES + config.auth_key.as_ref().map_or(0, |key| key.reveal().len());
     let mut buffer = vec![0; limits::MAX_TAILSCALED_LINE_BYTES];
     let mut line = Vec::new();
