@@ -1,9 +1,8 @@
 //! Folds agents: per name and home the last registration counts, and a clean-up hides earlier ones (`cleanup.rs`).
 //!
-//! A registration that follows all others of its agent is written directly ([`register`]). Any other registration, and
-//! any registration of an agent that moved, changes the meaning of the others: since when the agent is registered, its
-//! home, and the mail it gets. Then the agent is recomputed from all its registrations, once at the end of the batch
-//! ([`settle`]).
+//! A registration that changes neither a mailbox of this daemon nor a move is written directly ([`register`]). Any
+//! other one changes the meaning of the agent's registrations: since when the agent is registered, its home, and the
+//! mail it gets. Then the agent is recomputed from all of them, once at the end of the batch ([`settle`]).
 
 use std::collections::BTreeMap;
 
@@ -74,7 +73,7 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
             conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2 AND first_at > ?3")?
                 .execute((&body.agent_id, &event.origin, joined(event, body).nanos()))?;
         }
-        // No mailbox changes.
+        // In the next two cases no mailbox changes.
         Some(before)
             if before.first_at <= joined(event, body) && at.rank() < (before.last.0, before.last.1.as_str()) => {}
         Some(before) if before.first_at <= joined(event, body) && before.role == body.role => {
@@ -131,7 +130,7 @@ fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegiste
     Ok(registrations.into_iter().map(|(_, registration)| registration).collect())
 }
 
-/// By home: the last registration that no clean-up hides, and since when the agent is registered.
+/// Returns, by home, the last registration that no clean-up hides, and since when the agent is registered there.
 fn current_registrations<'a>(
     conn: &Connection,
     agent_id: &str,
@@ -165,8 +164,8 @@ fn current_registrations<'a>(
     Ok(current)
 }
 
-/// Updates an agent's row at one home. Starts to refill its mailbox if the change affects it and the home is this
-/// daemon.
+/// Updates an agent's row at one home. Starts to refill the agent's mailbox if the home is this daemon and the change
+/// affects the mailbox.
 fn settle_at_home(
     tx: &mut Tx<'_>,
     event: &Event,
@@ -188,7 +187,8 @@ fn settle_at_home(
     Ok(())
 }
 
-/// Removes an agent with its mailboxes, except at these homes.
+/// Removes an agent's rows at all homes except these. If this daemon is not among them, schedules the removal of the
+/// agent's mailbox.
 fn remove_but_at(tx: &Tx<'_>, agent_id: &str, homes: &[&String]) -> Result<(), StoreError> {
     let conn = tx.conn;
     let mut known = conn.prepare_cached("SELECT owner, home FROM agents WHERE agent_id = ?1")?;
@@ -203,7 +203,8 @@ fn remove_but_at(tx: &Tx<'_>, agent_id: &str, homes: &[&String]) -> Result<(), S
     Ok(())
 }
 
-/// Writes the agent's row. The number of a mailbox is never reused, because rows of the old mailbox may still exist.
+/// Writes the agent's row. The number of a mailbox that held messages is never reused, because rows of the old mailbox
+/// may still exist.
 fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Timestamp) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT INTO agents (owner, agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)

@@ -15,7 +15,7 @@ use thrum_core::{audience::Audience, payload::MessageCreate};
 /// The column `kind` of the table `audience` and of its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudienceKind {
-    /// An agent, by name and home; without a home if the message names only the agent.
+    /// An agent, by name and home; with an empty home if the message gives none.
     Agent = 0,
     /// All agents with a role.
     Role = 1,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// Folds a claim of files until a given time.
+/// Folds a claim of files until a given time, at most [`limits::MAX_CLAIM`] after the event.
 pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.expires_at) else {
         return Ok(Parking::not_understood(format!("its end is no time: {}", body.expires_at)).into());
@@ -56,7 +56,7 @@ fn put<'p>(
     Ok(Folded::Done)
 }
 
-/// Hides an agent's claims from before its clean-up.
+/// Hides an agent's claims at `home` that are older than its clean-up there.
 pub(super) fn hide(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some((time, id)) = cleanup::cleaned_up(conn, agent_id, home)? else { return Ok(()) };
     conn.prepare_cached("DELETE FROM claims WHERE agent_id = ?1 AND home = ?2 AND (at, event_id) < (?3, ?4)")?

@@ -1,11 +1,12 @@
-//! Reads the log for refolds: only events that are folded already, and without those that a purge removes.
+//! Reads the log for refolds: only events that are folded already, and with [`each`] and [`load`] none that a purge
+//! removes.
 //!
 //! A rule that recomputes something reads all events about one target. During a rebuild of the whole log, later events
 //! must not be visible yet, or they would be folded twice: [`Tx::frontier`](crate::Tx) is the last visible sequence.
-//! During a purge, some of the rows to be removed are still present; they count as gone.
+//! During a purge, some of the rows to be removed are still present; [`each`] and [`load`] skip them.
 //!
-//! Example: a message is recomputed during a purge. Its creation stays, and a receipt of a daemon whose events the
-//! purge removes is still in the log. [`each`] passes only the creation, as it would after the purge.
+//! Example: a session is recomputed during a purge. One of its starts stays, and another one by a daemon whose events
+//! the purge removes is still in the log. [`each`] passes only the first, as it would after the purge.
 
 use thrum_core::{Event, Timestamp};
 
@@ -65,7 +66,8 @@ pub(super) fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Eve
     Ok(events)
 }
 
-/// Returns the sequences of the events folded so far that satisfy `condition` on one value.
+/// Returns the sequences of the events folded so far that satisfy `condition` on one value, including events that a
+/// purge in progress removes.
 pub(super) fn sequences(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<u64>, StoreError> {
     let mut statement =
         tx.conn.prepare_cached(&format!("SELECT sequence FROM events WHERE {condition} AND sequence <= ?2"))?;

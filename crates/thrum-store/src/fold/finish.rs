@@ -1,11 +1,11 @@
 //! The end of a batch: does the work that its events deferred (`deferred.rs`), and then pending work.
 //!
-//! The order matters. Moves of agents determine the owner of a message, and which clean-ups hide which rows. So agents
-//! come first, and then the messages of those that moved. Purges come last, so that they remove rows from a consistent
+//! The order matters. Moves of agents determine the home of a message and thus the daemons that may change it. So
+//! agents come before the messages of those that moved. Purges come last, so that they remove rows from a consistent
 //! state.
 //!
 //! Example: a batch brings a registration that takes over a former home, and a purge. The agent is recomputed, its
-//! messages get their new home, those that were edited from there are rebuilt, and only then `purge` is put into the
+//! messages get their new home, those that the new home has edited are rebuilt, and only then `purge` is put into the
 //! queue.
 
 use std::mem;

@@ -6,19 +6,19 @@
 //! agent's registration (`former_homes`), signed like all its events, and this fold treats the former home's events
 //! about the agent as the agent's own.
 //!
-//! The moves are recomputed from all registrations of one agent, whenever one of them arrives:
+//! The moves are computed from all registrations of one agent, whenever the agent is recomputed (`agent.rs`):
 //!
 //! * Only a daemon that signs can declare a move, and only from one that does not: a daemon with a key can sign for
 //!   itself.
 //! * The first declaration counts, by the times in the events. A peer that lies about the time can still come first,
 //!   because nothing about the former home can be proven. It gains the right to edit and delete the old mail, which it
 //!   could also do by serving unsigned events in the former home's name. It gains no influence on the recipients of
-//!   that mail. Another rule gives it that: of several creations under one id of Go's, a signed one counts (`rank.rs`),
-//!   so every peer with a key can replace old mail by its own, which is then shown as its own. Mail from daemons that
-//!   bind their ids cannot be changed by others.
+//!   that mail. Without any move, every peer with a key has this influence: of several creations under one id of Go's,
+//!   a signed one counts (`rank.rs`), so the peer can replace old mail by its own, which is then shown as the peer's.
+//!   Mail from daemons that bind their ids cannot be changed by others.
 //! * The former home's events count up to the last time at which the move was declared. After that, any peer that can
-//!   serve unsigned events could write in its name and mark new mail as read; such later events count as those of
-//!   another agent of the same name.
+//!   serve unsigned events could write in the former home's name and mark new mail as read; such later events count as
+//!   those of another agent of the same name.
 //! * A move is permanent: a clean-up hides the agent, but its old mail stays its own.
 //!
 //! The former home's registrations only determine since when the agent was registered (which decides its mail to roles
@@ -33,7 +33,8 @@ use thrum_core::{Event, Timestamp, key, limits, payload::AgentRegister};
 use super::rank::rank;
 use crate::{StoreError, Tx};
 
-/// The home of an agent about which `origin` wrote an event at `at`: `origin` itself, unless the agent moved.
+/// Returns the home of the agent about which `origin` wrote an event at `at`: `origin` itself, unless the agent moved
+/// away from it and the move was last declared after `at`.
 pub(super) fn live(conn: &Connection, agent_id: &str, origin: &str, at: Timestamp) -> Result<String, StoreError> {
     if key::is_signed_origin(origin) {
         return Ok(origin.to_owned());
@@ -54,7 +55,7 @@ pub(super) fn concerns(conn: &Connection, event: &Event, body: &AgentRegister) -
     Ok(claimed(event, body).next().is_some() || has_moved(conn, &body.agent_id)?)
 }
 
-/// The former homes that a registration may validly declare.
+/// The former homes that a registration validly declares.
 fn claimed<'a>(event: &Event, body: &'a AgentRegister) -> impl Iterator<Item = &'a str> {
     let homes = if key::is_signed_origin(&event.origin) { body.former_homes.as_slice() } else { &[] };
     let may =
@@ -96,7 +97,8 @@ pub(super) fn write_moves(
     Ok(true)
 }
 
-/// By former home: the daemon that first declared the move, and the time of that daemon's last declaration.
+/// Returns the moves of an agent by former home: the daemon that first declared the move, and the time of that daemon's
+/// last declaration.
 pub(super) fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, Moved> {
     let mut first: BTreeMap<&str, &Event> = BTreeMap::new();
     for (event, body) in registrations {
@@ -119,8 +121,8 @@ pub(super) fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, 
         .collect()
 }
 
-/// Updates the homes of the agent's messages. Returns those with edits or deletions by daemons that may have gained or
-/// lost the right to them.
+/// Updates the homes of the agent's messages. Returns those that changed and that another daemon than their origin
+/// edited or deleted: that daemon may have gained or lost the right to do so.
 pub(super) fn reassign_messages(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<String>, StoreError> {
     let mut statement = tx.conn.prepare_cached(
         "UPDATE messages SET home = coalesce(

@@ -1,20 +1,20 @@
 //! Fills and prunes the mailbox of an agent that registers here or whose registrations change.
 //!
 //! Any number of messages may wait for a new agent. They are added to its mailbox in pieces (`pending.rs`), newest
-//! first by their claimed time, and the first piece together with the registration itself. So the first page of an
-//! inbox is right at once; only the counts and older messages follow later. A message that arrives meanwhile is
-//! delivered as usual.
+//! first by their claimed time, and the first piece together with the registration itself, as far as there is room. So
+//! the first page of an inbox is usually right at once; only the counts and older messages follow later. A message that
+//! arrives meanwhile is delivered as usual.
 //!
 //! If the mailbox existed before, because the agent has changed its role or was registered earlier than known, the
-//! missing messages are added first and the others are removed afterwards. So no message that stays is missing in
-//! between.
+//! missing messages are added to it and those that no longer belong there are removed. It is not emptied, so no message
+//! that stays is missing in between.
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{audience::AudienceKind, pending, receipt::read_at_home, residence};
 use crate::{StoreError, Tx, cutoff};
 
-/// Position of a message in its audience: its time, then its sequence.
+/// Position of a row in `audience` or `mailbox`: its time in nanoseconds, then the sequence of its message.
 type Position = (i64, i64);
 
 struct Owner {
@@ -51,8 +51,7 @@ fn belongs() -> String {
 }
 
 /// Begins to fill a mailbox: the newest messages are added at once, as far as there is room. An existing mailbox may
-/// also hold messages that no longer belong there; they are removed last, so that no message that stays is missing
-/// meanwhile.
+/// also hold messages that no longer belong there; their removal is scheduled.
 pub(super) fn begin(tx: &mut Tx<'_>, number: i64, is_new: bool) -> Result<(), StoreError> {
     pending::fill(tx.conn, number)?;
     if !is_new {
@@ -121,7 +120,7 @@ fn addressed(conn: &Connection, of: &Owner, before: Position, most: usize) -> Re
 }
 
 /// Removes messages that do not belong in a mailbox, among the next rows behind a position. Returns the position
-/// reached, if more rows are left.
+/// reached, if more rows may be left.
 pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Position) -> Result<Option<Position>, StoreError> {
     let (conn, most) = (tx.conn, tx.room.piece());
     let mut statement = conn

@@ -1,12 +1,12 @@
 //! Messages, their edits and deletions.
 //!
-//! A message, the events about it and the purge that removes it may arrive in any order. Therefore each of them is
-//! stored under the message's id, and the state of the message follows from all of them together. A rule here records
-//! what its event states and, if the message is present, updates the message's row. `refold.rs` rebuilds a message from
-//! all its events; `receipt.rs` folds receipts.
+//! A message, the events about it and the purge that removes it may arrive in any order. Therefore edits, deletions and
+//! receipts are stored under the message's id even while the message is missing, and the state of the message follows
+//! from all of them together. A rule here records what its event states and, if the message is present, updates the
+//! message's row. `refold.rs` rebuilds a message from all its events; `receipt.rs` folds receipts.
 //!
-//! Example: an edit arrives before its message. It is counted in `revisions` and parked. When the message arrives, it
-//! has the edited text at once, and the edit is no longer listed as parked ([`release`]).
+//! Example: an edit by the author's daemon arrives before its message. The edit is counted in `revisions` and parked.
+//! When the message arrives, it has the edited text at once, and [`release`] removes the edit from the parked events.
 
 use std::cmp::Ordering;
 
@@ -30,15 +30,15 @@ use super::{
 };
 use crate::{StoreError, Tx, arrival, cutoff};
 
-/// Of several creations of a message, one counts: the creation by the daemon that made the id, otherwise the first one.
-/// The others have no effect.
+/// Folds the creation of a message. Of several creations with the same id, one counts: the creation by the daemon that
+/// made the id, otherwise the first signed one, otherwise the first one (`rank.rs`). The others have no effect.
 ///
 /// Edits, deletions and receipts are stored under the message's id (`receipt.rs`, [`edit`], [`delete`]). So a creation
-/// that takes precedence replaces one row and none of these.
+/// that takes precedence replaces the rows of the previous one, but none of these.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
     let Some(known) = held(tx.conn, &body.message_id)? else {
         insert(tx, at, body)?;
-        // Events that refer to a missing message are parked, and a lookup there is much cheaper than in the log.
+        // Events that wait for a message are parked, and a lookup in `parked` is much cheaper than one in the log.
         if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
             pending::arrived(tx.conn, &body.message_id, at.sequence)?;
             return Ok(Folded::Awaited);
@@ -56,12 +56,13 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     Ok(Folded::Done)
 }
 
-/// Maximum number of edits and deletions that are checked again when a message turns out to belong to another daemon.
-/// Any others keep their parked state until the projection is rebuilt; the state of the message does not depend on the
-/// list of parked events.
+/// Maximum number of edits, and of deletions, that are checked again when a message turns out to belong to another
+/// daemon. Any others keep their parked state until the projection is rebuilt; the state of the message does not depend
+/// on the list of parked events.
 const MOST_RECHECKED: usize = 64;
 
-/// Parks the edits and deletions of a message that its author's daemon did not write, and unparks the others.
+/// Checks again which daemons may edit and delete a message: parks its edits and deletions by other daemons and unparks
+/// the rest, at most [`MOST_RECHECKED`] of each type.
 fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
     for (kind, foreign) in FOREIGN_CHANGES {
@@ -83,8 +84,8 @@ fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Rebuilds a message's row from the creation that counts. Needed when the author has moved, which changes the daemons
-/// that may edit and delete it.
+/// Rebuilds the rows of a message from the creation that counts. Needed when the author has moved, which changes the
+/// daemons that may edit and delete the message.
 pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
     let event = events::at(tx, known.sequence)?;
@@ -103,7 +104,7 @@ pub(crate) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> 
     }
 }
 
-/// Removes the rows of a message, if this creation is the one that counts.
+/// Removes the rows of a message, if the creation with this sequence is the one that counts.
 pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) -> Result<(), StoreError> {
     match held(tx.conn, message_id)? {
         Some(message) if message.sequence == sequence => remove(tx, &message),
@@ -111,8 +112,8 @@ pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) ->
     }
 }
 
-/// Removes the rows of an event about a message that leaves the log: all receipts or wake-ups of this reader, or all
-/// edits, by this daemon.
+/// Removes the row that an event about a message shares with similar events by the same daemon, because the event
+/// leaves the log: the receipts or wake-ups of one reader, or the edits.
 pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(), StoreError> {
     let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
     match payload {
@@ -154,7 +155,7 @@ pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(),
 }
 
 /// Returns `true` if an event that waited for a message stays parked, because it is an edit or deletion by another
-/// daemon.
+/// daemon; then also stores this new reason.
 pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
     let Some((_, reason)) = FOREIGN_CHANGES.into_iter().find(|(kind, _)| *kind == event.kind) else { return Ok(false) };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
@@ -164,8 +165,8 @@ pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Resu
     Ok(is_foreign)
 }
 
-/// Processes the next events that precede the message to which they refer. Returns the position reached, if more are
-/// left.
+/// Unparks the next events that arrived before their message, and moves them behind it in the log. Edits and deletions
+/// by other daemons stay parked. Returns the position reached, if more may be left.
 pub(super) fn release(
     tx: &mut Tx<'_>,
     message_id: &str,
@@ -247,8 +248,8 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Adds a message to the indexes by which it is found: the audience of its addressees, and the mailboxes of this
-/// daemon's agents. Other agents read theirs at their own daemons.
+/// Adds a message to the indexes by which it is found: the table `audience`, and the mailboxes of those addressees that
+/// are agents of this daemon. Agents of other daemons read their mail there.
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(body);
@@ -268,8 +269,9 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
         put.execute((owner, shown, at.sequence, unread))?;
         Ok(())
     };
-    // A named agent gets the message if the name means that agent (`residence.rs`). Roles and everyone get it only if
-    // they were registered at the time. The author's own copy of mail to itself is stored as read.
+    // A named agent gets the message if the name means that agent (`residence.rs`). An agent that is addressed by its
+    // role or as one of everyone gets it only if it was registered at the time and is not the author. The author's own
+    // copy of mail to itself is stored as read.
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
     let mut direct = conn.prepare_cached(&format!(
         "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2
@@ -300,7 +302,7 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
     Ok(())
 }
 
-/// Removes a message from every view except its own row.
+/// Removes a message from the table `audience` and the mailboxes, but keeps its own row.
 fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     let (conn, sequence, time) = (tx.conn, message.sequence, message.at.nanos());
     conn.prepare_cached(
@@ -323,7 +325,7 @@ fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the row of a message. Edits, deletions and receipts stay.
+/// Removes the rows of a message. The rows of its edits, deletions and receipts stay.
 fn remove(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     hide(tx, message)?;
     tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([message.sequence])?;
@@ -333,7 +335,7 @@ fn remove(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
 const EDIT: i64 = 0;
 const DELETION: i64 = 1;
 
-/// The combined result of the edits, or of the deletions, by one daemon.
+/// The combined result of edits, or of deletions: their number, and the one that counts.
 struct Revision {
     origin: String,
     count: u64,
@@ -375,8 +377,8 @@ fn revision(conn: &Connection, kind: i64, message: &MessageRow) -> Result<Option
         let revision = revision?;
         let count = revision.count + counts.as_ref().map_or(0, |other| other.count);
         let wins = counts.as_ref().is_none_or(|other| match revision.rank.cmp(&other.rank) {
-            // If two have the same rank, one is by the author's daemon, which signs nothing, and one by the daemon to
-            // which the author moved.
+            // If two revisions have the same rank, one is by the author's daemon, which signs nothing, and the other by
+            // the daemon to which the author moved. The signed one counts.
             Ordering::Equal => key::is_signed_origin(&revision.origin),
             found => (found == Ordering::Greater) == (kind == EDIT),
         });
@@ -416,7 +418,8 @@ const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
 /// The types of events that only the author's daemon may write, with the reasons for parking those of others.
 const FOREIGN_CHANGES: [(&str, &str); 2] = [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)];
 
-/// Folds an edit. Edits by the author's own daemon count, and the last one determines the text.
+/// Folds an edit. Edits by the author's daemon, or by the one to which the author moved, count, and the last one
+/// determines the text.
 pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
     record_revision(tx.conn, EDIT, &body.message_id, at, None)?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
@@ -429,7 +432,8 @@ pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded
     Ok(Folded::Done)
 }
 
-/// Folds a deletion. A deletion by the author's own daemon is permanent; the first one is shown.
+/// Folds a deletion. A deletion by the author's daemon, or by the one to which the author moved, is permanent; the time
+/// and reason of the first one are shown.
 pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
     record_revision(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
     let Some(message) = held(tx.conn, &body.message_id)? else {

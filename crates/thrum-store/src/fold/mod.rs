@@ -1,14 +1,15 @@
 //! The fold: derives the tables of the projection from the events.
 //!
 //! The projection must be a function of the *set* of events (I6): any order, any route and any repetition gives the
-//! same rows. Two techniques achieve this. First, competing events are ordered by time, then event id, never by
+//! same digest. Two techniques achieve this. First, competing events are ordered by time, then event id, never by
 //! arrival; for the creation of a message or session, the daemon that bound the id takes precedence (`rank.rs`).
-//! Second, when an event removes something that hid others (a clean-up, a purge, an earlier creation of the same
-//! message), the rest is folded again from the log by its target, instead of being patched, and once per batch
-//! (`finish.rs`). The common case, an event that arrives after everything it refers to, takes one or two statements.
+//! Second, when an event changes what other events mean (a clean-up, a move of an agent, a further start of a session,
+//! a purge), their target is folded again from the log instead of being patched: once at the end of the batch
+//! (`finish.rs`) or as pending work (`pending.rs`). The common case, an event that arrives after everything it refers
+//! to, takes one or two statements.
 //!
-//! The other rules do not deal with purged events: these leave the log and do not enter it again, so the rules never
-//! see them.
+//! No rule folds a purged event that arrives: `apply.rs` keeps such events out of the log. Those that are already in
+//! the log are removed from it (`purge.rs`).
 //!
 //! An event that cannot be folded, or not yet, is parked with its reason; it is still in the log, the digest and the
 //! relay (I5). Only one rule uses the clock: a purge that lies in the future waits until it is due.
@@ -16,13 +17,14 @@
 //! The files use each other in one direction:
 //!
 //! * above: [`fold`], `finish.rs` and `rebuild.rs` are called by the store; `work.rs` does the work in the queue;
+//!   `refold.rs` rebuilds one message;
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
 //!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
 //! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `former.rs`,
 //!   `residence.rs`, `audience.rs`.
 //!
-//! Files below do not call upwards: a rule records unfinished work in `Tx::deferred` or in the queue. A test enforces
-//! this (`thrum/tests/cli/modules.rs`).
+//! Files below do not call upwards, except that `residence.rs` asks `cleanup.rs` for clean-ups. A rule records
+//! unfinished work in `Tx::deferred` or in the queue. A test forbids cycles (`thrum/tests/cli/modules.rs`).
 
 mod agent;
 pub(crate) mod audience;
@@ -70,8 +72,8 @@ pub(crate) fn fold(
     payload: serde_json::Result<Payload>,
 ) -> Result<(), StoreError> {
     match rules::apply(tx, event, sequence, payload)? {
-        // Do this work at once, as far as there is room, so that later events about the message stand behind those that
-        // waited for it.
+        // Release the waiting events at once, as far as there is room, so that later events about the message stand
+        // behind them in the log.
         Folded::Awaited => work(tx),
         Folded::Done | Folded::Parked(_) => Ok(()),
     }

@@ -1,8 +1,9 @@
 //! Events that are in the log but not, or not yet, in the projection: the table `parked`.
 //!
 //! A rule that cannot fold an event gives the reason and the missing prerequisite: a target, a time, or a later
-//! version. The event is recorded here with both, and folded when the prerequisite arrives. Events about a message that
-//! a purge may have removed would wait for ever and look like a fault. They have a kind of their own and are not counted.
+//! version. The event is recorded here with both, and leaves the table when the prerequisite arrives. Events about a
+//! message that a purge may have removed would wait for ever and look like a fault. They have a kind of their own and
+//! are not counted.
 //!
 //! Example: a receipt arrives before its message and is parked under the message's id. When the message arrives, its
 //! rule finds a row for the id here, and the receipt is released as pending work (`message.rs`).
@@ -15,11 +16,12 @@ use crate::{StoreError, Tx, cutoff, parked_kind::ParkedKind};
 
 /// The result of folding an event.
 pub(super) enum Folded {
-    /// The event is in the projection, or correctly has no effect there.
+    /// The event is in the projection, deferred to the end of the batch, or correctly has no effect.
     Done,
     /// The event is in the projection, and earlier events are parked for it. Their release is recorded as pending work.
     Awaited,
-    /// The event waits for its target, for its time, or for a version that understands it.
+    /// The event waits for its target, for its time, or for a version that understands it, or its daemon may not change
+    /// the target.
     Parked(Parking),
 }
 
@@ -91,7 +93,7 @@ const MISSING: &str = "its message is not here";
 /// The reason shown for [`ParkedKind::MessageMayBePurged`].
 pub(super) const MAY_BE_PURGED: &str = "its message is not here, and older than a purge by a daemon that signs nothing";
 
-/// Parks an event whose message is missing.
+/// Returns the reason for which an event whose message is missing is to be parked.
 pub(super) fn waits_for_message(tx: &Tx<'_>, at: At<'_>, message_id: &str) -> Result<Folded, StoreError> {
     let may_be_purged = cutoff::is_older(message_id, at.event.at, tx.highest_cutoff()?);
     let (kind, reason) = if may_be_purged {
@@ -103,7 +105,7 @@ pub(super) fn waits_for_message(tx: &Tx<'_>, at: At<'_>, message_id: &str) -> Re
 }
 
 /// Changes an event that is parked as [`ParkedKind::MessageMissing`] to [`ParkedKind::MessageMayBePurged`]. Returns
-/// `true` if it was parked so.
+/// `true` if the event was parked as missing its message.
 pub(super) fn give_up(conn: &Connection, event_id: &str, signer: &str) -> Result<bool, StoreError> {
     let mut statement = conn
         .prepare_cached("UPDATE parked SET kind = ?3, reason = ?4 WHERE event_id = ?1 AND signer = ?2 AND kind = ?5")?;

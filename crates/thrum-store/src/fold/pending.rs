@@ -6,13 +6,13 @@
 //! stopped.
 //!
 //! * `arrived`: a message has arrived, and the events that waited for it are released. They are no longer listed as
-//!   parked, and move behind the message in the log, for peers that read rows in order and cannot keep events that they
-//!   cannot apply yet (`message.rs`).
+//!   parked, unless their daemon may not change the message. They move behind the message in the log, for peers that
+//!   read rows in order and cannot keep events that they cannot apply yet (`message.rs`).
 //! * `fill` and `prune`: messages are added to an agent's mailbox, newest first, and removed from it if they do not
 //!   belong there (`mailbox.rs`).
 //! * `purge`: purged events leave the log (`purge.rs`).
-//! * `refold …`: a purge removed some of the events about a message, a session, or the work contexts of a home. The rest
-//!   is folded again, one target at a time, when no more events leave (`refold.rs`, `session.rs`).
+//! * `refold …`: a purge removed some of the events about a message or a session, or some work contexts or presences.
+//!   The remaining ones are folded again when no more events leave (`refold.rs`, `session.rs`).
 //!
 //! While `purge` or `refold …` is pending, daemons do not compare projections. The other kinds do not change the
 //! compared tables.
@@ -32,12 +32,12 @@ pub(super) const ARRIVED: &str = "arrived";
 pub(super) const FILL: &str = "fill";
 pub(super) const PRUNE: &str = "prune";
 pub(super) const PURGE: &str = "purge";
-// These sort behind `purge`, and `is_purging` relies on it.
+// These sort behind `purge`; `is_purging` and `next` rely on that.
 pub(super) const REFOLD_CONTEXTS: &str = "refold contexts";
 pub(super) const REFOLD_MESSAGE: &str = "refold message";
 pub(super) const REFOLD_SESSION: &str = "refold session";
 
-/// One row of the table. Each kind of work defines its own meaning of `after` and `upto`.
+/// One row of the table `pending`. Each kind of work defines its own meaning of `after` and `upto`.
 pub(super) struct Pending {
     pub(super) work: String,
     pub(super) target: String,
@@ -73,7 +73,7 @@ pub(super) fn keep(conn: &Connection, work: &str, target: &str, left: Option<(i6
     }
 }
 
-/// Records new work. Work that is already recorded starts over.
+/// Records work with its position, and replaces the position of work that is already recorded.
 fn put(conn: &Connection, work: &str, target: &str, after: i64, upto: i64) -> Result<(), StoreError> {
     conn.prepare_cached("INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4)")?
         .execute((work, target, after, upto))?;
@@ -121,7 +121,8 @@ pub(super) fn refold_session(conn: &Connection, session: &str) -> Result<(), Sto
     put(conn, REFOLD_SESSION, session, 0, 0)
 }
 
-/// Schedules a refold of work contexts, because a purge removed a later one than some that stay.
+/// Schedules a refold of work contexts and presences, because a purge removed one that may be later than some that
+/// stay.
 pub(super) fn refold_contexts(conn: &Connection) -> Result<(), StoreError> {
     put(conn, REFOLD_CONTEXTS, "", 0, 0)
 }

@@ -1,10 +1,11 @@
 //! Folds purges, and sweeps the events that they remove.
 //!
-//! The cutoff and the event alone decide which events are removed (`crate::cutoff`). Folding a purge only moves the
-//! cutoff; from then on, older events do not enter the log. [`sweep`] removes the existing ones in pieces (`work.rs`),
-//! row by row in the order of the log. A message is removed completely with the first of its events, so it is never
-//! shown in an earlier state. Until the sweep reaches it, the message is shown as before the purge. But it is not added
-//! to any mailbox, and refolds skip events that are to be removed ([`events::each`]).
+//! The cutoff, the ids that purges list and the event alone decide which events are removed (`crate::cutoff`). Folding
+//! a purge only moves the cutoff and records the ids; from then on, such events do not enter the log. [`sweep`] removes
+//! the existing ones in pieces (`work.rs`), row by row in the order of the log. If a purge removes a message for all
+//! origins, the message disappears with the first of its events, so it is never shown in an earlier state. Until the
+//! sweep reaches it, the message is shown as before the purge. But it is not added to any mailbox, and refolds skip
+//! events that are to be removed ([`events::each`]).
 
 use rusqlite::Connection;
 use thrum_core::{
@@ -72,8 +73,8 @@ pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
             .exists([ParkedKind::PurgeAhead])?)
 }
 
-/// Removes the next purged rows from the log and their data from the projection. Returns the position reached, if more
-/// rows are left.
+/// Removes the next purged rows from the log and their data from the projection. Returns the position reached; `None`
+/// if no rows were left.
 ///
 /// The text is overwritten in place. When all rows are gone, the store removes copies elsewhere in the file
 /// (`crate::store`).
@@ -133,7 +134,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreErr
     Ok(None)
 }
 
-/// Removes one event from the log and its data from the projection. Other events about the same target stay if the
+/// Removes one event from the log and its data from the projection. Other events about the same target may stay if the
 /// target's id contains no time or if another origin wrote them; the target is then refolded from them.
 fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Timestamp) -> Result<(), StoreError> {
     let conn = tx.conn;

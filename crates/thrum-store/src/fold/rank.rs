@@ -17,8 +17,9 @@ pub(super) fn rank(event: &Event) -> Rank<'_> {
     (event.at, &event.id)
 }
 
-/// The order of an event among those that create the message or session of this id. The daemon that made the id comes
-/// first, then daemons that sign, and only then the earlier time, because any daemon can claim an earlier time.
+/// The order of an event among those that create the message or session of one id; the first counts. The daemon that
+/// made the id comes first, then daemons that sign, and only then the earlier time, because any daemon can claim an
+/// earlier time.
 pub(super) type Claim<'a> = (bool, bool, Timestamp, &'a str, &'a str);
 
 /// The claim of an event with this origin and rank on an id.

@@ -1,12 +1,12 @@
 //! Folds the whole log again, or only its purges.
 //!
 //! The projection contains nothing that is not in the log, so it can be discarded: after a change of a rule
-//! ([`super::VERSION`]), after rows were lost, or to check that the digest is the same. Cutoffs are an exception. The
-//! events that they removed are no longer in the log, so a rebuild keeps the cutoffs. They are only taken back if a
-//! wrong clock made them due.
+//! ([`super::VERSION`]), after rows were lost, or to check that the digest is the same. Cutoffs and the ids that purges
+//! list are an exception. The events that they removed are no longer in the log, so a rebuild keeps both. They are only
+//! taken back if a wrong clock made them due ([`reconsider`]).
 //!
-//! Example: a database of an earlier version is opened. [`rebuild`] deletes all rows except the cutoffs, folds the
-//! purges, sweeps the events that they remove, and then folds the other events in sequence.
+//! Example: a database of an earlier version is opened. [`rebuild`] deletes all rows except these, folds the purges,
+//! sweeps the events that they remove, and then folds the remaining events in sequence.
 
 use thrum_core::{Payload, limits};
 
@@ -14,8 +14,8 @@ use super::{events, finish};
 use crate::{StoreError, Tx, cutoff, room::Room};
 
 /// Discards the projection and folds the whole log in one transaction: half a projection would show read mail as
-/// unread, and agents that are gone. One event is in memory at a time, plus at most `Deferred::MOST` names of targets
-/// to be recomputed.
+/// unread, and agents that are gone. One event is in memory at a time, plus about `Deferred::MOST` names of targets to
+/// be recomputed.
 pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     const CHUNK: usize = 1000;
     tx.conn.execute_batch(
@@ -64,9 +64,10 @@ fn purges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes back the purges whose cutoffs lie far ahead of the corrected clock. Events that they removed here stay
-/// removed, but are accepted again if a peer serves them. Purges that are due within [`limits::PURGE_AHEAD`] stay,
-/// because the current clock may be the wrong one.
+/// Takes back purges that lie in the future of the corrected clock, if a cutoff lies more than [`limits::PURGE_AHEAD`]
+/// ahead of it: determines all cutoffs again from the purges in the log. Events that were removed here stay removed,
+/// but are accepted again if a peer serves them. Cutoffs that are all less far ahead stay, because the current clock
+/// may be the wrong one.
 pub(crate) fn reconsider(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     if cutoff::highest(tx.conn)? <= tx.now().plus(limits::PURGE_AHEAD) {
         return Ok(());

@@ -1,8 +1,8 @@
 //! Folds receipts of messages: seen and read by a recipient, and agents woken for a message.
 //!
 //! All receipts are stored under the message's id, whether or not the message is present, and per origin: a daemon's
-//! receipts count for the agents whose home it is. So this table determines whether an agent has read a message
-//! ([`read_at_home`]), and the mailbox only caches the result.
+//! receipts count for the agents whose home it is. So the table `receipts` determines whether an agent has read a
+//! message ([`read_at_home`]), and the mailbox only caches the result.
 //!
 //! Example: a database was restored from a backup. A peer serves back our receipt that `coder` read `msg_1`, which is
 //! not here yet. The receipt is stored and parked. When `msg_1` arrives, it enters the mailbox of `coder` as read.
@@ -27,7 +27,7 @@ pub(super) fn woken(conn: &Connection, at: At<'_>, body: &AgentWoken) -> Result<
     Ok(Folded::Done)
 }
 
-/// Folds a receipt. The earliest receipt of each reader counts; a receipt never makes the reader a recipient.
+/// Folds a receipt. For each reader and origin the earliest times count; a receipt never makes the reader a recipient.
 pub(super) fn receipt(tx: &Tx<'_>, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
     let conn = tx.conn;
     let time = at.event.at.nanos();
@@ -56,7 +56,8 @@ pub(super) fn receipt(tx: &Tx<'_>, at: At<'_>, body: &MessageReceipt) -> Result<
 }
 
 /// SQL condition: the agent in row `a` has read a message, given by its id and time. Receipts by the agent's home
-/// count, even if that home is a former one; receipts by a former home count for what that home could know.
+/// count, even if that home is a former one; receipts by another former home count only if message and receipt are from
+/// before the move.
 pub(super) fn read_at_home(message_id: &str, at: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM receipts r

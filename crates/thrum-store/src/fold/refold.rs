@@ -5,8 +5,8 @@
 //! are passed to their rules again (`rules.rs`).
 //!
 //! Example: of two creations of `msg_1` the one that counts is purged, together with the receipts of its origin. The
-//! other creation and an edit by its author remain: the creation is folded first, then the edit, which moves behind the
-//! creation in the log.
+//! other creation and an edit by its author remain: the creation is folded first, then the edit. If the edit precedes
+//! the creation in the log, it moves behind it.
 
 use std::sync::LazyLock;
 
@@ -50,8 +50,9 @@ pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreErro
     }
     for mut sequence in events::sequences(tx, &ABOUT_A_MESSAGE, message_id)? {
         let event = events::at(tx, sequence)?;
-        // Move it behind the first creation, not behind the one that counts. Otherwise every earlier creation that
-        // arrives would move all these events once more, here and wherever they are served again.
+        // Move the event behind the creation with the lowest sequence, not behind the one that counts. Otherwise every
+        // further creation that takes precedence would move all these events once more, here and at every daemon to
+        // which they are served again.
         if EventType::waits_for_message(&event.kind) && sequence < created.unwrap_or_default() && !tx.rebuilds {
             sequence = message::move_behind(tx, &event, sequence)?;
         }

@@ -22,7 +22,8 @@ use thrum_core::{Event, Timestamp, payload::AgentRegister};
 use super::{audience::AudienceKind, cleanup, former::Moved, rank::rank};
 use crate::{StoreError, Tx};
 
-/// One period in which a name was registered at a home.
+/// One period in which a name was registered at a home: the home, the start and the end, in nanoseconds. The end is
+/// `i64::MAX` until a clean-up.
 type Residence = (String, i64, i64);
 
 /// The time at which the agent joined, according to a registration.

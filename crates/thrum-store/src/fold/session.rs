@@ -1,8 +1,9 @@
 //! Sessions, and the work contexts and presence reported in them.
 //!
-//! Of several starts of a session, one counts: the start by the daemon that made the id, otherwise the first one. A
-//! session ends at the daemon where it started: of that daemon's ends the first one counts. An end without a known
-//! start is shown until the start arrives.
+//! Of several starts of a session, one counts: the start by the daemon that made the id, otherwise the first signed
+//! one, otherwise the first one (`rank.rs`). Only the daemon where a session started may end it, unless that daemon
+//! signs nothing ([`may_end`]); the first permitted end counts. An end without a known start is stored, but not shown
+//! until the start arrives.
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{StoreError, Tx, arrival};
 
-/// What is known here about the start of a session.
+/// What is known here about the start of a session: nothing, only that the session has ended, or the start that counts.
 enum Begun {
     Not,
     Unknown,
@@ -45,8 +46,8 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
     }
     match begun(conn, &body.session_id)? {
         Begun::Not => put_start(conn, event, body)?,
-        // There may be any number of starts. Those that do not count cost nothing, and a further start by the same
-        // daemon changes only this row.
+        // There may be any number of starts. One that does not take precedence changes nothing, and one by the same
+        // daemon that does changes only the session's row.
         Begun::At { home, at: begun, event_id }
             if claim(&body.session_id, &home, (begun, &event_id)) <= claim_of(&body.session_id, event) => {}
         Begun::At { home, .. } if home == event.origin => {
@@ -81,7 +82,8 @@ fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<()
 /// Folds the end of a session, whether or not its start is known.
 pub(super) fn end(tx: &mut Tx<'_>, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
     match begun(tx.conn, &body.session_id)? {
-        // Ends by one signer have unique ids. Other ends may share time and id, and differ only in their origins.
+        // Ends by one signer have unique ids, so time and id decide between them. Unsigned ends may share both and
+        // differ only in their origins, which only a refold compares.
         Begun::At { home, .. } if home == at.event.origin && key::is_signed_origin(&home) => {
             put_end(tx.conn, at.event, body)?
         }
@@ -103,8 +105,8 @@ fn is_end_of_rank(conn: &Connection, session: &str, at: At<'_>) -> Result<bool, 
     Ok(statement.exists((session, at.event.at.nanos(), &at.event.id))?)
 }
 
-/// Returns `true` if `origin` may end a session of `home`. If that daemon signs nothing, any peer could forge its
-/// events, and the daemon to which the agent moved also reports the end.
+/// Returns `true` if `origin` may end a session of `home`. If `home` signs nothing, any daemon may: any peer could
+/// forge the events of `home` anyway, and the daemon to which the agent moved ends its open sessions (`ops/moving.rs`).
 fn may_end(home: &str, origin: &str) -> bool {
     home == origin || !key::is_signed_origin(home)
 }
@@ -167,7 +169,7 @@ pub(super) fn presence(conn: &Connection, at: At<'_>, body: &AgentPresence) -> R
 }
 
 /// Folds the work contexts and presences in the next rows of the log again. This is idempotent, so no rows are removed
-/// before. Returns the position reached, if more rows are left.
+/// before. Returns the position reached; `None` if no rows were left.
 pub(super) fn refold_contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreError> {
     let conn = tx.conn;
     let mut statement =
@@ -220,7 +222,7 @@ pub(super) fn withdraw_contexts(conn: &Connection, event: &Event) -> Result<(), 
     Ok(())
 }
 
-/// Hides the sessions, contexts and presence of an agent from before its clean-up.
+/// Hides the sessions, contexts and presence of an agent at `home` that are older than its clean-up there.
 pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some((time, id)) = cleanup::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };
     let (time, id) = (time.nanos(), id.as_str());

@@ -23,7 +23,7 @@ pub(super) struct Addressed {
     pub(super) scopes: Vec<Tag>,
     pub(super) refs: Vec<Tag>,
     pub(super) warnings: Vec<String>,
-    /// Number of mentions that named a recipient.
+    /// Number of mentions; for an answer to the parent's audience, number of agents and groups addressed.
     pub(super) resolved_to: usize,
 }
 
@@ -40,8 +40,8 @@ impl Addressed {
         audience::recipient_homes(self.mailboxes.iter().map(|mailbox| (&*mailbox.agent_id, &*mailbox.home)))
     }
 
-    /// Adds the members of a group, as far as the event has room. The group tag, not the list of members, addresses the
-    /// message.
+    /// Adds the members of a role, or all agents, up to [`limits::MAX_AUDIENCE`] recipients in total. The group tag,
+    /// not the list of members, addresses the message.
     fn expand(&mut self, members: Vec<Mailbox>) {
         let room = limits::MAX_AUDIENCE.saturating_sub(self.mailboxes.len());
         self.mailboxes.extend(members.into_iter().take(room));
@@ -78,10 +78,10 @@ enum Meant {
 }
 
 impl Tx<'_> {
-    /// Resolves the mentions of a message; each names an agent, a role or everyone. One error lists all mentions that
-    /// match no recipient, and another lists all names that are ambiguous between daemons. Without any mention the
-    /// message goes to everyone. A scope or ref that names an agent, a role or everyone as a mention does also
-    /// addresses, because Go Thrum's `reply` sends such tags.
+    /// Resolves the mentions of a message; each names an agent, a role, a group of Go Thrum or everyone. The error
+    /// lists all mentions that match no recipient or, if there are none, all names that are ambiguous between daemons.
+    /// A scope or ref that addresses a known agent, a known role or everyone counts as a mention, because Go Thrum's
+    /// `reply` sends such tags. Without any mention the message goes to everyone.
     pub(super) fn address(
         &self,
         author: &str,
@@ -108,13 +108,14 @@ impl Tx<'_> {
     }
 
     /// Resolves the recipients of an answer: the author of the parent at its home, and all recipients that the parent
-    /// named, but not the author of the answer. An answer to a message for everyone goes to its author, not to everyone
-    /// again. If no other recipient remains, the answer stays with its own author. Named recipients that are no longer
-    /// registered are left out, with a warning. Groups that a Go Thrum keeps are not known here; their members are the
-    /// recipients that Go noted in the parent. These get the answer, which keeps the group's tag.
+    /// named, but not the author of the answer. An answer to a message for everyone goes to that message's author, not
+    /// to everyone again. If no other recipient remains, the answer stays with its own author. Named recipients that
+    /// are no longer registered are left out, with a warning. A group of Go Thrum is not resolved again: the recipients
+    /// that the parent lists get the answer, which keeps the group's tag.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no recipient is registered any more.
+    /// [`ErrorKind::NotFound`] if no recipient is registered any more; [`ErrorKind::Invalid`] if the parent names an
+    /// agent without its home and several daemons have an agent of this name.
     pub(super) fn address_answer(
         &self,
         agent: &str,
@@ -241,7 +242,7 @@ impl Tx<'_> {
                 }
                 Meant::OneOf(homes) => ambiguous.push((address, homes)),
             }
-            // Address both if a name is an agent on another machine and a role here.
+            // Address both if the name is that of an agent and of a role; the two can have different homes.
             if !members.is_empty() {
                 to.expand(others(members));
                 to.add(Addressee::Group(name));
@@ -273,8 +274,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Addresses each member of a Go Thrum group individually, because the members' own daemons do not know the group.
-    /// The group's tag is kept, so that members on Go Thrum find the message by it.
+    /// Addresses each member of a Go Thrum group individually, at most [`limits::MAX_AUDIENCE`], because the members'
+    /// own daemons do not know the group. The group's tag is kept, so that members on Go Thrum find the message by it.
     fn address_group(
         &self,
         to: &mut Addressed,
@@ -325,7 +326,7 @@ impl Tx<'_> {
         })
     }
 
-    /// Adds names for these homes to `machines`, including those of daemons behind peers.
+    /// Returns `machines` with names for these homes added, including daemons known only through peers.
     fn all_named(&self, homes: &[String], machines: &Machines) -> Result<Machines, StoreError> {
         let mut machines = machines.clone();
         self.reader().name_machines(&mut machines, homes.iter().map(String::as_str))?;
@@ -374,7 +375,8 @@ impl Tx<'_> {
         Ok(Error::new(ErrorKind::NotFound, text).hint(hint))
     }
 
-    /// Lists all agents of this name, the agent of this daemon last: a user who typed a machine name did not mean it.
+    /// Lists all agents of this name, the agent of this daemon last: a user who typed a machine name did not mean that
+    /// agent.
     fn namesakes(&self, name: &str) -> Result<Vec<Mailbox>, StoreError> {
         let mut homes = self.reader().homes(name)?;
         homes.sort_unstable_by_key(|home| (home == self.home(), home.clone()));
@@ -382,7 +384,7 @@ impl Tx<'_> {
     }
 }
 
-/// Maximum number of group members that a warning names.
+/// Maximum number of agents that a warning or hint names; the others are only counted.
 const MOST_LISTED: usize = 8;
 
 const WHO: &str = "thrum team --all lists who there is.";
@@ -416,10 +418,10 @@ pub fn listed(reader: &Reader<'_>, text: &str, mut machines: Machines) -> Result
 }
 
 /// Checks that an agent (or, with `roles`, a role) of this name exists here or elsewhere. For lists, where a misspelt
-/// name would look like one without any entries.
+/// name would look like one without any entries. An agent that was deleted here also counts.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] with a suggestion if none exists; those of [`listed`].
+/// [`ErrorKind::NotFound`] with a hint if none exists; those of [`listed`].
 pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -> Result<(), StoreError> {
     let (name, home) = listed(reader, text, machines)?;
     let name = name.as_str();

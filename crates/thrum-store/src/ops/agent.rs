@@ -15,17 +15,17 @@ use crate::{
 /// An agent to be registered.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
-    /// Its name; must be unused here or belong to this agent.
+    /// The agent's name. An agent of this name that is already registered here is updated.
     pub name: String,
-    /// Its role: the kind of its work.
+    /// The agent's role: the kind of its work.
     pub role: String,
-    /// Its area of the code.
+    /// The agent's area of the code.
     pub module: String,
-    /// Its name for people; may be empty.
+    /// The agent's name for people; may be empty.
     pub display: String,
-    /// Its machine; may be empty.
+    /// The name of the agent's machine; may be empty.
     pub hostname: String,
-    /// Its worktree; may be empty.
+    /// The path of the agent's worktree; may be empty.
     pub worktree: String,
     /// Register although another agent here has the same role and module.
     pub force: bool,
@@ -38,7 +38,7 @@ pub enum Registration {
     Registered,
     /// The agent was registered before and now has the requested properties.
     Updated,
-    /// Another agent here has the same role and module; nothing was stored.
+    /// This other agent here has the same role and module; nothing was stored.
     Conflict(Box<Agent>),
 }
 
@@ -46,7 +46,8 @@ impl Tx<'_> {
     /// Registers an agent here, or updates its properties.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a name, role or module that is malformed, reserved, or used for the other.
+    /// [`ErrorKind::Invalid`] for a name, role or module that is malformed or reserved, a name that is already a role
+    /// here, or a role that is an agent's name.
     pub fn register(&mut self, register: Register) -> Result<Registration, StoreError> {
         let Register { name, role, module, display, hostname, worktree, force } = register;
         name::check_agent(&name)?;
@@ -98,7 +99,7 @@ impl Tx<'_> {
     }
 
     /// Returns `true` if an agent of this daemon has a join time in the future, because our clock was wrong. Until then
-    /// it would get no mail to everyone.
+    /// the agent would get no mail to its role or to everyone.
     fn joined_ahead(&mut self, agent_id: &str) -> Result<bool, StoreError> {
         let joined: Option<i64> = self
             .conn

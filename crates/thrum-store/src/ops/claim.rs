@@ -34,8 +34,8 @@ impl Tx<'_> {
     /// once.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as for [`resident`]; [`ErrorKind::Invalid`] for paths or a
-    /// time out of bounds.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as for [`resident`]; [`ErrorKind::Refused`] for more than
+    /// [`limits::MAX_CLAIMS`] claims of the agent; [`ErrorKind::Invalid`] for paths or a time out of bounds.
     pub fn claim(&mut self, agent_id: &str, paths: &[String], within: Duration) -> Result<Claimed, StoreError> {
         resident(&self.reader(), agent_id)?;
         let paths = normal(paths)?;
@@ -67,11 +67,11 @@ impl Tx<'_> {
         Ok(Claimed { claims, others })
     }
 
-    /// Releases the claims of an agent of this daemon on these paths and within them, or all its claims. Returns the
-    /// released paths.
+    /// Releases the claims of an agent of this daemon on these paths and within them, or all its claims if no path is
+    /// given. Returns the released paths.
     ///
     /// # Errors
-    /// Those of [`claim`](Self::claim).
+    /// Those of [`resident`]; [`ErrorKind::Invalid`] for paths out of bounds.
     pub fn release(&mut self, agent_id: &str, paths: &[String]) -> Result<Vec<String>, StoreError> {
         resident(&self.reader(), agent_id)?;
         let (paths, home, now) = (normal(paths)?, self.home().to_owned(), self.now());

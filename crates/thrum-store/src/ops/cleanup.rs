@@ -2,8 +2,8 @@
 //!
 //! Go Thrum v0.6.3 treats every agent without an identity file in the daemon's own worktree as an orphan. When forced,
 //! it deletes the agents of all other worktrees and machines, and the deletions spread. Here only an agent's home
-//! proposes the agent, and only after a long time without a sign of life. The caller must check whether an identity
-//! file still names the agent, because the store does not read such files.
+//! proposes the agent for deletion, and only after a long time without a sign of life. The caller must check whether an
+//! identity file still names the agent, because the store does not read such files.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::{
     query::{Agent, AgentFilter, Liveness, SessionFilter},
 };
 
-/// Returns the agents of this daemon that gave no sign of life for `silence` and have no active session.
+/// Returns the agents of this daemon, without users, that gave no sign of life for `silence` and have no active
+/// session. A registration counts as a sign of life.
 ///
 /// # Errors
 /// SQLite's.

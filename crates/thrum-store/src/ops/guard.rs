@@ -26,7 +26,8 @@ const HELD: (&str, &str) = ("thrum", "held");
 impl Reader<'_> {
     /// Counts the messages between two agents, including those with further recipients, since a person's prompt or a
     /// changed file last gave one of them new input; at most `most`. `stirred_at` is the last such time known to the
-    /// caller; the log may contain a later one.
+    /// caller; the log may contain a later one. Only messages that name the other agent count, among the newest
+    /// [`limits::EXCHANGE_ROWS`] of each name.
     ///
     /// # Errors
     /// SQLite's.
@@ -62,7 +63,7 @@ impl Reader<'_> {
         Ok(Exchange { messages: messages.min(most), since })
     }
 
-    /// The later of a person's last prompt to an agent and the agent's last change of a file.
+    /// The later of a person's last prompt to an agent and the agent's last change of a file; zero if neither is known.
     fn stirred(&self, agent: &Mailbox) -> Result<Timestamp, StoreError> {
         let person_at = self.presence(agent)?.map_or(Timestamp::ZERO, |presence| presence.person_at);
         let session = self.newest_open_session(&agent.agent_id, &agent.home)?;

@@ -25,21 +25,25 @@ pub struct Send {
     pub content: String,
     /// `markdown` (also if empty), `plain` or `json`.
     pub format: String,
-    /// Structured content, JSON.
+    /// Structured content as JSON text, at most [`limits::MAX_CONTENT_BYTES`] bytes.
     pub structured: Option<String>,
-    /// The message that it answers.
+    /// Id of the message that this one answers; `None` if it is no answer.
     pub reply_to: Option<String>,
-    /// Sends the answer to the audience of `reply_to`, in place of `mentions`, and marks the parent as read.
+    /// Sends the answer to the audience of `reply_to`, in place of `mentions`, and marks that message as read. `scopes`
+    /// and `refs` are then ignored.
     pub to_parent_audience: bool,
-    /// Recipients: agents, roles or `everyone`, with or without `@`. Empty means everyone.
+    /// Recipients: agents, roles, groups of Go Thrum or `everyone`, with or without `@`. Without any, and without a
+    /// scope or ref that is an address, the message goes to everyone.
     pub mentions: Vec<String>,
-    /// Further scopes, stored and passed through.
+    /// Further scopes, stored as given. A `group` scope of a known role or everyone is also an address.
     pub scopes: Vec<Tag>,
-    /// Further refs, stored and passed through.
+    /// Further refs, stored as given. A `mention` or `group` ref of a known agent, a known role or everyone is also an
+    /// address.
     pub refs: Vec<Tag>,
     /// The local names of the machines in the mentions.
     pub machines: Machines,
-    /// A repeated request with the same key and content returns the first message instead of sending a second one.
+    /// Key of 1 to [`limits::MAX_FOREIGN_ID_BYTES`] bytes. An equal request by the same author with the same key
+    /// returns the first message instead of sending a second one.
     pub idempotency_key: Option<String>,
 }
 
@@ -64,7 +68,7 @@ impl Send {
         Ok(())
     }
 
-    /// Distinguishes requests with the same idempotency key.
+    /// Returns a digest of the request, by which different requests with the same idempotency key are told apart.
     fn digest(&self) -> SetDigest {
         let body = (&self.content, &self.format, &self.structured);
         let to = (&self.mentions, &self.reply_to, self.to_parent_audience, &self.scopes, &self.refs);
@@ -75,13 +79,13 @@ impl Send {
 /// The result of sending a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// `msg_…`
+    /// The message's id, `msg_…`.
     pub message_id: String,
-    /// Its thread, if it is an answer.
+    /// The message's thread, if the message is an answer.
     pub thread_id: Option<String>,
-    /// When it was created.
+    /// When the message was created.
     pub created_at: Timestamp,
-    /// Number of mentions that named a recipient.
+    /// Number of mentions; for an answer to the parent's audience, number of agents and groups addressed.
     pub resolved_to: usize,
     /// The addressees as requested: `agent`, `group` or `broadcast`.
     pub audiences: Vec<Tag>,
@@ -98,9 +102,9 @@ pub struct Sent {
 /// The result of editing a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
-    /// When it was edited.
+    /// When the message was edited.
     pub updated_at: Timestamp,
-    /// Number of edits so far.
+    /// Number of edits, including this one.
     pub version: u64,
 }
 
@@ -170,9 +174,10 @@ impl Tx<'_> {
     /// Sends a message. Each named recipient gets it, at once or when the event reaches its home.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for unknown recipients (all are listed, nothing is sent) or an unknown parent,
-    /// [`ErrorKind::Refused`] if the author's home is elsewhere or the idempotency key was used for another message,
-    /// [`ErrorKind::Invalid`] for content out of bounds.
+    /// [`ErrorKind::NotFound`] for unknown recipients (all are listed, nothing is sent), an unknown parent or an
+    /// unknown author, [`ErrorKind::Refused`] if the author's home is elsewhere, or the idempotency key was used for
+    /// another message or for one that was purged, [`ErrorKind::Invalid`] for content out of bounds or a recipient that
+    /// several daemons have.
     pub fn send(&mut self, mut send: Send) -> Result<Sent, StoreError> {
         send.check()?;
         if !send.machines.is_own(self.home()) {
@@ -275,9 +280,9 @@ impl Tx<'_> {
         }))
     }
 
-    /// Stores the response to a repeated request, and removes the oldest keys.
+    /// Records the message sent with an idempotency key. After every `SWEEP` keys, removes the oldest.
     fn remember(&self, agent: &str, key: &str, message_id: &str, request: SetDigest) -> Result<(), StoreError> {
-        // The table grows by at most this many rows between two sweeps.
+        // Number of keys between two removals; the table exceeds its limit by fewer rows than this.
         const SWEEP: i64 = 256;
         self.conn
             .prepare_cached("INSERT INTO idempotency (agent_id, key, message_id, digest) VALUES (?1, ?2, ?3, ?4)")?
@@ -295,10 +300,11 @@ impl Tx<'_> {
         known_message(&self.reader(), message_id)
     }
 
-    /// Replaces the text of the agent's own message.
+    /// Replaces the text, the structured content, or both of the agent's own message; `None` keeps the present one.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the message is deleted or another agent's.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Refused`] if the message is deleted or another agent's;
+    /// [`ErrorKind::Invalid`] if both are `None` or the content is out of bounds.
     pub fn edit(
         &mut self,
         agent: &str,
@@ -329,7 +335,7 @@ impl Tx<'_> {
         Ok(Edited { updated_at: self.shown_at(event.at), version: message.edits + 1 })
     }
 
-    /// Deletes the agent's own message permanently. Deleting it again has no effect.
+    /// Deletes the agent's own message permanently. Deleting it again has no effect. Returns the time of the deletion.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if another agent wrote the message.
@@ -383,7 +389,7 @@ impl Tx<'_> {
     /// not in this mailbox.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if a message does not exist; then no message is marked.
+    /// [`ErrorKind::NotFound`] if a message does not exist, and those of [`resident`]; then no message is marked.
     pub fn mark_read(&mut self, agent: &str, message_ids: &[String]) -> Result<Vec<String>, StoreError> {
         resident(&self.reader(), agent)?;
         let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };

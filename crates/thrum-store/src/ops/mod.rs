@@ -1,4 +1,4 @@
-//! Operations that agents request: each checks the request and appends the resulting event, inside one transaction.
+//! Operations that agents request: each checks the request and appends the resulting events, inside one transaction.
 //!
 //! Requests are validated once here, for all callers (socket, MCP, simulation). An agent acts only at its home, the
 //! daemon that registered it, and only that daemon writes in its name.
@@ -31,16 +31,16 @@ use crate::{Reader, StoreError, query::AgentFilter};
 
 /// The reason why no agent of a name is registered here.
 enum Absence {
-    /// The agent's home is this other daemon.
+    /// An agent of this name has this other daemon as its home.
     Elsewhere(String),
-    /// The agent was deleted at this time.
+    /// The agent was deleted here at this time.
     Deleted(Timestamp),
-    /// No agent of this name is known; contains the nearest existing name, if any.
+    /// No agent of this name is known; contains the most similar name of an agent of this daemon, if any.
     Unknown(Option<String>),
 }
 
 impl Absence {
-    /// Returns `None` if the agent's home is this daemon.
+    /// Returns the reason why no agent of this name is registered here; `None` if one is.
     fn of(reader: &Reader<'_>, agent: &str) -> Result<Option<Self>, StoreError> {
         let homes = reader.homes(agent)?;
         if homes.iter().any(|home| home == reader.home) {
@@ -58,7 +58,7 @@ impl Absence {
         )))
     }
 
-    /// Converts it to an error without a hint, because the hint depends on the operation.
+    /// Converts the reason to an error without a hint, because the hint depends on the operation.
     fn error(&self, agent: &str) -> Error {
         let agent = name::printable(agent);
         match self {
@@ -81,7 +81,8 @@ impl Absence {
 /// Checks that this daemon is the home of an agent of this name.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] if its home is another daemon, [`ErrorKind::NotFound`] if no agent of this name is known.
+/// [`ErrorKind::Refused`] if its home is another daemon, [`ErrorKind::NotFound`] if the agent was deleted here or no
+/// agent of this name is known.
 pub fn resident(reader: &Reader<'_>, name: &str) -> Result<(), StoreError> {
     let Some(absence) = Absence::of(reader, name)? else { return Ok(()) };
     let shown = name::printable(name);

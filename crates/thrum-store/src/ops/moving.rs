@@ -18,7 +18,7 @@ pub struct Takeover {
     pub former_homes: Vec<String>,
     /// Names of the agents that live or lived there.
     pub agents: Vec<String>,
-    /// The time of the last event of these homes, ignoring implausible times.
+    /// The time of the last event of these homes, ignoring implausible times; zero if there is none.
     pub latest: Timestamp,
 }
 
@@ -27,11 +27,11 @@ pub struct Takeover {
 pub enum Adopted {
     /// The agent lives here now, with its old mail. This many of its sessions there were still open and were ended.
     Taken(usize),
-    /// The agent already lives here.
+    /// The agent already lives here, or none of the former homes knows it.
     AlreadyHere,
     /// The agent was taken over and has been deleted here since; it stays deleted.
     Deleted,
-    /// Another daemon took it over first.
+    /// This other daemon took the agent over first.
     Elsewhere(String),
 }
 
@@ -88,9 +88,9 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Registers an agent of former homes here, together with all their events about it up to now. An agent of this
-    /// name that is already registered here is the same agent and keeps its properties. Repeating this changes nothing
-    /// unless the former homes have new events.
+    /// Registers an agent of former homes here, so that all their events about it up to now count as its own, and ends
+    /// its sessions that are still open there. An agent of this name that is already registered here is the same agent
+    /// and keeps its properties. Repeating this changes nothing unless the former homes have new events.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if its name, role or module is not valid here.

@@ -13,8 +13,9 @@ use crate::{
 };
 
 impl Tx<'_> {
-    /// Publishes the presence of an agent's program, or that it is unknown, unless the last published presence was the
-    /// same. Returns `true` if it was published. The two times are the start of this state and a person's last prompt.
+    /// Publishes the presence of an agent's program; a `state` of `None` means that it is unknown. Does nothing if
+    /// state, wakeability and last prompt are those that were last published. Returns `true` if the presence was
+    /// published. The two times are the start of this state and a person's last prompt, zero if there was none.
     ///
     /// # Errors
     /// Those of [`resident`]; SQLite's.
@@ -28,7 +29,7 @@ impl Tx<'_> {
         resident(&self.reader(), agent)?;
         let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
         let known = self.reader().presence(&mailbox)?;
-        // The value written before the daemon restarted may be later.
+        // The prompt published before the daemon restarted may be later.
         let person_at = known.map_or(person_at, |known| known.person_at.max(person_at));
         if known.map_or((None, false, Timestamp::ZERO), |known| (known.state, known.wakeable, known.person_at))
             == (state, wakeable, person_at)
@@ -103,7 +104,7 @@ impl Tx<'_> {
         Ok(statement.query_row([message_id], |row| row.get(0)).optional()?.map(Timestamp::from_nanos))
     }
 
-    /// Stores a session that a program reported, on this daemon only.
+    /// Stores a session that a program reported, in this database only: no event is appended.
     ///
     /// # Errors
     /// SQLite's.

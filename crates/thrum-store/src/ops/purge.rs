@@ -18,10 +18,11 @@ pub fn check_cutoff(before: Timestamp, now: Timestamp) -> Result<(), Error> {
 }
 
 impl Tx<'_> {
-    /// Purges messages, sessions and contexts from before a time, here and at every peer that receives the event. Once
-    /// this is committed, such events are no longer accepted; existing ones are removed from then on, in pieces
-    /// ([`Reader::purge_goes_on`](crate::Reader::purge_goes_on)). A purge cannot be undone. Events that arrived here
-    /// before that time and claim a later one are purged, too. Appends nothing if an earlier purge already went as far.
+    /// Purges messages, sessions, work contexts and presences from before a time, here and at every peer that receives
+    /// the event. Once this is committed, such events are no longer accepted; existing ones are removed from then on,
+    /// in pieces ([`Reader::purge_goes_on`](crate::Reader::purge_goes_on)). A purge cannot be undone. Events that
+    /// arrived here before that time and claim a later one are purged, too. Appends nothing if an earlier purge already
+    /// went as far and no such events have arrived since.
     ///
     /// # Errors
     /// Those of [`check_cutoff`].

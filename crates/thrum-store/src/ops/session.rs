@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl Reader<'_> {
-    /// Returns `true` if this state of a worktree differs from the recorded work context of the session.
+    /// Returns `true` if this state of a worktree differs from the recorded work context of the session; `false` for an
+    /// unknown session.
     ///
     /// # Errors
     /// SQLite's.
@@ -31,7 +32,7 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Starts a session with an initial work context. Older open sessions of the agent end as `crash_recovered`,
-    /// because they were not ended properly.
+    /// because they were not ended properly. Returns the session's id and start.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as for [`resident`]; [`ErrorKind::Invalid`] for a beat out of
@@ -59,7 +60,7 @@ impl Tx<'_> {
     }
 
     /// Ends a session and releases the files that its agent has claimed; a session that has ended is unchanged. Returns
-    /// the session and its end.
+    /// the session as it was before, and the time of its end.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the home of its agent is another daemon.
@@ -86,7 +87,7 @@ impl Tx<'_> {
     /// Sets the session's intent; an empty text clears it. Peers are notified at once.
     ///
     /// # Errors
-    /// Those of [`end_session`](Self::end_session); [`ErrorKind::Invalid`] for a text out of bounds.
+    /// Those of [`heartbeat`](Self::heartbeat).
     pub fn set_intent(&mut self, session_id: &str, intent: &str) -> Result<Timestamp, StoreError> {
         self.heartbeat(session_id, Heartbeat { intent: Some(intent.to_owned()), ..Heartbeat::default() })
     }
@@ -105,8 +106,8 @@ impl Tx<'_> {
         Ok(at)
     }
 
-    /// Records a sign of life locally, and changes of the work as an event. The sign of life itself is no event. A
-    /// changed branch, file, intent, scope or ref is one, with the whole context.
+    /// Records a sign of life locally. If the beat changes the work context (a branch, file, intent, scope or ref),
+    /// also appends an event with the whole context.
     ///
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Refused`] if the session has ended;
@@ -173,7 +174,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// When the context of a session was last updated.
+    /// When the context of a session was last updated; zero if never.
     fn last_update(&self, agent_id: &str, session_id: &str) -> Result<Timestamp, StoreError> {
         let mut statement = self
             .conn

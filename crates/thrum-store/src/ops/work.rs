@@ -26,7 +26,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Returns `true` if it contains only the sign of life.
+    /// Returns `true` if the heartbeat contains only the sign of life.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -59,7 +59,7 @@ impl Heartbeat {
             let before = context.clone();
             context.branch = work.branch;
             context.worktree_path = work.worktree_path;
-            // Old data is better than none, and carries the time of its state.
+            // If git did not answer, keep the old lists: `git_updated_at` shows their age.
             if !work.unanswered {
                 context.uncommitted_files = work.uncommitted_files;
                 context.changed_files = work.changed_files;
@@ -84,7 +84,7 @@ fn change(tags: &mut Vec<Tag>, add: Vec<Tag>, remove: &[Tag]) {
     }
 }
 
-/// Converts items to JSON values, the form in an update event: those of other daemons may have more fields.
+/// Converts items to JSON values, the form in an update event, because the items of other daemons may have more fields.
 fn values<T: Serialize>(items: &[T]) -> Vec<Value> {
     // Structures of texts and integers always convert.
     items.iter().filter_map(|item| serde_json::to_value(item).ok()).collect()
