@@ -14,8 +14,9 @@ use thrum_core::{Draft, Error, ErrorKind, Event, Payload, SetDigest, Timestamp, 
 use crate::{StoreError, Tx, fold, origin::Counters};
 
 impl Tx<'_> {
-    /// Stamps, signs, numbers, stores and folds an own event. `after` is the time of the event that it answers or
-    /// confirms. The new event is later than that, if that clock is plausible, and later than all own events before.
+    /// Stamps, signs, numbers, stores and folds an own event. `after` is the time of the event that the new one answers
+    /// or confirms. The new event is later than `after`, unless that time lies too far ahead of our clock, and later
+    /// than all own events before, except those from a time when our own clock was far ahead.
     ///
     /// # Errors
     /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large, or a field of it exceeds the [`bounds`].

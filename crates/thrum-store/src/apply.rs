@@ -61,8 +61,8 @@ impl Tx<'_> {
             let is_purged = cutoff::is_purged(self.conn, Aged::of(event, target), self.cutoff()?)?;
             let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
             let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
-            // Its origin sequence was assigned here and its row is gone, either purged or lost to the disk. Then it is
-            // restored.
+            // The event's origin sequence was assigned here, and its row is gone: purged, or lost to the disk. A lost
+            // event is stored again.
             let is_known = is_ours && event.seq < *next_origin_seq && (is_purged || !self.holds_number(event)?);
             if is_ours && !is_known {
                 // We signed this event and do not have it. So this database is older than the log that it claims to be,
@@ -111,7 +111,7 @@ impl Tx<'_> {
         Ok(statement.query_row((&event.id, event.signer()), |row| row.get(0)).optional()?)
     }
 
-    /// Returns `true` if an event is stored at this one's origin sequence.
+    /// Returns `true` if an event is stored at the origin sequence of this event.
     fn holds_number(&self, event: &Event) -> Result<bool, StoreError> {
         let mut statement = self
             .conn

@@ -2,10 +2,10 @@
 //!
 //! An event carries the time that its daemon's clock showed. That clock may be years ahead, and mail dated 2099 would
 //! stay above all other mail until then. So an event that claims a time ahead of our clock by more than
-//! [`limits::CLOCK_AHEAD`] is shown at its arrival ([`latest_shown`]): the earlier of the two times counts for order,
-//! for `--after` and for signs of life. Arrival differs between daemons. Therefore the fold never uses it (I6) except
-//! to fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the digest. A purge uses
-//! only arrival: it lists all events that lie ahead and arrived before its cutoff.
+//! [`limits::CLOCK_AHEAD`] is shown at about its arrival ([`latest_shown`]): the earlier of the two times counts for
+//! order, for `--after` and for signs of life. The arrival differs between daemons. Therefore the fold uses it only
+//! to fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the digest (I6). For
+//! events that lie ahead, a purge uses only the arrival: it lists all that arrived before its cutoff.
 //!
 //! Only events that lie ahead have a row here, in the table `ahead`. It is not part of the projection, so a rebuild
 //! shows every event at the same time as before.
@@ -62,11 +62,11 @@ pub(crate) fn shown_sql(origin: &str, at: &str) -> String {
 pub struct Ahead {
     /// The daemon that stamped the events.
     pub origin: String,
-    /// The peer that served the last of these events; empty for our own.
+    /// The peer that served the event with the latest time; empty for our own.
     pub via: String,
     /// Number of events.
     pub events: u64,
-    /// The latest of their times.
+    /// The latest time of these events.
     pub latest: Timestamp,
 }
 

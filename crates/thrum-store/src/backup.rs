@@ -37,25 +37,27 @@ pub struct Manifest {
     pub path: String,
     /// Number of events in the log.
     pub events: u64,
-    /// Number of messages that are shown.
+    /// Number of messages, including deleted ones.
     pub messages: u64,
 }
 
 /// A small file that belongs to the mailbox, beside the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Its path below `.thrum`.
+    /// Path of the file below `.thrum`.
     pub name: String,
-    /// Its content.
+    /// Content of the file.
     pub content: Vec<u8>,
 }
 
 /// Copies the database at `from` into the empty file `to`, with manifest and files, and fills in the counts of
-/// `manifest`. The copy is then checked as [`unpack`] does it, because a user who needs the backup can no longer make
-/// another. `progress` is called with the number of pages copied and the total.
+/// `manifest`. The copied database is checked as in [`unpack`] (its events only if it has the newest format), because a
+/// user who needs the backup can no longer make another. `progress` is called with the number of pages copied and the
+/// total.
 ///
 /// # Errors
-/// [`StoreError::Damaged`], SQLite's; the file `to` is then useless.
+/// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`], SQLite's; the file
+/// `to` is then useless.
 pub fn write(
     from: &Path,
     to: &Path,
@@ -107,8 +109,8 @@ pub fn write(
 /// everything first: the format, the pages, and every event against the digests of the log.
 ///
 /// # Errors
-/// [`StoreError::Newer`]; [`StoreError::Damaged`] for a damaged backup or a file that is no backup. The copy is then
-/// useless.
+/// [`StoreError::Newer`]; [`StoreError::Damaged`] for a damaged backup; [`StoreError::Damaged`], [`StoreError::Gos`] or
+/// [`StoreError::Foreign`] for a file that is no backup. The copy is then useless.
 pub fn unpack(copy: &Path) -> Result<(Manifest, Vec<Kept>), StoreError> {
     let mut conn = connection::connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrate::check(&conn)?;

@@ -11,26 +11,27 @@ use thrum_core::{Ambient, DaemonId, DaemonKey, Timestamp};
 
 use crate::{Ahead, OpenOptions, Reader, Store, StoreError, Tx, connection, digest, fold, migrate, salvage};
 
-/// Maximum number of faults that SQLite is asked to list; one is enough to detect damage.
+/// Maximum number of faults that SQLite is asked to list in a [`Checkup`]; one is enough to detect damage.
 const FAULTS: u32 = 5;
 
 /// The result of a checkup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkup {
-    /// Number of events in the log.
+    /// Number of events in the log. This number and the two times are 0 if the file is damaged or of another version.
     pub events: u64,
-    /// Time of our last own event.
+    /// Time of our last own event; zero if there is none.
     pub last_at: Timestamp,
-    /// The latest time that this machine's clock showed at a write. Our last event may be later, because it follows the
-    /// event that it answers.
+    /// The latest time that this machine's clock showed at a write, since the clock was last corrected. Our last event
+    /// may be later, because it follows the event that it answers.
     pub clock_at: Timestamp,
-    /// Origins whose events lie ahead of the clock, as far as the daemon has detected.
+    /// Origins whose events lie ahead of the clock by more than [`CLOCK_OFF`](thrum_core::limits::CLOCK_OFF), as far as
+    /// the daemon has detected; see [`Reader::ahead`].
     pub ahead: Vec<Ahead>,
-    /// The faults that SQLite finds in the file; empty if there are none.
+    /// The faults that SQLite finds in the file, or one line about events with altered text; empty if there are none.
     pub damage: Vec<String>,
     /// Origins whose stored heads differ from the log.
     pub heads: Compared<Vec<String>>,
-    /// Whether the stored projection equals the one folded from the log.
+    /// Whether the stored projection, with the mailboxes, equals the one folded from the log.
     pub projection: Compared<bool>,
 }
 
@@ -98,7 +99,8 @@ impl Checkup {
         let events: u64 = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
         let ahead = Reader::new(&conn, "").ahead(ambient.now())?;
         let unequal = unequal(&conn)?;
-        // Lost rows are one cause of unequal heads. Rows with altered text are worse: after a recount they would stay.
+        // Lost rows are one cause of unequal heads. Rows with altered text are worse: a repair would count and keep
+        // them.
         let altered = if unequal.is_empty() { 0 } else { salvage::altered(&conn)? };
         if altered > 0 {
             return Ok(Self::damaged(vec![format!(
@@ -116,7 +118,8 @@ impl Checkup {
         } else {
             let before = (digest::projection(&conn)?, digest::mailboxes(&conn)?);
             drop(conn);
-            // The copy's mailboxes belong to this daemon. No event is signed in the copy, so a temporary key suffices.
+            // Open the copy for the daemon whose mailboxes it holds. No event is signed there, so a temporary key
+            // suffices.
             let key = DaemonKey::generate(ambient.as_mut());
             let id = DaemonId::parse(&mailboxes_of).unwrap_or_else(|| key.id());
             let mut store = Store::open_as(&copy, id, OpenOptions::new(key, None), ambient)?;
@@ -138,7 +141,7 @@ impl Checkup {
 /// The part of a database that must be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing needs to be rebuilt.
+    /// Nothing, or only the heads, which the daemon repairs by itself.
     Whole,
     /// Only the indexes: all rows are present and agree with the heads.
     Indexes,
@@ -163,10 +166,10 @@ impl Condition {
         let conn = connection::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let is_current = migrate::check(&conn)? == migrate::newest();
         let damage = damage(&conn, INDEX_FAULTS)?;
-        // Lost rows may leave only index entries as a trace of their existence.
+        // Lost rows may leave only index entries as a trace, and rebuilt indexes would not have these.
         let is_complete = || -> Result<bool, StoreError> { Ok(is_current && unequal(&conn)?.is_empty()) };
         Ok(match damage.len() {
-            // Wrong heads alone are repaired automatically.
+            // The daemon repairs wrong heads by itself.
             0 if !is_current || unequal(&conn)?.is_empty() || salvage::altered(&conn)? == 0 => Self::Whole,
             0 => Self::Damaged,
             faults
@@ -181,7 +184,8 @@ impl Condition {
     }
 }
 
-/// From this number of faults on, the damage is not limited to indexes.
+/// Maximum number of faults that SQLite is asked to list for a [`Condition`]. With this many, the list may be
+/// incomplete, and the damage is not taken to be limited to indexes.
 const INDEX_FAULTS: u32 = 10_000;
 
 /// Returns `true` if SQLite reports this fault for an index, not for a page.
@@ -195,18 +199,19 @@ fn is_of_index(fault: &str) -> bool {
 /// Rebuilds the indexes of a database that no process uses. Returns `true` if the database is intact afterwards.
 ///
 /// # Errors
-/// A full disk and other errors of the disk; the database is then unchanged.
+/// [`StoreError::Full`], [`StoreError::ReadOnly`]: the database is unchanged. SQLite's, if the result cannot be
+/// checked.
 pub fn reindex(path: &Path) -> Result<bool, StoreError> {
     let conn = connection::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     match conn.execute_batch("REINDEX").map_err(StoreError::from) {
-        // A value of a unique index occurs twice.
+        // For example, a value of a unique index occurs twice.
         Err(StoreError::Damaged(_) | StoreError::Sqlite(_)) => return Ok(false),
         done => done?,
     }
     Ok(damage(&conn, 1)?.is_empty())
 }
 
-/// The faults that SQLite finds in the file, at most `most`, one line each.
+/// The lines in which SQLite reports the faults of the file, at most `most` faults. A fault may have several lines.
 ///
 /// # Errors
 /// Errors other than damage: out of memory, a lock, missing permission.
@@ -217,7 +222,7 @@ pub(crate) fn damage(conn: &Connection, most: u32) -> Result<Vec<String>, StoreE
     let found: Vec<String> = rows
         .map(|row| row.or_else(|error| if is_damage(&error) { Ok(error.to_string()) } else { Err(error) }))
         .collect::<Result<_, _>>()?;
-    // One fault may have a heading (`*** in database main ***`) and several lines.
+    // A fault may have a heading, such as `*** in database main ***`.
     Ok(found
         .iter()
         .flat_map(|text| text.lines())

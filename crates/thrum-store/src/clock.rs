@@ -18,8 +18,8 @@ use crate::{StoreError, Tx, arrival, fold};
 
 impl Tx<'_> {
     /// Checks the clock before a write. If the clock was never set before, or went back by more than an ordinary
-    /// correction, events ahead of it are shown at new times, and our own events are stamped by the clock from now on
-    /// instead of after our last event.
+    /// correction, events ahead of the clock are shown at new times, and our own events are stamped by the clock from
+    /// now on instead of after our last event. Does nothing while the clock is not set.
     ///
     /// # Errors
     /// SQLite's.
@@ -44,7 +44,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Recomputes the times at which events are shown that lie ahead of the corrected clock.
+    /// Moves what lies ahead of the corrected clock: the times at which events are shown, and the stored times of
+    /// presence, checkpoints, acknowledgements and rejections. Also takes back purges that lie far ahead.
     fn turn_back(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let conn = self.conn;
         let before = last_before(conn, now)?;
@@ -85,8 +86,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ensures that new events are later than those of `events` that are our own. They come from an old database of
-    /// ours whose clock state is lost.
+    /// Ensures that new events are later than our own among `events`, unless these lie far ahead of the clock. The
+    /// events come from an old database of ours whose clock state is lost.
     pub(crate) fn keep_clock(&mut self, events: &[Event]) {
         let now = self.now();
         let ours = events.iter().filter(|event| event.origin == self.id.as_str()).map(|event| event.at);
@@ -97,8 +98,9 @@ impl Tx<'_> {
     }
 }
 
-/// One minute before the last local write with a correct clock, as far as that can be determined. Events written since
-/// then by the wrong clock are shown at this time, so that they do not appear as new.
+/// One minute before our last event that does not lie ahead of the corrected clock, or before an hour ago if there is
+/// no such event. Events written since then by the wrong clock are shown at this time, so that they do not appear as
+/// new.
 fn last_before(conn: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare("SELECT max(at) FROM events WHERE received_from = '' AND at <= ?1")?;
     let last: Option<i64> = statement.query_row([now.nanos()], |row| row.get(0))?;

@@ -1,12 +1,13 @@
 //! Detects that two agents change the same file at nearly the same time, in different worktrees or on different
 //! machines.
 //!
-//! Each agent's work context contains the files that it changed, with times. When a context changes, its files are
-//! compared with those of all other agents. Overlaps within [`limits::COLLISION`] are recorded for the agents whose
-//! home is this daemon; each daemon notifies its own agents. A pair and file is recorded and reported once per
-//! [`limits::COLLISION_AGAIN`]. Changes from before an agent's session began are not attributed to it. Agents in the
-//! same worktree are not compared, because git cannot tell which of them changed a file there. Nor are files that both
-//! have committed with equal numbers of added and deleted lines: most likely one agent has the change from the other.
+//! Each agent's work context contains the files that the agent changed, with times. When a context changes, its files
+//! are compared with those of all other agents with open sessions. Overlaps within [`limits::COLLISION`] are recorded
+//! for the agents whose home is this daemon; each daemon notifies its own agents. A pair and file is recorded and
+//! reported once per [`limits::COLLISION_AGAIN`]. Changes from before an agent's session began are not attributed to
+//! it. Agents in the same worktree are not compared, because git cannot tell which of them changed a file there. Files
+//! that both agents have committed with equal numbers of added and deleted lines are not compared either: most likely
+//! one agent has the change from the other.
 //!
 //! The times are modification times by the clock of each machine. Collisions are not part of the projection or its
 //! digest, and are not sent to peers.
@@ -37,7 +38,7 @@ pub struct Collision {
     pub path: String,
     /// When the agent to be notified last changed the file.
     pub own_at: Timestamp,
-    /// When the other agent last changed it.
+    /// When the other agent last changed the file.
     pub other_at: Timestamp,
     /// When the collision was recorded; zero if it has not been recorded yet.
     pub noted_at: Timestamp,
@@ -47,6 +48,7 @@ pub struct Collision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Touched {
     at: Timestamp,
+    /// Numbers of added and deleted lines; `None` if the file has uncommitted changes.
     committed: Option<(u64, u64)>,
 }
 
@@ -85,7 +87,7 @@ impl Touching {
         }
     }
 
-    /// Returns `true` if git sees the same files for both agents.
+    /// Returns `true` if git sees the same files for both agents, or if both are the same agent.
     fn shares_worktree(&self, other: &Self) -> bool {
         self.home == other.home && (self.agent_id == other.agent_id || self.worktree == other.worktree)
     }
@@ -105,7 +107,7 @@ impl Touching {
 const AT_ONCE: usize = 16;
 
 impl Reader<'_> {
-    /// Returns the agents, with their homes, whose work contexts were updated after `sequence`. Reads at most
+    /// Returns the agents, with their homes, whose work contexts were updated after `sequence`. Reads at most the first
     /// [`limits::MAX_BATCH_EVENTS`] updates.
     ///
     /// # Errors
@@ -130,7 +132,8 @@ impl Reader<'_> {
     }
 
     /// Finds files that agents of this daemon and other agents changed at nearly the same time, where at least one of
-    /// the pair is in `changed`.
+    /// the pair is in `changed`. Ends the search when [`limits::MAX_COLLISIONS`] or somewhat more are found. A
+    /// collision occurs twice if both agents are in `changed`.
     ///
     /// # Errors
     /// SQLite's.
@@ -173,7 +176,7 @@ impl Reader<'_> {
     }
 
     /// Returns the collisions recorded within [`limits::COLLISION_AGAIN`], latest first: all of them, or only those
-    /// about which one agent has not been notified.
+    /// about which one agent has not been notified. At most [`limits::MAX_COLLISIONS`].
     ///
     /// # Errors
     /// SQLite's.

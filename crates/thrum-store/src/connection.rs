@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::StoreError;
 
-/// Number of compiled statements that a connection keeps. Larger than the number of statements in this crate (some 250),
-/// so that none is compiled twice: to compile one costs as much as to run it ten times.
+/// Number of compiled statements that a connection keeps. Larger than the number of statements in this crate (some
+/// 250), so that none is compiled twice: compiling a statement costs as much as running it ten times.
 const STATEMENTS: usize = 320;
 
 /// The path of the file that SQLite keeps beside a database with this suffix.
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 
-    /// The statements in the source are string literals in calls of `prepare_cached`.
+    /// Counts the calls of `prepare_cached` in the source, each of which is taken for one statement.
     #[test]
     fn a_connection_keeps_all_statements_of_this_crate() {
         fn count(directory: &Path) -> usize {

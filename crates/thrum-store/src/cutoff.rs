@@ -6,15 +6,15 @@
 //!
 //! Purged rows leave the log, and are not accepted again from peers that still have them. All daemons must arrive at
 //! the same rows, so the decision may depend only on the event and the cutoff. An edit or a receipt follows its
-//! message, not its own time, even if the message was never present here: a message's id contains its creation time. If
-//! an id contains no time, which no Thrum ever made, each event follows its own time.
+//! message, not its own time, even if the message was never present here: a message's id contains its creation time. No
+//! Thrum makes ids without a time; if an id contains none, each event follows its own time.
 //!
 //! An event with a time in the future would never be older than the cutoff. Only daemons where it arrived know whether
 //! it came before the cutoff. So the daemon that purges lists such events in the purge itself ([`lying_ahead`]), by id,
 //! and all daemons remove the same events.
 //!
-//! Registrations, deletions, clean-ups, groups and purges stay, because without them a rebuilt projection would not
-//! know what they had hidden.
+//! Registrations, deletions, clean-ups, claims, groups and purges stay: a rebuilt projection needs them, for example to
+//! know what a clean-up hides.
 //!
 //! Example: a purge with the cutoff March 1 was folded. A receipt of March 5 for a message whose id was made on
 //! February 20 is purged, and the copy that a peer serves is skipped. The deletion of that message stays in the log.
@@ -35,9 +35,9 @@ use crate::{StoreError, parked_kind::ParkedKind};
 /// The result of a purge, or of its preview.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// Number of messages that are no longer shown.
+    /// Number of messages that are removed, including deleted ones.
     pub messages: u64,
-    /// Number of sessions that are no longer shown.
+    /// Number of sessions that are removed.
     pub sessions: u64,
     /// Number of events that leave the log.
     pub events: u64,
@@ -50,18 +50,18 @@ pub(crate) struct Aged<'a> {
     pub(crate) origin: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) at: Timestamp,
-    /// The message or session to which the event refers.
+    /// The message, session or agent to which the event refers.
     pub(crate) target: Option<&'a str>,
 }
 
 impl<'a> Aged<'a> {
-    /// Extracts these properties from an event with this target.
+    /// Extracts the deciding properties of an event with this target.
     pub(crate) fn of(event: &'a Event, target: Option<&'a str>) -> Self {
         Self { id: &event.id, origin: &event.origin, kind: &event.kind, at: event.at, target }
     }
 
-    /// Extracts these properties from a row with the columns `sequence, type, at, target, origin_daemon, event_id` of
-    /// `events`.
+    /// Extracts the deciding properties of a row with the columns `sequence, type, at, target, origin_daemon, event_id`
+    /// of `events`.
     pub(crate) fn of_row(row: &'a Row<'_>) -> rusqlite::Result<Self> {
         let text = |column| -> rusqlite::Result<Option<&'a str>> { Ok(row.get_ref(column)?.as_str_or_null()?) };
         Ok(Self {
@@ -152,7 +152,7 @@ pub(crate) fn takes_of_everybody(
     Ok(event.is_before(everything) || event.name().map_or(Ok(false), |name| is_named(conn, name, ""))?)
 }
 
-/// The highest announced cutoff for all origins that is due by `until`.
+/// The highest cutoff of the parked purges for all origins that are due by `until`; zero if there is none.
 pub(crate) fn announced(conn: &Connection, until: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND kind = ?2 AND signer <> ''",

@@ -5,8 +5,8 @@
 //! such events, each earlier or later than the one before. So their rules only record here what must be recomputed from
 //! the log, and `fold/finish.rs` does it.
 //!
-//! Until then the rows are consistent with each other as before the batch. Events in between are folded into them as if
-//! nothing were deferred; the recomputation replaces all of that.
+//! Until then the affected rows are consistent with each other, as before the batch. Further events of the batch are
+//! folded into these rows as if nothing were deferred; the recomputation replaces the result.
 //!
 //! Example: a batch brings 300 registrations of one agent. Its name is in [`Deferred::agents`] once, and its mailbox is
 //! filled once.
@@ -20,16 +20,17 @@ pub(crate) struct Deferred {
     pub(crate) agents: BTreeSet<String>,
     /// Agents and homes whose sessions and claims a clean-up hides.
     pub(crate) cleaned: BTreeSet<(String, String)>,
-    /// Sessions with more than one start or end, from any daemon, or with a home about which nothing can be proven.
+    /// Sessions whose start and end must be chosen from all their events in the log.
     pub(crate) sessions: BTreeSet<String>,
     /// Messages whose author moved.
     pub(crate) messages: BTreeSet<String>,
-    /// Whether a purge cutoff moved, so that rows must leave the log.
+    /// Whether purges now remove more events, so that rows may have to leave the log.
     pub(crate) purge: bool,
 }
 
 impl Deferred {
-    /// Maximum number of names kept; a batch has no more events than that.
+    /// Number of names at which a rebuild of the projection does the deferred work before it folds more events. No
+    /// batch has so many events.
     const MOST: usize = 10_000;
 
     /// Returns `true` if the deferred work should be done before more events are folded.

@@ -36,7 +36,7 @@ impl Effort {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Number of rows changed by the largest committed transaction.
+    /// Number of rows changed by the largest committed transaction; group commits are not counted.
     pub fn largest(&self) -> u64 {
         self.largest.load(Ordering::Relaxed)
     }

@@ -29,7 +29,7 @@ pub enum StoreError {
     /// The disk is full. Retrying helps once there is room.
     #[error("the disk is full: nothing was stored")]
     Full,
-    /// The file or its directory is not writable. Retrying helps once it is.
+    /// The file or its directory cannot be opened, copied or written. Retrying helps once that is possible.
     #[error("the database cannot be written: {0}")]
     ReadOnly(String),
     /// COMMIT failed, so it is unknown whether the work is durable. Retry with the same idempotency key.
@@ -69,7 +69,7 @@ impl StoreError {
         }
     }
 
-    /// A copy of this error for each job of a failed group.
+    /// A copy of this error for each job of a failed group; less frequent kinds become [`Unknown`](Self::Unknown).
     pub(crate) fn repeated(&self) -> Self {
         match self {
             Self::Full => Self::Full,

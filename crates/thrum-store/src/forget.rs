@@ -3,7 +3,7 @@
 //! Events received from that peer are removed, unless their origin is this daemon or a peer that is still paired. They
 //! leave the log in pieces of bounded size, each in its own transaction. So other writes run in between, and an
 //! interrupted run resumes where it stopped ([`Reader::forgetting`]). Afterwards the projection corresponds to the
-//! remaining events.
+//! remaining events, but purge cutoffs stay.
 //!
 //! Events with an origin sequence count as purged. So the heads stay equal to those of peers that still hold the
 //! events, and anti-entropy does not fetch the events again. Unlike purged events, they may be served again: a peer
@@ -21,7 +21,7 @@ use thrum_core::{
 
 use crate::{Reader, StoreError, Tx, fold};
 
-/// The result of one piece.
+/// The result of removing one piece of the events of a removed peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// Number of events removed from the log.
@@ -178,7 +178,7 @@ impl Tx<'_> {
     }
 
     /// Removes the next events of a removed peer from the log, except those whose origin is in `keeps`. Reads at most
-    /// [`limits::FORGET_ROWS`] rows.
+    /// [`limits::FORGET_ROWS`] rows, except that the last piece may rebuild the projection from the whole log.
     ///
     /// # Errors
     /// SQLite's; the whole piece is then undone.
@@ -201,12 +201,12 @@ impl Tx<'_> {
         let is_done = upto.is_none();
         if is_done {
             if refolds {
-                // Other peers brought some of these origins' events, and the removed events may have hidden their
-                // effects.
+                // Other peers brought further events of the same origins, and the removed events may have hidden the
+                // effects of these.
                 fold::rebuild(self)?;
             }
             self.conn.execute("DELETE FROM forgetting WHERE peer = ?1", [peer])?;
-            // Shrink the file to its minimum size.
+            // Have the store rewrite the file, so that it shrinks.
             self.progress.scrub = true;
         } else {
             self.conn.prepare_cached("UPDATE forgetting SET after = ?2, refold = ?3 WHERE peer = ?1")?.execute((
@@ -288,8 +288,8 @@ impl Tx<'_> {
         Ok(partial)
     }
 
-    /// Returns `true` if a forgotten event comes back. Its origin sequence counts as purged, and callers have checked
-    /// that no purge removes it.
+    /// Returns `true` if this event was forgotten before: its origin sequence counts as purged, although no purge
+    /// removes the event, as the caller has checked.
     pub(crate) fn restores(&self, event: &Event) -> Result<bool, StoreError> {
         if event.seq == 0 {
             return Ok(false);

@@ -1,9 +1,10 @@
 //! Reads events from Go Thrum's database. Never writes to it; not even its side files change.
 //!
 //! SQLite keeps the last commits in a write-ahead log beside the database, and a process that opens both for reading
-//! creates or changes a third file. Therefore a database without such a log is opened as immutable; a database with one
-//! is copied, and the copy is read. The caller must make sure that the Go daemon does not run meanwhile. After reading,
-//! [`GoDatabase::unchanged`] also checks that no process wrote to the database.
+//! creates or changes a third file. Therefore a database without such a log (or a rollback journal) is opened as
+//! immutable; a database with one is copied, and the copy is read. The caller must make sure that the Go daemon does
+//! not run meanwhile. After reading, the caller checks with [`GoDatabase::unchanged`] that no process wrote to the
+//! database.
 
 use std::{
     fs,
@@ -16,25 +17,25 @@ use thrum_core::{Error, ErrorKind, limits};
 
 use crate::{StoreError, connection::beside, migrate};
 
-/// A row of Go's `events` table with unmodified texts; `None` where a value is not text.
+/// A row of Go's `events` table with unmodified texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoEvent {
     /// The sequence that Go assigned.
     pub sequence: i64,
-    /// `event_id`, `type`, `timestamp`, `origin_daemon`.
+    /// The columns `event_id`, `type`, `timestamp` and `origin_daemon`; `None` where a value is not UTF-8 text.
     pub envelope: [Option<String>; 4],
-    /// The event; may be invalid JSON.
+    /// The event; may be invalid JSON. Empty if the value is not UTF-8 text.
     pub event_json: String,
 }
 
-/// Summary of the contents of a database.
+/// Summary of the contents of Go Thrum's database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoTotals {
-    /// Schema version: 15 is Go Thrum v0.6.3, 51 is v0.10.6.
+    /// Schema version: 15 is Go Thrum v0.6.3, 51 is v0.10.6. 0 if the database states none.
     pub schema: i64,
-    /// Number of rows in its log.
+    /// Number of rows in the log.
     pub events: u64,
-    /// Messages in its tables whose creation is no longer in its log, because later versions trim the log.
+    /// Number of messages whose creation is not in the log, because later versions trim the log.
     pub messages_without_event: u64,
     /// Number of events by each origin, largest first.
     pub origins: Vec<(String, u64)>,
@@ -42,7 +43,7 @@ pub struct GoTotals {
     pub own_id: Option<String>,
 }
 
-/// Size and modification time of a file when it was opened.
+/// Size and modification time of a file when it was opened; `None` if there was no such file.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen(Option<(u64, SystemTime)>);
 
@@ -69,8 +70,8 @@ impl GoDatabase {
     /// Opens the database at `path`. `scratch` is a private directory for a copy, if one is needed.
     ///
     /// # Errors
-    /// `not_found` if there is no file; `failed` if it is damaged; `refused` if it is a database of this program;
-    /// `invalid` if it belongs to another program or has no log.
+    /// `not_found` if there is no file; `failed` if it is damaged or cannot be copied; `refused` if it is a database of
+    /// this program; `invalid` if it belongs to another program or has no log; `try_again` if a process writes to it.
     pub fn open(path: &Path, scratch: &Path) -> Result<Self, Error> {
         let cannot = |what: &str, error: std::io::Error| {
             let kind =

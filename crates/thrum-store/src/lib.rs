@@ -1,7 +1,7 @@
 //! The event log and its projection in SQLite: a synchronous library that stores and folds batches of events.
 //!
-//! It uses no sockets, and no thread except the writer thread. The `events` table is the only source of truth. Every
-//! other table about mail and agents is a fold of the *set* of events and can be discarded and rebuilt
+//! It uses no sockets, and no thread except the writer thread. The `events` table is the only source of truth about
+//! mail and agents. The tables of the projection are a fold of the *set* of events and can be discarded and rebuilt
 //! ([`Store::rebuild`]).
 //!
 //! * [`Store`] owns the only writing connection; [`Writer`] is the thread that does one commit for all waiting jobs.

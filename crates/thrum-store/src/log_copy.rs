@@ -1,4 +1,4 @@
-//! Reads the log of a database whose daemon is not running from a private copy. No file beside the original changes,
+//! Reads, from a private copy, the log of a database whose daemon is not running. No file beside the original changes,
 //! not even those that SQLite creates for a reader.
 
 use std::{fs, io, path::Path};

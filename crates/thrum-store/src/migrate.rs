@@ -43,7 +43,7 @@ pub(crate) fn newest() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Checks that the database is ours and has a format that this version reads; returns the format.
+/// Checks that the database is ours or empty and has a format that this version reads; returns the format, 0 if empty.
 ///
 /// # Errors
 /// [`StoreError::Newer`], [`StoreError::Foreign`], [`StoreError::Gos`], [`StoreError::Damaged`].
@@ -78,8 +78,9 @@ pub fn is_head_of_other(path: &Path) -> bool {
     read.is_ok() && head.starts_with(b"SQLite format 3\0") && head[68..] != APPLICATION_ID.to_be_bytes()[4..]
 }
 
-/// A column that only Go Thrum's log has (it keeps each event as it came), and one that only ours has.
+/// A column of `events` that only Go Thrum's log has: the unmodified event.
 const GOS_COLUMN: &str = "event_json";
+/// A column of `events` that only our log has.
 const OUR_COLUMN: &str = "received_from";
 
 fn has_column(conn: &Connection, name: &str) -> Result<bool, StoreError> {
@@ -111,8 +112,8 @@ fn run(conn: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> 
     Ok(tx.commit()?)
 }
 
-/// Turns SQLite's overwriting of deleted data on or off. It is off by default, because it costs writes and other
-/// deletions do not concern text.
+/// Turns SQLite's overwriting of deleted data on or off. It is off by default, because it costs writes, and only purged
+/// text must not stay in the file.
 pub(crate) fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
     let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
     Ok(conn.query_row(sql, [], |_| Ok(()))?)

@@ -3,9 +3,10 @@
 //! Our log is numbered without gaps, and peers remember how far they read it. A database that was restored from a
 //! backup, replaced or lost would assign the same sequences again to other events. Therefore every life of the database
 //! has its own `log_id` and a counter of openings that is stored twice: in the database and beside it. The database
-//! commits first. If its counter equals the other one or is one ahead, it is the database we left, unless it ends at a
-//! lower sequence than recorded. In all other cases a new log begins. Its sequences are so high that readers without
-//! support for `log_id` find them above every checkpoint they may hold.
+//! commits first. If the ids are equal and the database's counter equals the other one or is one ahead, it is the
+//! database we left, unless it ends at a lower sequence than recorded. In all other cases a new log begins. The
+//! sequences of the new log are so high that readers without support for `log_id` find them above every checkpoint they
+//! may hold.
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Ambient, Timestamp};
@@ -19,8 +20,8 @@ pub struct StoreFingerprint {
     pub log_id: String,
     /// Number of times the database was opened.
     pub counter: u64,
-    /// Lower bound for the last sequence of the database, at the time it was written. An earlier copy of the file that
-    /// was restored within one run of the daemon has the same counter, but ends earlier.
+    /// Lower bound for the last sequence of the database, when the fingerprint was written. An earlier copy of the file
+    /// that was restored within one run of the daemon has the same counter, but ends earlier.
     pub sequence: u64,
 }
 
@@ -30,11 +31,11 @@ pub(crate) struct Counters {
     pub(crate) log_id: std::sync::Arc<str>,
     pub(crate) next_sequence: u64,
     pub(crate) next_origin_seq: u64,
-    /// Time of our last event; the next one is later.
+    /// Time after which our next event is stamped: that of our last event, unless our clock was far ahead meanwhile.
     pub(crate) last_at: Timestamp,
     /// The latest time of any own event. Later than `last_at` once a clock that was ahead has been corrected.
     pub(crate) highest_at: Timestamp,
-    /// The time that the clock showed at the last write.
+    /// The latest time that the clock showed at a write, since the clock was last corrected.
     pub(crate) clock_at: Timestamp,
     pub(crate) open_counter: u64,
 }
@@ -44,7 +45,7 @@ impl Counters {
     pub(crate) fn begin_log(&mut self, ambient: &mut dyn Ambient) {
         self.log_id = new_log_id(ambient).into();
         self.next_origin_seq = 1;
-        // A clock that is not set would begin below sequences that readers have seen.
+        // With a clock that is not set, the log would begin below sequences that readers have seen.
         self.next_sequence = self.next_sequence.max(ambient.now().max(Timestamp::PLAUSIBLE).seconds() << 20);
     }
 

@@ -12,17 +12,16 @@ pub(crate) enum ParkedKind {
     NotUnderstood = 0,
     /// The event's message is not in the log yet.
     MessageMissing = 1,
-    /// The event's message is unlikely to arrive: a purge of one daemon's messages may have removed it, which leaves
-    /// the events of other daemons about them. If another daemon has created a message of this id, the event is still
-    /// applied when it arrives.
+    /// The event's message is unlikely to arrive: a purge of one daemon's messages, which leaves the events of other
+    /// daemons about them, may have removed it. If a message of this id does arrive, the event takes effect.
     MessageMayBePurged = 2,
-    /// The event edits or deletes a message of another daemon, and only the author's daemon may do so. If an earlier
-    /// creation by the event's own daemon arrives, the fold still finds the event.
+    /// The event edits or deletes a message of another daemon, and only the author's daemon may do so. If a creation of
+    /// the message by the event's own daemon arrives and takes precedence, the event takes effect.
     NotAllowed = 3,
     /// The event is a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD). Until then the
     /// projections of peers may differ.
     PurgeAhead = 4,
-    /// The event is a purge that is due later than that.
+    /// The event is a purge that is due later than [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD) from now.
     PurgeFarAhead = 5,
 }
 

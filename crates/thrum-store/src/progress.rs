@@ -18,8 +18,8 @@ use crate::{StoreError, origin::Counters, purged_ranges, room};
 /// An origin and the id of one of its logs.
 type LogName = (String, String);
 
-/// Uncommitted changes of a transaction. The store adopts them only at COMMIT (I2), and those of a job only if the job
-/// succeeds.
+/// The counters of the store, and the changes that a transaction has not written yet. The store adopts them only at
+/// COMMIT (I2), and those of a job only if the job succeeds.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) counters: Counters,
@@ -27,13 +27,14 @@ pub(crate) struct Progress {
     heads: BTreeMap<LogName, Growth>,
     /// Change of the number of events, and of their bytes, that each peer (first) brought of each origin (second).
     received: BTreeMap<(String, String), (i64, i64)>,
-    /// Origin sequences that a purge keeps empty.
+    /// Origin sequences whose events leave the log in this transaction, purged or forgotten.
     gone: BTreeMap<LogName, RangeSet>,
     /// Origin sequences that were empty because their events were forgotten, and are filled again.
     restored: BTreeMap<LogName, RangeSet>,
-    /// Origin sequences of events that a purge kept out. A peer supplied them, so they are bounded.
+    /// Origin sequences of events that a purge kept out. Peers choose these, so [`flush`](Self::flush) writes only a
+    /// bounded number.
     kept_out: BTreeMap<LogName, RangeSet>,
-    /// Whether text was purged that may still be in an unused part of the file.
+    /// Whether the file must be rewritten, because of purged text or after a peer's events were removed.
     pub(crate) scrub: bool,
     /// The kind of pending work that was done last; the other kinds come first now.
     pub(crate) turn: String,
@@ -93,7 +94,7 @@ impl Progress {
         *change = (change.0 + events, change.1 + bytes);
     }
 
-    /// Counts an event that leaves the log.
+    /// Counts an event that a purge removes from the log.
     pub(crate) fn uncount(&mut self, origin: String, log: String, number: u64, sum: SetDigest) {
         let growth = self.heads.entry((origin.clone(), log.clone())).or_default();
         growth.purged += 1;
@@ -139,7 +140,7 @@ impl Progress {
         }
     }
 
-    /// Writes counters and heads; the last step before COMMIT.
+    /// Writes the counters, heads and purged ranges; the last step before COMMIT.
     pub(crate) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
         if self.scrub {
             conn.execute("UPDATE state SET scrub = 1", [])?;
@@ -208,8 +209,8 @@ impl Progress {
     }
 }
 
-/// Returns `true` if the store has, or had, events of this log. Ranges are kept only for such logs, because a peer can
-/// invent any number of others.
+/// Returns `true` if the store has, or had, events of this log. Ranges of events that were kept out are stored only for
+/// such logs, because a peer can invent any number of others.
 fn has_head(conn: &Connection, origin: &str, log: &str) -> Result<bool, StoreError> {
     Ok(conn.prepare_cached("SELECT 1 FROM heads WHERE origin = ?1 AND log = ?2")?.exists((origin, log))?)
 }

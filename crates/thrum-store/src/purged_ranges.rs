@@ -1,5 +1,5 @@
-//! The ranges of origin sequences in a log that are empty because a purge removed the events or keeps them out: the
-//! table `purged`.
+//! The ranges of origin sequences in a log that are empty because a purge removed the events or keeps them out, or
+//! because they were forgotten with a removed peer: the table `purged`.
 //!
 //! A daemon that compares logs would request the events that are missing in ours, and purged events would be missing
 //! for ever. So the origin sequences of purged events are stored as ranges, with one row per run instead of one per
@@ -15,7 +15,7 @@ use thrum_core::{RangeSet, limits};
 
 use crate::StoreError;
 
-/// The origin sequences of a log that purges removed or kept out.
+/// The empty origin sequences of a log: of events that were purged, kept out or forgotten.
 pub(crate) fn of_log(conn: &Connection, origin: &str, log: &str) -> Result<RangeSet, StoreError> {
     let mut statement = conn.prepare_cached("SELECT first, last FROM purged WHERE origin = ?1 AND log = ?2")?;
     let mut rows = statement.query((origin, log))?;
@@ -53,8 +53,8 @@ pub(crate) fn has_room(conn: &Connection) -> Result<bool, StoreError> {
     Ok(rows < limits::MAX_KEPT_OUT_ROWS)
 }
 
-/// Adds empty origin sequences of a log, as long as the log has at most `most` runs in total. Writes only the rows that
-/// change.
+/// Adds empty origin sequences of a log, except runs that would increase the log's runs to more than `most`. Writes
+/// only the rows that change.
 pub(crate) fn add(conn: &Connection, origin: &str, log: &str, gone: &RangeSet, most: usize) -> Result<(), StoreError> {
     let known = of_log(conn, origin, log)?;
     let mut all = known.clone();

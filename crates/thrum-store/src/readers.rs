@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{StoreError, connection, migrate};
 
-/// Number of read connections kept open: enough to use two cores, with some queries waiting for the disk.
+/// Maximum number of open read connections: enough to use two cores, with some queries waiting for the disk.
 const CONNECTIONS: usize = 4;
 
 /// A small pool of read-only connections.
@@ -48,7 +48,7 @@ impl Readers {
     /// Returns `None` if there is no database yet.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Damaged`]; SQLite's.
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`]; SQLite's.
     pub fn beside(path: &Path, home: &str) -> Result<Option<Self>, StoreError> {
         if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
             return Ok(None);

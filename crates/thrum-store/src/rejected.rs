@@ -3,7 +3,8 @@
 //!
 //! They are stored as rows with a sample of the text, for diagnosis, and counted per peer. A peer may serve any number
 //! of them, so the rows per peer and in total are bounded. Of a peer's rows the first and the last are kept: the first
-//! show how it began.
+//! show how the trouble began. If there are too many rows in total, the oldest rows of the peer with the most are
+//! removed.
 //!
 //! Example: a peer serves the same malformed event at every pull. It is listed once and counted once.
 

@@ -10,7 +10,8 @@
 /// Maximum number of events or rows that one transaction handles: ten to twenty milliseconds of work.
 pub(crate) const PIECE: usize = 100;
 
-/// Maximum number of bytes of events that one transaction stores or removes, except for a single event that is larger.
+/// Maximum number of bytes of events in a piece of a batch, except for a single event that is larger. A piece of a
+/// purge ends with the event that reaches this number.
 pub(crate) const PIECE_BYTES: usize = 512 << 10;
 
 /// Maximum number of log rows that a piece reads for each row that it may change: a few milliseconds in all.

@@ -31,9 +31,9 @@ use pages::{Cell, Pages, Value};
 pub struct Salvaged {
     /// Number of events salvaged.
     pub events: u64,
-    /// Rows that could be read but not accepted.
+    /// Number of rows that could be read but not accepted.
     pub altered: u64,
-    /// Events of the damaged database that were not salvaged, as far as the rest of the file shows.
+    /// Number of events of the damaged database that were not salvaged, as far as the rest of the file shows.
     pub lost: u64,
     /// The lost events with known origin sequences, by log.
     pub missing: BTreeMap<LogOf, RangeSet>,
@@ -186,7 +186,8 @@ fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
     Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
 }
 
-/// More rows than any database has, and far below every timestamp in nanoseconds.
+/// Bound below which a number in an index entry is taken for a sequence, not for a timestamp in nanoseconds. No
+/// database has so many rows, and every timestamp lies far above.
 const LATEST: u64 = 1 << 53;
 
 /// Parses a row of the table of origin sequences whose events a purge removed or kept out.
@@ -223,7 +224,7 @@ fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
     let mut sources = sources.into_iter();
     let mut batches: Vec<Batch> = Vec::new();
     for event in events {
-        // Both lists have the same order; refused events are only in the first.
+        // `sources` and the events have the same order; refused events are only in `sources`.
         let source = sources.by_ref().find(|(id, _)| *id == event.id).map(|(_, source)| source).unwrap_or_default();
         match batches.last_mut().filter(|batch| batch.peer == source) {
             Some(batch) => batch.events.push(event),

@@ -22,9 +22,10 @@ use crate::{
 pub struct OpenOptions {
     /// The daemon's key; signs every event made here.
     pub key: DaemonKey,
-    /// Store fingerprint that was saved beside the database when it was last open; `None` for a new daemon.
+    /// Store fingerprint that was saved beside the database when it was last open; `None` if there is none. A database
+    /// that exists without one begins a new log.
     pub fingerprint: Option<StoreFingerprint>,
-    /// Forces a new log: the directory was moved or copied, or the daemon got a new identity.
+    /// Forces a new log, for example because the directory was moved or copied, or the daemon got a new identity.
     pub new_log: bool,
     /// Maximum number of pages in the file, for testing a full disk; `None` is SQLite's own limit.
     pub max_pages: Option<u32>,
@@ -46,45 +47,48 @@ pub struct Store {
     ids: IdSource,
     progress: Progress,
     commit: Commit,
-    /// Whether purged text may still be somewhere in the file.
+    /// Whether the file must still be rewritten: it may contain purged text, or free space left by a removed peer's
+    /// events.
     scrub: bool,
-    /// When the file was last rewritten to remove purged text.
+    /// When [`scrub`](Self::scrub) last tried to rewrite the file; `None` if it has not since the store was opened.
     rewritten: Option<Instant>,
     /// Counts the work of the database, if [`count_effort`](Self::count_effort) was called.
     effort: Option<Effort>,
 }
 
-/// One piece of work inside a group commit. It runs in its own savepoint and is notified of its outcome.
+/// A queued piece of work. It runs in its own savepoint of a group commit, or alone in a transaction, and is notified
+/// of its outcome.
 pub(crate) trait Job {
-    /// Does the work; an error undoes this job only.
+    /// Does the work; an error undoes only this job, unless SQLite has rolled back the whole transaction.
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
-    /// Called once, after COMMIT or after its failure. `Err` carries the reason why the job is not stored, or possibly
-    /// not.
+    /// Called once: after COMMIT, after a failure, or if the job is dropped without running. `Err` carries the reason
+    /// why the job is not stored, or possibly not.
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
-/// Size of the write-ahead log, in pages, at which it is checkpointed into the database file: SQLite's default, 4 MB.
+/// Number of pages in the write-ahead log and not yet in the database file at which they are checkpointed into the
+/// file: SQLite's default, 4 MB.
 const LOG_PAGES: i64 = 1000;
 
-/// Limit in place of [`LOG_PAGES`] while jobs wait, so that the log stays bounded however much they write.
+/// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the log still stays bounded.
 const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
 
-/// Jobs of a group, whether they ran or not, each with its own outcome.
+/// Jobs of a group, each with its own outcome; `Ok` for a job that did not run.
 type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
 
 impl Store {
-    /// Opens the database at `path`, or creates it. The caller must write the store fingerprint ([`fingerprint`](Self::fingerprint))
-    /// beside the database before it does anything else.
+    /// Opens the database at `path`, or creates it. Before anything else, the caller must write the store fingerprint
+    /// ([`fingerprint`](Self::fingerprint)) beside the database.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`]; the file is
-    /// unchanged.
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`]: the file is unchanged.
+    /// [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`], SQLite's: the log is unchanged.
     pub fn open(path: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
         Self::open_as(path, options.key.id(), options, ambient)
     }
 
-    /// Opens the database on behalf of the daemon `id`. A checkup of a copy uses this, because it does not have the
-    /// daemon's key.
+    /// Opens the database on behalf of the daemon `id`. The checkup of a copy uses this function, because a checkup
+    /// does not have the daemon's key.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -120,7 +124,7 @@ impl Store {
             effort: None,
         };
         store.publish();
-        // Must precede the refold of the log, because it decides the time at which events are shown.
+        // Check the clock before the log is refolded, because the check decides the times at which events are shown.
         store.transact(|tx| tx.heed_clock())?;
         let sql = "SELECT fold_version, mailboxes_of, scrub FROM state";
         let (fold_version, mailboxes_of): (i64, String);
@@ -134,10 +138,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Closes the database. Afterwards its file alone contains everything.
+    /// Closes the database. Afterwards its file alone contains everything, unless a reader still uses older pages.
     ///
     /// # Errors
-    /// SQLite's; committed data is then still in the write-ahead log beside the file.
+    /// SQLite's; committed data may then still be in the write-ahead log beside the file.
     pub fn close(self) -> Result<(), StoreError> {
         self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(self.conn.close().map_err(|(_, error)| error)?)
@@ -159,10 +163,12 @@ impl Store {
         &self.commit
     }
 
-    /// Runs one job in its own transaction. Then does, in further transactions, the work that the job deferred.
+    /// Runs one job in its own transaction. Then does, in further transactions, all pending work, including what the
+    /// job deferred.
     ///
     /// # Errors
-    /// The job's error, or the reason why the commit failed.
+    /// The job's error, or the reason why the commit failed. The error may also be that of pending work, and the job is
+    /// then stored.
     pub fn write<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let value = self.transact(job)?;
         while self.work_off()? {}
@@ -203,7 +209,8 @@ impl Store {
     /// Stores a pulled batch in pieces, each in its own transaction (`pieces.rs`).
     ///
     /// # Errors
-    /// Those of [`write`](Self::write). Some of the events may then be stored, but the checkpoint is unchanged.
+    /// Those of [`write`](Self::write). Some of the events may then be stored; the checkpoint moves only with the last
+    /// piece.
     pub fn apply(&mut self, batch: Batch) -> Result<Applied, StoreError> {
         let mut applied = Applied::default();
         for piece in pieces(batch) {
@@ -212,15 +219,16 @@ impl Store {
         Ok(applied)
     }
 
-    /// Turns off SQLite's automatic checkpoints, so that only [`fold_log`](Self::fold_log) moves the write-ahead log
-    /// into the database file.
+    /// Turns off SQLite's automatic checkpoints; the caller must call [`fold_log`](Self::fold_log) between transactions
+    /// in their place.
     pub(crate) fn fold_log_between(&self) -> Result<(), StoreError> {
         Ok(self.conn.pragma_update(None, "wal_autocheckpoint", 0)?)
     }
 
-    /// Checkpoints the write-ahead log into the database file once it has as many pages as SQLite's default allows, or
-    /// far more if `waited_for`. SQLite's automatic checkpoint runs within the COMMIT that exceeds the limit, so the
-    /// caller would wait for both. For a piece of several megabytes, each of the two takes tens of milliseconds.
+    /// Checkpoints the write-ahead log into the database file if at least [`LOG_PAGES`] of its pages are not yet there,
+    /// or [`LOG_PAGES_WAITED_FOR`] if jobs wait (`waited_for`). SQLite's automatic checkpoint would run within the
+    /// COMMIT that exceeds the limit, so the caller would wait for both. For a piece of several megabytes, each of the
+    /// two takes tens of milliseconds.
     pub(crate) fn fold_log(&self, waited_for: bool) {
         let most = if waited_for { LOG_PAGES_WAITED_FOR } else { LOG_PAGES };
         let pages = |mode: &str| -> rusqlite::Result<(i64, i64)> {
@@ -230,12 +238,12 @@ impl Store {
         let outcome = pages("NOOP")
             .and_then(|(written, folded)| if written - folded >= most { pages("PASSIVE") } else { Ok((0, 0)) });
         if let Err(error) = outcome {
-            // No data is lost, and the next commit tries again.
+            // No data is lost, and the next call tries again.
             tracing::warn!(%error, "cannot shorten the write-ahead log");
         }
     }
 
-    /// Runs one job in its own transaction, without a savepoint, so it may execute any number of statements.
+    /// Runs one job in its own transaction, without a savepoint, in which many statements would be slow (`writer.rs`).
     pub(crate) fn write_alone(&mut self, mut job: Box<dyn Job + Send>, announce: &dyn Fn(&Commit)) {
         let outcome = self.transact(|tx| job.run(tx));
         if outcome.is_ok() {
@@ -278,8 +286,8 @@ impl Store {
             let before = progress.clone();
             let outcome = match self.in_savepoint(&mut progress, job.as_mut()) {
                 Ok(outcome) => outcome,
-                // The savepoint could not be released, so it is unknown whether this job was applied. Fail the whole
-                // group.
+                // The savepoint could not be begun, undone or released, so it is unknown whether this job was applied.
+                // Fail the whole group.
                 Err(error) => {
                     failure = Some(StoreError::Unknown(error.to_string()));
                     Err(error)
@@ -316,7 +324,8 @@ impl Store {
         self.conn.prepare_cached("COMMIT")?.execute([]).map(drop)
     }
 
-    /// Returns the outcome of the job. The outer error means that its savepoint could not be released.
+    /// Runs a job in a savepoint and returns its outcome. The outer error means that the savepoint could not be begun,
+    /// undone or released.
     fn in_savepoint(
         &mut self,
         progress: &mut Progress,
@@ -337,7 +346,7 @@ impl Store {
 
     fn roll_back(&mut self) {
         if !self.conn.is_autocommit() {
-            // The error that led here is already reported; at the latest, SQLite rolls back when the connection closes.
+            // The caller reports the error that led here. At the latest, SQLite rolls back when the connection closes.
             let _ = self.conn.execute_batch("ROLLBACK");
         }
     }
@@ -351,7 +360,8 @@ impl Store {
         };
     }
 
-    /// Removes the last copies of purged text from the file. The caller that requested the purge waits for this.
+    /// Removes the last copies of purged text from the file, and shrinks the file after a peer's events were removed.
+    /// The caller that requested the purge waits for this.
     ///
     /// The purged rows were overwritten in place, but SQLite leaves copies where it once moved rows to another page,
     /// and the write-ahead log still contains the old pages. Therefore the file is rewritten (`VACUUM`) and the log is
@@ -378,7 +388,8 @@ impl Store {
         }
     }
 
-    /// Returns `true` if no purged text is left to remove.
+    /// Returns `true` if nothing is left to do: the file was rewritten, or is too large for that, and the write-ahead
+    /// log is empty.
     fn try_scrub(&self, rewrites: bool) -> Result<bool, StoreError> {
         // `VACUUM` does not write free pages.
         let sql = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
@@ -424,7 +435,7 @@ impl Store {
         fold::is_pending(&self.conn).unwrap_or(false)
     }
 
-    /// Folds all parked events that have become due, and does the work that this defers.
+    /// Folds all parked events that have become due, and does the pending work. Returns the number of these events.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).
@@ -441,7 +452,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Folds one piece of the parked events that have become due. Call it regularly; it is cheap when no event is due.
+    /// Folds the parked events that have become due, at most [`room::PIECE`], and returns their number. Also corrects
+    /// the effects of a clock that went back. Call it regularly; it is cheap when no event is due.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).

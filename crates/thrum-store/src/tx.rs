@@ -10,8 +10,8 @@
 //! agents.
 //!
 //! Example: a job calls [`Tx::append`] twice. The first call reads the cutoff from its row and assigns sequence 7, the
-//! second takes the cutoff from [`Tx::cutoff`] and gets sequence 8. If COMMIT fails, the next job's transaction assigns
-//! 7 again.
+//! second uses the cutoff that the transaction has cached and gets sequence 8. If COMMIT fails, the next job's
+//! transaction assigns 7 again.
 
 use std::cell::Cell;
 
@@ -125,7 +125,8 @@ impl<'s> Tx<'s> {
         Ok(floor)
     }
 
-    /// The current time. If the clock is not set, or has gone back by a few minutes, the time of the last write.
+    /// The current time. If the clock is not set, or has gone back by at most [`limits::CLOCK_OFF`], the time of the
+    /// last write.
     pub(crate) fn now(&mut self) -> Timestamp {
         let (shown, known) = (self.ambient.now(), self.progress.counters.clock_at);
         if shown < Timestamp::PLAUSIBLE || known <= shown.plus(limits::CLOCK_OFF) { shown.max(known) } else { shown }

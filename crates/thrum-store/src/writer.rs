@@ -2,15 +2,17 @@
 //!
 //! Durability needs one `fsync` per COMMIT, and an `fsync` costs as much as the work of fifty messages. Therefore
 //! callers queue their jobs. The thread takes all waiting jobs (at most `MAX_GROUP_COMMIT`), runs each in its own
-//! savepoint, unless there is only one, and commits once for all of them. While the disk works, the next group gathers. This needs no timer, adds
-//! no latency for a single writer, and throughput grows with the number of writers. A job that fails is undone alone.
-//! If the COMMIT itself fails, all jobs of the group fail.
+//! savepoint, unless there is only one, and commits once for all of them. While the disk works, the next group gathers.
+//! This needs no timer, adds no latency for a single writer, and throughput grows with the number of writers. A job
+//! that fails is undone alone. If the COMMIT itself fails, or SQLite rolls back the transaction, all jobs of the group
+//! fail.
 //!
 //! Events from peers wait in a second queue, as pieces of batches ([`Writer::apply`]). Earlier transactions also leave
-//! deferred work (`fold/pending.rs`). Between two groups of jobs the thread does one piece, in its own transaction: a
-//! job never waits for more than one piece, and peers make progress however much is written locally. A piece has no
-//! savepoint: at the end of every statement SQLite scans the memory of the savepoint from its start, so thousands of
-//! statements in one savepoint would take quadratic time.
+//! deferred work (`fold/pending.rs`). Between two groups of jobs the thread does one piece of either, in its own
+//! transaction. So a job waits for one piece, not for a whole batch, and peers make progress however much is written
+//! locally. A piece has no savepoint: at the end of every statement SQLite scans the memory of the savepoint from its
+//! start, so thousands of statements in one savepoint would take quadratic time. Checkpoints, parked events that become
+//! due, and the rewriting of the file after a purge also have their turn between groups.
 //!
 //! Both queues are bounded. When a queue is full, [`Writer::submit`] and [`Writer::apply`] block, which is the
 //! back-pressure.
@@ -51,11 +53,11 @@ pub struct Writer {
 pub struct Busy {
     /// The peer that served the batch; `None` for deferred work.
     pub peer: Option<String>,
-    /// How long it has been in progress.
+    /// How long the batch or the deferred work has been in progress.
     pub lasts: Duration,
-    /// Number of events of the batch that were processed.
+    /// Number of events of the batch that were processed; 0 for deferred work.
     pub done: usize,
-    /// Number of events in the batch.
+    /// Number of events in the batch; 0 for deferred work.
     pub events: usize,
 }
 
@@ -67,7 +69,7 @@ struct Queue {
     lanes: Mutex<Lanes>,
     /// Signals that work is waiting, or that the queue was closed.
     filled: Condvar,
-    /// Signals that a queue has room again.
+    /// Signals that a queue has room again, or was closed.
     taken: Condvar,
 }
 
@@ -81,7 +83,7 @@ struct Lanes {
     /// Batches that are being stored, oldest first, each with its own number.
     batches: Vec<(u64, Stored)>,
     next_batch: u64,
-    /// Since when there is deferred work.
+    /// Since when there is deferred work to do; `None` if there is none, or if it waits for the next start.
     left_since: Option<Instant>,
 }
 
@@ -121,7 +123,7 @@ impl Queue {
     }
 
     /// Waits until there is something to do, or until `until`. With `more` there is deferred work, so the call does not
-    /// wait. Returns a piece only if `with_piece`.
+    /// wait, unless only jobs are still done. Returns a piece only if `with_piece`.
     fn next(&self, until: Instant, more: bool, with_piece: bool) -> Turn {
         let mut lanes = self.lanes();
         let more = more && !lanes.only_jobs;
@@ -166,8 +168,8 @@ impl Queue {
 }
 
 impl Writer {
-    /// Starts the thread. `announce` is called there after every COMMIT, before the waiting callers get their results;
-    /// it must not block.
+    /// Starts the thread. The thread calls `announce` after every COMMIT of jobs, pieces and deferred work, before the
+    /// waiting callers get their results. `announce` must not block.
     ///
     /// # Errors
     /// The operating system's, if it cannot create a thread.
@@ -185,8 +187,8 @@ impl Writer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues `job`. `done` is called on the writer thread with the result, after COMMIT or after the failure; it must
-    /// not block.
+    /// Queues `job`; blocks while the queue is full. `done` is called with the result after COMMIT or after a failure,
+    /// on the writer thread, or on the calling thread if the queue is closed. `done` must not block.
     pub fn submit<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -202,7 +204,7 @@ impl Writer {
     /// Queues `job` and waits for the result.
     ///
     /// # Errors
-    /// The job's error, or the reason why the commit failed.
+    /// The job's error, the reason why the commit failed, or [`StoreError::Closed`].
     pub fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -219,8 +221,8 @@ impl Writer {
     /// (I4).
     ///
     /// # Errors
-    /// Those of the disk, and [`StoreError::Closed`]. The checkpoint is then unchanged, and some of the events may be
-    /// stored. The same pull may be repeated.
+    /// Those of the disk, and [`StoreError::Closed`]. Some of the events may then be stored; the checkpoint moves only
+    /// with the last piece. The same pull may be repeated.
     pub fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
         let (peer, events) = (batch.peer.clone(), batch.events.len());
         let number = {
@@ -266,7 +268,7 @@ impl Writer {
         Ok(applied)
     }
 
-    /// Returns the batches that are being stored, and whether deferred work is in progress.
+    /// Returns the batches that are being stored, and an entry without a peer while deferred work is in progress.
     pub fn busy(&self) -> Vec<Busy> {
         let lanes = self.queue.lanes();
         let batches = lanes.batches.iter().map(|(_, stored)| Busy {

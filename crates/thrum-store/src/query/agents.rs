@@ -8,25 +8,25 @@ use crate::{Reader, StoreError, arrival::shown_sql};
 /// A registered agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
-    /// Its name.
+    /// Name of the agent.
     pub agent_id: String,
-    /// The daemon that registered it.
+    /// The daemon that registered the agent.
     pub home: String,
     /// `agent` or `user`.
     pub kind: String,
-    /// Its kind of work.
+    /// Role of the agent: its kind of work.
     pub role: String,
-    /// Its area of the code.
+    /// Module of the agent: its area of the code.
     pub module: String,
-    /// Its name for people; may be empty.
+    /// The agent's name for people; may be empty.
     pub display: String,
-    /// Its machine; may be empty.
+    /// The agent's machine; may be empty.
     pub hostname: String,
-    /// Its worktree; may be empty.
+    /// The agent's worktree; may be empty.
     pub worktree: String,
-    /// Time of its last registration.
+    /// Time of the agent's last registration.
     pub registered_at: Timestamp,
-    /// Last sign of life known here.
+    /// Last sign of life of the agent known here; `None` if there is none.
     pub last_seen_at: Option<Timestamp>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn stamp(nanos: i64) -> Timestamp {
 
 /// SQL expression: when the agent of `row` (which has `agent_id` and `home`) last read a message, changed its presence,
 /// or wrote one of the newest few messages under its name. Indexes serve all of these, however many rows there are.
-/// NULL for an agent whose home is ?1, because that daemon sees all its calls.
+/// NULL if the agent did none of these, or if its home is ?1, because that daemon sees all calls of the agent.
 pub(super) fn written_by(row: &str) -> String {
     let (read, presence_at) = (shown_sql("r.origin", "r.read_at"), shown_sql("p.home", "p.at"));
     format!(
@@ -77,7 +77,8 @@ pub(super) fn written_by(row: &str) -> String {
 /// of the same name elsewhere.
 const NEWEST: usize = 16;
 
-/// SQL conditions with their values, joined by AND. The first value, ?1, is the id of the querying daemon.
+/// SQL conditions with their values, each condition after an AND. The first value, ?1, is the id of the querying
+/// daemon.
 pub(super) struct Conditions {
     pub(super) sql: String,
     pub(super) values: Vec<Sql>,
@@ -162,12 +163,14 @@ impl Reader<'_> {
                 .query_map([], pair)?
                 .collect::<Result<_, _>>()?,
         };
-        // Sort here instead of in SQL, for the reason given in the fold: this runs for every message sent.
+        // Sort here: SQLite parses a cached statement that sorts anew at every use, and this one runs for messages
+        // sent.
         members.sort_unstable();
         Ok(members)
     }
 
-    /// Returns the peer that served the last registration of an agent; `None` if it was made here.
+    /// Returns the peer that served the last registration of an agent; `None` if that registration was made here, or if
+    /// there is no such agent.
     ///
     /// # Errors
     /// SQLite's.
@@ -189,8 +192,8 @@ impl Reader<'_> {
         Ok(statement.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
-    /// Adds machine names for these daemons where one is missing. Daemons known only through others are named after the
-    /// newest registration of their agents.
+    /// Adds machine names if one of these daemons has none. Daemons known only through other daemons are named after
+    /// the newest registration of their agents.
     ///
     /// # Errors
     /// SQLite's.
@@ -211,13 +214,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// When this daemon last deleted the agent, if it did.
+    /// When this daemon last deleted the agent; `None` if never.
     pub(crate) fn deleted_at(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT at FROM cleanups WHERE agent_id = ?1 AND home = ?2")?;
         Ok(statement.query_row((name, self.home), |row| row.get(0)).optional()?.map(stamp))
     }
 
-    /// Returns the agent of this name that is registered here.
+    /// Returns the agent of this name whose home is this daemon.
     ///
     /// # Errors
     /// SQLite's.

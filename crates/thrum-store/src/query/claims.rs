@@ -8,13 +8,14 @@ use crate::{Reader, StoreError, arrival};
 /// A file or directory that an agent has claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The agent that claimed it.
+    /// Name of the agent that made the claim.
     pub agent_id: String,
     /// The agent's home.
     pub home: String,
     /// The path, relative to the top of the worktree.
     pub path: String,
-    /// When it was last claimed. If that is later than the arrival of the claim, the time of arrival.
+    /// When the path was last claimed. If that time lay ahead of our clock when the claim arrived, about the time of
+    /// arrival (`arrival.rs`).
     pub claimed_at: Timestamp,
     /// When the claim expires. If the clock of the claiming daemon is ahead, the requested duration counts from the
     /// arrival.
@@ -29,8 +30,9 @@ impl Claim {
 }
 
 impl Reader<'_> {
-    /// Returns the claims that hold at `now` and satisfy `wanted`, latest expiry first: at most
-    /// [`limits::MAX_LISTED_CLAIMS`] of the first [`limits::MAX_CLAIMS_LOOKED_AT`], and whether there are more.
+    /// Returns the claims that hold at `now` and satisfy `wanted`, latest expiry first. Looks at the first
+    /// [`limits::MAX_CLAIMS_LOOKED_AT`] claims, returns at most [`limits::MAX_LISTED_CLAIMS`] of these, and whether
+    /// there are more among them.
     ///
     /// # Errors
     /// SQLite's.

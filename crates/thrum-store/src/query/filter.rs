@@ -36,7 +36,7 @@ pub struct Filter {
     pub mailbox: Option<Mailbox>,
     /// Mailbox that determines `is_read` and the number of unread messages if `mailbox` is not set.
     pub reader: Option<Mailbox>,
-    /// Only messages that are unread in `mailbox`.
+    /// Only messages that are unread in `mailbox`, which must be set.
     pub unread: bool,
     /// Only messages by this author.
     pub author: Option<String>,
@@ -52,25 +52,26 @@ pub struct Filter {
     pub reference: Option<Tag>,
     /// Only messages to this agent or role, by name or as part of a group.
     pub to: Option<String>,
-    /// Only messages that name this agent at this home.
+    /// Only messages that name this agent and are for the one at this home (`fold/residence.rs`).
     pub addressed: Option<Mailbox>,
     /// Only messages that name one of these agents or roles; a message for everyone names none of them.
     pub mentions: Vec<String>,
-    /// Only messages that at least one recipient, here or elsewhere, has not read.
+    /// Only messages that at least one registered recipient, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
     /// Only messages shown later than this.
     pub after: Option<Timestamp>,
-    /// Only messages of the mailbox that come after this sequence in our log, in the order of the log.
+    /// Only messages of `mailbox` that come after this sequence in our log, in the order of the log instead of `order`.
+    /// Without `mailbox` it has no effect.
     pub since: Option<u64>,
     /// Whether each message includes its recipients with their receipts.
     pub recipients: bool,
-    /// Order by last change instead of creation.
+    /// Whether to order by the last edit instead of the creation.
     pub by_update: bool,
     /// The order of the list.
     pub order: Order,
     /// Number of messages to skip.
     pub offset: u64,
-    /// Maximum number of messages.
+    /// Maximum number of messages; 0 lists none.
     pub limit: u64,
     /// Limits on the length of texts.
     pub room: Room,
@@ -81,7 +82,7 @@ pub struct Filter {
 pub struct Room {
     /// Maximum number of bytes per content.
     pub content: usize,
-    /// Maximum size of all messages of a list in bytes of JSON.
+    /// Approximate maximum size of all messages of a list in bytes of JSON.
     pub all: usize,
 }
 
@@ -166,8 +167,9 @@ impl Selection {
 struct Asks {
     conditions: String,
     values: Vec<Sql>,
-    /// Whether the conditions use the `messages` table, and the texts of the messages.
+    /// Whether the conditions use the `messages` table.
     messages: bool,
+    /// Whether the conditions use the texts of the messages, which are in `events`.
     texts: bool,
 }
 
@@ -191,7 +193,7 @@ impl Asks {
             let home = self.value(home);
             self.message(&format!(" AND m.home = {home}"));
         }
-        // The agent's own copy in its own mailbox is never unread.
+        // Unread mail in the agent's own mailbox needs no condition: the agent's own copies there are never unread.
         if let Some(author) =
             filter.exclude_author.as_ref().filter(|author| !(filter.unread && filter.mailbox.as_ref() == Some(author)))
         {

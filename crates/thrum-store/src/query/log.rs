@@ -9,22 +9,23 @@ use thrum_core::{
 
 use crate::{Purged, Reader, StoreError, cutoff, digest, fold, parked_kind::ParkedKind};
 
-/// Rows read for a backlog count; this takes a few milliseconds.
+/// Maximum number of rows read for a backlog count: a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
 
 /// Counts of the store's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events in the log.
+    /// Number of events in the log.
     pub events: u64,
-    /// Visible messages, including deleted ones.
+    /// Number of messages, including deleted ones.
     pub messages: u64,
-    /// Registered agents, here and elsewhere.
+    /// Number of registered agents, here and elsewhere.
     pub agents: u64,
-    /// Events of other origins that are parked until a missing event arrives. Own events are folded when they are
-    /// written, and wait only for events that were forgotten with the peer that brought them.
+    /// Number of events of other origins that are parked and wait for a missing event, their time or a later version.
+    /// Own events are folded when they are written, and wait only for events that were forgotten with the peer that
+    /// brought them.
     pub parked: u64,
-    /// Events ever rejected, which are outside the log.
+    /// Number of events rejected so far, which are outside the log: the number of the latest one that is still stored.
     pub rejected: u64,
 }
 
@@ -63,7 +64,7 @@ impl Reader<'_> {
         Ok(page)
     }
 
-    /// Returns events that a legacy peer cannot store, among the newest `max` events longer than
+    /// Returns the ids of events that a legacy peer cannot store, among the newest `max` events longer than
     /// [`LEGACY_LONG_BYTES`](limits::LEGACY_LONG_BYTES). Those beyond [`LEGACY_LINE_BYTES`](limits::LEGACY_LINE_BYTES)
     /// are too long in any case and are not read. For the others `is_too_long` decides, with one body in memory at a
     /// time.
@@ -120,7 +121,7 @@ impl Reader<'_> {
         digest::projection(self.conn)
     }
 
-    /// Returns the checkpoint of the peer's log that was read last.
+    /// Returns the checkpoint of the peer's log that was read last; `None` if none was read.
     ///
     /// # Errors
     /// SQLite's.
@@ -143,8 +144,8 @@ impl Reader<'_> {
     }
 
     /// Counts the rows above `after` that did not come from this peer. The count is exact up to some thousands of rows;
-    /// beyond that it includes all rows above `after`, because a status query must not become slower the larger the
-    /// backlog is.
+    /// beyond that it is an upper bound that includes all sequences above `after`, because a status query must not
+    /// become slower the larger the backlog is.
     ///
     /// # Errors
     /// SQLite's.
@@ -159,7 +160,7 @@ impl Reader<'_> {
         if rows < BACKLOG_COUNTED {
             return Ok(backlog);
         }
-        // Sequences have gaps only at purged events and where a new log began.
+        // Sequences have gaps where events were removed or moved to the end, and a wide one where a new log began.
         Ok(self.latest()?.abs_diff(after).min(digest::heads(self.conn)?.total()))
     }
 

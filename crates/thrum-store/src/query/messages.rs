@@ -17,19 +17,20 @@ use crate::{
 /// The current state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// `msg_…`
+    /// Id of the message, `msg_…`.
     pub message_id: String,
-    /// Its thread: the one it was sent in, or the one that the first answer to it started.
+    /// Thread of the message: the one in which it was sent, or the one that the first answer to it started. `None` if
+    /// there is neither.
     pub thread_id: Option<String>,
-    /// The message that it answers.
+    /// Id of the message that this one answers.
     pub reply_to: Option<String>,
-    /// The author.
+    /// Name of the author.
     pub agent_id: String,
-    /// The author's session; may be empty.
+    /// Id of the author's session; may be empty.
     pub session_id: String,
-    /// The daemon that wrote it.
+    /// The daemon that wrote the message.
     pub origin: String,
-    /// The author's home: where it lives now, if it moved.
+    /// The author's current home; differs from `origin` if the author moved.
     pub home: String,
     /// The content, after the last edit.
     pub body: Body,
@@ -39,27 +40,29 @@ pub struct Message {
     pub refs: Vec<Tag>,
     /// The addressees as `type:value`; the type is `mention`, `group` or `broadcast`.
     pub audiences: Vec<Tag>,
-    /// The recipients that it named, with their receipts. Lists fill it only if [`Filter::recipients`] is set.
+    /// The recipients that the message lists by name, with their receipts. In a list it is filled only if
+    /// [`Filter::recipients`] is set.
     pub recipients: Vec<Recipient>,
-    /// When it was written. If that is later than its arrival here, the time of arrival.
+    /// When the message was written. If that time lay ahead of our clock when the message arrived, about the time of
+    /// arrival (`arrival.rs`).
     pub created_at: Timestamp,
-    /// When it was written, according to the author's daemon.
+    /// When the message was written, according to the author's daemon.
     pub claimed_at: Timestamp,
-    /// When it was last edited. If that is later than the arrival of the edit, the time of arrival.
+    /// When the message was last edited; `None` if never. A time ahead of our clock is replaced as in `created_at`.
     pub updated_at: Option<Timestamp>,
-    /// When it was last edited, according to the author's daemon.
+    /// When the message was last edited, according to the author's daemon; `None` if never.
     pub edit_claimed_at: Option<Timestamp>,
     /// Number of edits.
     pub edits: u64,
-    /// When it was deleted.
+    /// When the message was deleted; `None` if it is not. A time ahead of our clock is replaced as in `created_at`.
     pub deleted_at: Option<Timestamp>,
     /// The reason for the deletion.
     pub delete_reason: Option<String>,
-    /// Whether the reader named in the query has read it; always `false` without a reader.
+    /// Whether the reader named in the query has read or written the message; always `false` without a reader.
     pub is_read: bool,
-    /// Its sequence in our log; a peer that has read the log up to there has the message.
+    /// Sequence of the message in our log; a peer that has read the log up to there has the message.
     pub sequence: u64,
-    /// Full length of the content in bytes, if any part of the message was cut.
+    /// Full length of the content in bytes; `None` unless a part of the message was cut.
     pub whole: Option<usize>,
 }
 
@@ -124,13 +127,13 @@ impl Message {
 pub struct Recipient {
     /// The name of the agent.
     pub agent_id: String,
-    /// The home of the agent; `None` if no registered agent has this name (any more).
+    /// The home of the agent; `None` if the message gives no home and the name means no registered agent (any more).
     pub home: Option<String>,
-    /// When a waiter of the agent was first given the message, according to the agent's home.
+    /// When a waiter of the agent was first given the message, according to the agent's home; `None` if never.
     pub woken_at: Option<Timestamp>,
-    /// When the agent saw the message.
+    /// When the agent first saw or read the message, according to its home; `None` if never.
     pub seen_at: Option<Timestamp>,
-    /// When the agent read the message, according to its home.
+    /// When the agent read the message, according to its home; `None` if never.
     pub read_at: Option<Timestamp>,
 }
 
@@ -148,7 +151,7 @@ pub struct Listing {
     pub messages: Vec<Message>,
     /// Number of messages that match the filter.
     pub total: u64,
-    /// Number of matching messages that the mailbox's owner has not read.
+    /// Number of matching messages that the owner of the filter's `mailbox` or `reader` has not read; 0 without either.
     pub unread: u64,
 }
 
@@ -161,7 +164,7 @@ const COLUMNS: &str = "m.message_id,
     m.delete_reason, e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence, m.home, m.at, m.edited_at";
 
 impl Reader<'_> {
-    /// Returns one message, deleted or not. `is_read` refers to `mailbox`.
+    /// Returns one message, deleted or not; `None` if it is not here. `is_read` refers to `mailbox`.
     ///
     /// # Errors
     /// SQLite's.
@@ -175,7 +178,7 @@ impl Reader<'_> {
         found.map(|found| self.finish(found, Some(&mut Homes::new()))).transpose()
     }
 
-    /// Returns a page of messages.
+    /// Returns a page of messages; empty if the filter's mailbox is not one of a registered agent.
     ///
     /// # Errors
     /// SQLite's.
@@ -263,7 +266,8 @@ impl Reader<'_> {
         Ok(statement.exists((message_id, owner))?)
     }
 
-    /// Counts the messages addressed to everyone, and those for each addressed role: name and count, by name.
+    /// Counts the messages addressed to everyone, and those for each role of a registered agent: name and count, by
+    /// name. Roles without messages are left out.
     ///
     /// # Errors
     /// SQLite's.
@@ -318,9 +322,11 @@ impl Reader<'_> {
         Ok(message)
     }
 
-    /// Returns one entry per name and home that the message carries. For a name without homes there is one entry per
-    /// home that the name means (`fold/residence.rs`), this daemon first. A receipt counts for the home that wrote it,
-    /// or for the home to which its reader moved. For a name without any home, every receipt counts.
+    /// Returns one entry per recipient name and home; of one name, the agent of this daemon comes first. The homes are
+    /// those that the message gives for the name, or to which the agent moved from there. If the message gives none,
+    /// they are the homes that the name means (`fold/residence.rs`) and at which it is still registered. A name without
+    /// any home has one entry. A receipt counts for the home that wrote it, or for the home to which its reader moved.
+    /// For a name without any home, every receipt counts.
     fn recipients(
         &self,
         message: &Message,
@@ -408,7 +414,7 @@ impl Reader<'_> {
     }
 }
 
-/// Cache of the homes of each name, for one answer.
+/// Cache of the homes at which each name is registered, for one answer.
 type Homes = HashMap<String, Vec<String>>;
 
 fn read_body(kind: &str, body: &str) -> Result<Payload, StoreError> {

@@ -9,11 +9,12 @@ use crate::{Reader, StoreError, parked_kind::ParkedKind};
 pub struct Parked {
     /// The peer that served the events; empty for our own.
     pub peer: String,
-    /// At most [`limits::MAX_REASON_BYTES`], in the form "its message is not here".
+    /// The reason, in the form "its message is not here"; at most [`limits::MAX_REASON_BYTES`].
     pub reason: String,
     /// Number of events.
     pub events: u64,
-    /// Whether the events may still take effect; otherwise no later event can change their state.
+    /// Whether the events are expected to take effect later. Otherwise they take effect only if an unexpected creation
+    /// of their message arrives.
     pub waits: bool,
     /// The event that arrived last.
     pub last: ParkedEvent,
@@ -28,11 +29,11 @@ pub struct ParkedEvent {
     pub origin: String,
     /// The type, such as `message.edit`.
     pub kind: String,
-    /// When it was written, according to its author.
+    /// When it was written, according to its origin.
     pub at: Timestamp,
-    /// Its target, such as the id of a message.
+    /// The id of the message that the event waits for or may not change; `None` if it is parked for another reason.
     pub target: Option<String>,
-    /// When it takes effect, if known.
+    /// When the event is folded again, for a purge in the future; otherwise `None`.
     pub due: Option<Timestamp>,
 }
 

@@ -23,9 +23,9 @@ struct Cleanup {
 /// Results cached for one page, so that each is looked up once.
 #[derive(Default)]
 struct LookupCache {
-    /// By agent.
+    /// The clean-ups of each agent, by its name.
     cleanups: BTreeMap<String, Vec<Cleanup>>,
-    /// By type and target: the sequence of the first creation that the peer can apply.
+    /// The sequence of the first creation that the peer can apply, by type and target; `None` if there is none.
     creations: BTreeMap<(&'static str, String), Option<u64>>,
 }
 

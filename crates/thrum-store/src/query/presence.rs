@@ -12,7 +12,7 @@ use crate::{Reader, StoreError, arrival::shown_sql};
 /// The presence of an agent's program, as last reported by the agent's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// The state of the program; `None` if it is a state that only a later version knows.
+    /// The state of the program; `None` if the home does not know the state, or if only a later version knows its name.
     pub state: Option<PresenceState>,
     /// Whether a message starts a turn of the program.
     pub wakeable: bool,
@@ -33,7 +33,8 @@ pub struct ProgramSession {
     pub state: PresenceState,
     /// Since when the session is in this state.
     pub since: Timestamp,
-    /// The id of the process that runs the session, and its start time as counted by the operating system.
+    /// The id of the process that runs the session, and the process's start time as counted by the operating system;
+    /// `None` if the process is not known.
     pub program: Option<(u32, u64)>,
 }
 
@@ -48,7 +49,7 @@ fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Presence> {
 }
 
 impl Reader<'_> {
-    /// Returns the presence of an agent; `None` if its home never reported one.
+    /// Returns the presence of an agent; `None` if none is stored, such as after a clean-up of the agent.
     ///
     /// # Errors
     /// SQLite's.

@@ -15,13 +15,13 @@ pub struct PurgeRecord {
     pub via: String,
     /// Time of the purge.
     pub at: Timestamp,
-    /// Older events are removed; never later than `at`.
+    /// The cutoff, before which events are removed; never later than `at`.
     pub cutoff: Timestamp,
     /// Number of listed messages, sessions and events, which claim a later time.
     pub listed: usize,
     /// Whether the purge lies in the future and is parked until then.
     pub waits: bool,
-    /// Whether it lies so far in the future that nothing waits for it.
+    /// Whether the purge lies so far in the future that comparisons with peers do not wait for it.
     pub far_ahead: bool,
 }
 

@@ -7,11 +7,11 @@ use crate::{Reader, StoreError, query::Mailbox};
 /// A role that at least one agent has, here or elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Its name.
+    /// Name of the role.
     pub name: String,
-    /// The earliest registration of an agent that has it.
+    /// Time of the earliest registration of an agent that has the role.
     pub since: Timestamp,
-    /// The agents that have it, by name and home.
+    /// The agents that have the role, by name and home.
     pub agents: Vec<Mailbox>,
 }
 

@@ -11,21 +11,22 @@ use crate::{Reader, StoreError, arrival::shown_sql};
 /// An agent's period of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// `ses_…`
+    /// Id of the session, `ses_…`.
     pub session_id: String,
-    /// The agent.
+    /// Name of the agent.
     pub agent_id: String,
     /// The agent's home.
     pub home: String,
-    /// When it started. If that is later than the arrival of the start event, the time of arrival.
+    /// When the session started. If that time lay ahead of our clock when the start event arrived, about the time of
+    /// arrival (`arrival.rs`).
     pub started_at: Timestamp,
-    /// When it started, according to its home.
+    /// When the session started, according to its home.
     pub(crate) start_claimed_at: Timestamp,
-    /// When it ended.
+    /// When the session ended; `None` if it is open.
     pub ended_at: Option<Timestamp>,
-    /// The reason for its end.
+    /// The reason for the end; `None` if the session is open or none was given.
     pub end_reason: Option<String>,
-    /// Last sign of life of the agent that is known here.
+    /// Last sign of life of the agent that is known here; the end, if the session has ended.
     pub last_seen_at: Timestamp,
     /// The agent's last work context; empty if it reported none.
     pub context: WorkContext,
@@ -74,7 +75,7 @@ pub enum Liveness {
 }
 
 impl Reader<'_> {
-    /// Returns the sessions with a known start, newest first.
+    /// Returns the selected sessions with a known start, newest first.
     ///
     /// # Errors
     /// SQLite's.
@@ -87,8 +88,8 @@ impl Reader<'_> {
         Ok(sessions)
     }
 
-    /// Passes the sessions with a known start to `found`, one at a time, until it breaks. Together their work contexts
-    /// may not fit into memory.
+    /// Passes the selected sessions with a known start to `found`, newest first and one at a time, until `found`
+    /// breaks. Together their work contexts may not fit into memory.
     ///
     /// # Errors
     /// SQLite's.
@@ -118,7 +119,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Returns the newest open session of an agent at any home.
+    /// Returns the newest open session of an agent at `home`, which may be another daemon.
     ///
     /// # Errors
     /// SQLite's.
@@ -152,13 +153,14 @@ impl Reader<'_> {
         )?;
         let open =
             statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
-        // Take the maximum here instead of in SQL, for the reason given in the fold: this runs for every message sent.
+        // Take the maximum here: SQLite parses a cached statement that sorts anew at every use, and this one runs for
+        // every message sent.
         Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
     }
 }
 
-/// SQL that selects a session with its context and last sign of life: for agents whose home is ?1 as seen here, for
-/// others as they reported it.
+/// SQL that selects a session with its context and last sign of life. For agents whose home is ?1, every call counts as
+/// a sign of life; for others, only the events that they write.
 fn select() -> String {
     let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
     format!(

@@ -11,7 +11,8 @@ use thrum_core::{
 use super::log::{ROW_COLUMNS, read_row};
 use crate::{Reader, StoreError, digest, purged_ranges};
 
-/// Uses the index over ids, so events outside the range cost nothing.
+/// SQL: the events of origin ?1 and log ?2 with ids above ?3 and up to ?4; an empty ?4 means the end. Uses the index
+/// over ids, so events outside the range cost nothing.
 const BETWEEN: &str =
     "WHERE event_id > ?3 AND (?4 = '' OR event_id <= ?4) AND +origin_daemon = ?1 AND +origin_log = ?2";
 
@@ -58,7 +59,8 @@ impl Reader<'_> {
     }
 
     /// Returns the events of a log whose ids are above `after` and up to `upto`, in byte order; an empty `upto` means
-    /// the end. Lists single events if they are at most `most`, otherwise [`limits::TOLD_PARTS`] parts.
+    /// the end. Lists single events if they are at most `most`, otherwise at most [`limits::TOLD_PARTS`] parts, each
+    /// with number and digest of its events.
     ///
     /// # Errors
     /// SQLite's.
@@ -100,8 +102,8 @@ impl Reader<'_> {
         Ok(Listing::Ids(listed))
     }
 
-    /// Returns the number of events of a log whose ids are above `after` and up to `upto`, and the digest over their
-    /// canonical forms.
+    /// Returns the number of events of a log whose ids are above `after` and up to `upto` (empty: to the end), and the
+    /// digest over their canonical forms.
     ///
     /// # Errors
     /// SQLite's.

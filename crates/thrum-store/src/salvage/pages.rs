@@ -1,8 +1,8 @@
 //! Reads the pages of a database file without SQLite. SQLite refuses files that it does not trust; this module trusts
 //! no part of the file.
 //!
-//! <https://sqlite.org/fileformat2.html>. Every number in the file may have any value. Therefore all reads are
-//! bounds-checked, and every chain of pages is bounded.
+//! <https://sqlite.org/fileformat2.html> describes the format. Every number in the file may have any value. Therefore
+//! all reads are bounds-checked, and every chain of pages is bounded.
 
 use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, path::Path};
 
@@ -11,16 +11,19 @@ use crate::connection::beside;
 /// Page size of every database of ours in bytes; the whole page is used.
 const USUAL_PAGE: usize = 4096;
 
-/// Header sizes in bytes: of a database file, of a write-ahead log, and of a frame in it.
+/// Size of the header of a database file, in bytes.
 const HEAD: usize = 100;
+/// Size of the header of a write-ahead log, in bytes.
 const WAL_HEAD: u64 = 32;
+/// Size of the header of a frame in a write-ahead log, in bytes.
 const FRAME_HEAD: u64 = 24;
 
 /// A database file together with the committed pages in its write-ahead log.
 pub(super) struct Pages {
     file: File,
-    /// Bytes per page, and how many of them are used.
+    /// Bytes per page.
     size: usize,
+    /// Bytes per page that SQLite uses, from the start of the page.
     usable: usize,
     /// Number of pages in the database file, without the write-ahead log.
     count: u32,
@@ -30,12 +33,14 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Opens a file with our usual page size, whatever its header states.
+    /// Opens a file with our usual page size, whatever its header states. Only a valid write-ahead log overrides the
+    /// size.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Self::of(path, USUAL_PAGE, USUAL_PAGE)
     }
 
-    /// Opens a file with the page size from its header. Returns `None` if that is the usual one or is invalid.
+    /// Opens a file with the page size from its header. Returns `None` if that size is the usual one or is invalid, or
+    /// if the file cannot be read.
     pub(super) fn of_header_size(path: &Path) -> Option<Self> {
         let mut head = [0; HEAD];
         File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
@@ -131,8 +136,8 @@ impl Pages {
         Ok(())
     }
 
-    /// The cells of a page that holds rows or index entries: their row numbers, and their records if these can be
-    /// assembled.
+    /// The cells of a page that holds rows or index entries, except those whose records cannot be assembled. Empty for
+    /// other pages.
     pub(super) fn cells(&self, page: &[u8], is_first: bool) -> Vec<Cell> {
         let base = if is_first { HEAD } else { 0 };
         let kind = match page.get(base) {
@@ -176,7 +181,7 @@ impl Pages {
     }
 }
 
-/// Maximum length of an assembled record: an event of the maximum size with its columns.
+/// Maximum length of an assembled record, in bytes: an event of the maximum size with its columns.
 const LONGEST: usize = thrum_core::limits::MAX_EVENT_BYTES + (64 << 10);
 
 #[derive(Clone, Copy)]

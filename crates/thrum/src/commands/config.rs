@@ -87,7 +87,7 @@ impl Command {
 /// that came with the repository must not.
 const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
 
-/// CurrentSettings in place of a secret.
+/// Shown in place of a secret.
 const HIDDEN: &str = "********";
 
 /// The current settings.

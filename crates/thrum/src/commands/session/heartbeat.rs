@@ -85,7 +85,7 @@ impl Render for HeartbeatSent {
             scopes,
             refs,
         } = &self.answer.read;
-        page.line(format!("HeartbeatSent the team about session {}", quote(session_id)));
+        page.line(format!("Told the team about session {}", quote(session_id)));
         let unknown = self.unanswered && git_updated_at.is_none();
         if let Some(branch) = branch {
             let commits = if unknown {
