@@ -18,7 +18,7 @@ use crate::{
 };
 pub(crate) use reachability::Reachability;
 
-/// The transports, and what is known about routes to peers.
+/// The transports, and the known reachability of peers.
 pub(crate) struct Addresses {
     env: Arc<Environment>,
     transports: Vec<Arc<dyn Transport>>,

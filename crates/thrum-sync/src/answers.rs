@@ -27,7 +27,7 @@ pub struct PairingStarted {
     pub transport: Kind,
     /// When the session expires.
     pub expires_at: Timestamp,
-    /// Time until it expires.
+    /// Time until the session expires.
     pub expires_in: Duration,
 }
 
@@ -49,7 +49,8 @@ impl PairingStarted {
 pub enum Waited {
     /// A peer joined.
     Joined(Joined),
-    /// No peer has joined yet, but there were attempts: all wrong codes of the session, in order.
+    /// No peer has joined yet, but there were attempts: all wrong codes and refused callers of the session so far, in
+    /// order.
     Tried(Vec<Attempt>),
 }
 
@@ -67,14 +68,14 @@ pub struct WaitingDaemons {
 /// A daemon that waits to be joined, as described by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// Its own name for itself.
+    /// The daemon's own name.
     pub name: String,
-    /// The address at which to join it.
+    /// The address at which to join the daemon.
     pub address: String,
-    /// Its node; `None` on loopback.
+    /// The daemon's node; `None` on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// The version of its program.
+    /// Version of the daemon's program.
     pub version: String,
     /// The kind of transport.
     pub transport: String,
@@ -83,19 +84,19 @@ pub struct Waiting {
 /// The daemon at an address to be joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listener {
-    /// Its exact address.
+    /// The daemon's exact address, `IP:PORT`.
     pub address: String,
-    /// Its node; `None` on loopback.
+    /// The daemon's node; `None` on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// Its own name for itself; empty for legacy peers.
+    /// The daemon's own name; empty for legacy peers.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The version of its program; empty for legacy peers.
+    /// Version of the daemon's program; empty for legacy peers.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// Its pairing protocol, as in [`Protocol::as_str`](crate::pairing::Protocol::as_str). `plain` means that the code
-    /// itself would be sent.
+    /// The pairing protocol that a join would use, as in [`Protocol::as_str`](crate::pairing::Protocol::as_str).
+    /// `plain` means that the code itself would be sent.
     pub pairing: String,
 }
 
@@ -121,30 +122,31 @@ pub struct Pinged {
     pub name: String,
     /// The peer's id.
     pub daemon_id: String,
-    /// The address at which it answered.
+    /// The peer's current address.
     pub address: String,
-    /// Its node; `None` on loopback.
+    /// The peer's node; `None` on loopback or if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// The route of packets to it; `None` if the network does not report it.
+    /// The route of packets to the peer; `None` on loopback, or if the network does not report it in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Route>,
-    /// Whether a borrowed connection was used instead of its address.
+    /// Whether the ping used the connection that the peer lent to us, instead of dialling.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asked_over_its_connection: bool,
     /// Duration of one request and its reply on an open connection, in microseconds.
     pub round_trip_us: u64,
-    /// By how much its clock is ahead of ours; `None` for legacy peers.
+    /// By how many milliseconds the peer's clock is ahead of ours (negative: behind); `None` for legacy peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
-    /// The version of its program; `None` for legacy peers.
+    /// Version of the peer's program; `None` for legacy peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The version of our program.
+    /// Version of our program.
     pub our_version: String,
-    /// Number of its events that are not here yet; `None` until it first answers.
+    /// Number of the peer's events that are not here yet; `None` until the peer has reported its highest sequence.
     pub backlog_from_them: Option<u64>,
-    /// Number of our events that it has not acknowledged; `None` if it never acknowledged any, as with legacy peers.
+    /// Number of events that did not come from the peer and that it has not acknowledged; `None` until it first
+    /// acknowledges any, as always with legacy peers.
     pub backlog_to_them: Option<u64>,
 }
 
@@ -155,14 +157,14 @@ pub struct Joined {
     pub peer_name: String,
     /// The peer's id.
     pub peer_daemon_id: String,
-    /// The address at which we dial it.
+    /// The address at which we dial the peer.
     pub peer_address: String,
-    /// How it was paired: `spake2-1`, or `plain` if the code itself was sent.
+    /// How the peer was paired: `spake2-1`, or `plain` if the code itself was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairing: Option<String>,
     /// Whether both sides have read the events that the other had when they paired.
     pub syncing: bool,
-    /// What is missing if `syncing` is false.
+    /// A sentence that explains why `syncing` is false; `None` if it is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -174,25 +176,25 @@ pub struct PeerStatus {
     pub daemon_id: String,
     /// The peer's name here.
     pub name: String,
-    /// The address at which we dial it.
+    /// The address at which we dial the peer.
     pub address: String,
-    /// Whether it has a token, and can be authenticated.
+    /// Whether the peer has a token, without which it cannot be authenticated.
     pub has_token: bool,
-    /// When it was paired.
+    /// When the peer was paired; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paired_at: Option<Timestamp>,
-    /// Time of the last contact. Shown in two forms, by the program that shows the status.
+    /// Time of the last contact; `None` if there was none. Shown in two forms, by the program that shows the status.
     #[serde(skip)]
     pub last_sync: Option<Timestamp>,
-    /// Our checkpoint in its log, by Go's name.
+    /// Our checkpoint in the peer's log, under Go Thrum's name for it; 0 if nothing was read.
     pub last_synced_seq: u64,
-    /// The kind of transport on which it was paired.
+    /// The kind of transport on which the peer was paired.
     pub transport: String,
     /// Connection state.
     pub state: State,
     /// Time of the last state change.
     pub since: Timestamp,
-    /// Our checkpoint in its log.
+    /// Our checkpoint in the peer's log; 0 if nothing was read.
     pub read_by_us: u64,
     /// Our highest sequence.
     pub our_latest: u64,
@@ -204,12 +206,12 @@ pub struct PeerStatus {
     pub details: PeerDetails,
 }
 
-/// What is known about a peer apart from the exchange with it. Has no field of Go Thrum's, so that programs can read it
-/// from the answer of any daemon.
+/// Facts about a peer apart from the exchange with it. Go Thrum reports none of these fields, and each has a default,
+/// so that programs can read this struct from the answer of any daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PeerDetails {
-    /// How it was paired: `spake2-1`, or `plain` if the code itself was sent; `None` if unknown.
+    /// How the peer was paired: `spake2-1`, or `plain` if the code itself was sent; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paired_by: Option<String>,
     /// Whether our requests use a connection that the peer lent to us, because we cannot dial it.
@@ -218,47 +220,48 @@ pub struct PeerDetails {
     /// Whether the peer's requests use a connection that we lent to it, because it cannot dial us.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asks_over_our_connection: bool,
-    /// Number of its events that are not here yet; `None` until it first answers.
+    /// Number of the peer's events that are not here yet; `None` until the peer has reported its highest sequence.
     pub backlog_from_them: Option<u64>,
-    /// Number of our events that it has not acknowledged, or, for a legacy peer, not requested; `None` until it asks.
+    /// Number of events that did not come from the peer and that it has not acknowledged, or, for a legacy peer, not
+    /// requested; `None` until the peer asks.
     pub backlog_to_them: Option<u64>,
     /// Number of events from this peer that are parked.
     pub parked: u64,
     /// Number of events from this peer that were rejected, ever.
     pub rejected: u64,
-    /// The last rejected event.
+    /// The last rejected event; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rejected: Option<LastRejected>,
-    /// Events that the peer, if it is a legacy one, has refused, and that are no longer sent to it.
+    /// Events that a legacy peer has refused, and that are no longer sent to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
     /// Additional notes for the user, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// The node on which it listens; `None` on loopback.
+    /// The node on which the peer listens; `None` on loopback or if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// The node from which it calls, if that is another one.
+    /// The node from which the peer calls, if that may be another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_from: Option<Node>,
-    /// The last time it proved that it has moved to another node.
+    /// The peer's last proven move to another node; `None` if it never moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
-    /// The last misuse of its token here, which was refused.
+    /// The last misuse of the peer's token here, which was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<TokenMisuse>,
     /// The last misuse of our shared token that the peer refused and reported. It shows that a copy of the token
     /// exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_there: Option<TokenMisuse>,
-    /// The two daemons that currently run with its key; otherwise empty. The cause is a cloned machine or a copied
-    /// `.thrum`.
+    /// The two daemons that currently run with the peer's key; empty unless there are two. The cause is a cloned
+    /// machine or a copied `.thrum`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub same_key: Vec<Seen>,
-    /// The route of packets to it, at most a minute old; `None` if unknown.
+    /// The route of packets to the peer, measured about once a minute; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Route>,
-    /// Result of the last automatic reconciliation since the start.
+    /// Result of the last automatic reconciliation since the start; `None` if none had anything to report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repaired: Option<Repaired>,
 }
@@ -274,7 +277,7 @@ pub struct Forced {
     pub applied: u64,
     /// Number of events that were already here.
     pub skipped: u64,
-    /// Why the pull did not reach the end.
+    /// Why the pull did not reach the end of the peer's log; `None` if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -283,14 +286,15 @@ pub struct Forced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All comparable peers hold the same events and have the same projection.
+    /// All peers hold the same events and have the same projection, which is not compared while a purge lies in the
+    /// future on either side.
     Equal,
     /// At least one peer holds other events or has a different projection.
     Differs,
     /// At least one peer holds other events while a purge lies in the future on either side, which may be the only
     /// reason. No peer differs otherwise.
     Waiting,
-    /// At least one peer could not be asked, and no peer differs; or no peer can be compared.
+    /// At least one peer could not be asked or cannot be compared, and no peer differs or waits.
     Unreachable,
     /// There are no peers.
     NoPeers,
@@ -314,7 +318,7 @@ pub struct Verified {
     pub peers: Vec<Compared>,
 }
 
-/// By reference, because `serde` requires it.
+/// Returns `true` for 0. Takes a reference, because `serde` requires one.
 const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -326,14 +330,16 @@ pub struct Compared {
     pub name: String,
     /// The peer's id.
     pub daemon_id: String,
-    /// `equal`, `differs`, `waiting` or `unreachable`.
+    /// Result for this peer: `equal`, `differs`, `waiting` or `unreachable`.
     pub status: Verdict,
     /// The logs in which the two sides differ.
     pub differences: Vec<Difference>,
-    /// Exactly which events were missing, and which were fetched. Only for peers that support comparison.
+    /// The missing events of each log that was reconciled, and how many were fetched. Empty for peers that do not
+    /// support comparison.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
-    /// Why the comparison was impossible or incomplete, or what differs apart from the events.
+    /// Why the comparison was impossible or incomplete, or a difference apart from the events; `None` if there is
+    /// nothing to add.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -352,10 +358,11 @@ pub struct Missing {
     #[serde(skip_serializing_if = "AbsentEvents::is_empty")]
     pub there: AbsentEvents,
     /// Origin sequences of events that we hold and the peer has purged. These are not missing. At most
-    /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
+    /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges are listed.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub purged_there: RangeSet,
-    /// Origin sequences of events that the peer holds and we have purged. These are not requested.
+    /// Origin sequences of events that the peer holds and we have purged. These are not requested. At most as many
+    /// ranges are listed.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub purged_here: RangeSet,
     /// Number of missing events that the peer then served and that were new.
@@ -385,10 +392,11 @@ impl Missing {
 pub struct AbsentEvents {
     /// Number of events.
     pub events: u64,
-    /// Their origin sequences, if they have any; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
+    /// Origin sequences of the events, if they were compared by origin sequence; at most
+    /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub numbers: RangeSet,
-    /// Their ids, if they have no origin sequences; at most as many.
+    /// Ids of the events, if they were compared by id; at most as many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
 }
@@ -400,7 +408,8 @@ impl AbsentEvents {
     }
 }
 
-/// Result of an automatic reconciliation, after a peer had held other events than we for several sync intervals.
+/// Result of an automatic reconciliation, after a peer had held other events than we for several checks, or had
+/// reported that events are missing here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repaired {
     /// Time of the reconciliation.

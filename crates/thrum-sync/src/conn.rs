@@ -72,7 +72,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Reads a line that may exceed `limit`. Returns its first `limit` bytes and its total length. The rest is
-    /// discarded; the total is bounded by `most` bytes, and `line` is the time for each `step` bytes.
+    /// discarded. A line that has not ended after more than `most` bytes is an error, and `line` is the time for each
+    /// `step` bytes.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
@@ -237,7 +238,7 @@ and a third"[..],
         assert!(matches!(Lines::new(endless).next_cut(4, 1 << 20, LONG, LONG, 1000).await, Err(NoLine::TooLong(_))));
     }
 
-    /// C18: the reader is endless; only a bound in the reader ends this test.
+    /// C18: the input is endless; only the limit of the line ends this test.
     #[tokio::test]
     async fn a_line_without_end_is_given_up_at_the_limit() {
         let endless = tokio::io::repeat(b'x');

@@ -98,8 +98,8 @@ impl Clock {
     }
 }
 
-/// Locks a mutex even after a panic. The data stays consistent, because each change is made on a copy or is a single
-/// assignment.
+/// Locks a mutex even after a panic. The data stays usable, because most changes are made on a copy or are single
+/// assignments.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

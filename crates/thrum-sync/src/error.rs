@@ -12,7 +12,7 @@ use crate::{clock::go_duration, conn::NoLine, protocol::wire::BadReply};
 /// Why an exchange with a peer failed. The text is one line for a status, and includes a hint where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// No connection was opened: the peer has no usable address, or nothing answers there.
+    /// No connection was opened: the peer has no token or no usable address, must not be dialled, or does not answer.
     #[error("{}", in_one_line(.0))]
     Unreachable(Error),
     /// The daemon at the peer's address did not prove that it is the peer. No secret was sent.
@@ -106,18 +106,18 @@ impl From<NoLine> for PeerError {
     }
 }
 
-/// The failed proof of a daemon that was dialled.
+/// A failure to prove that the daemon at a peer's address is the peer.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the daemon at {address} does not prove to be {peer}: {cause}; nothing was sent{}",
     hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
 )]
 pub struct Unproven {
-    /// The address that was dialled, printable.
+    /// The peer's address, printable.
     pub address: String,
     /// The name of the peer that was expected.
     pub peer: String,
-    /// What failed.
+    /// The error that ended the proof.
     pub cause: Box<PeerError>,
     /// Another possible cause and its remedy.
     pub hint: Option<&'static str>,
@@ -227,10 +227,10 @@ pub enum Waste {
     /// Too many purges; the peer is read once per this interval.
     #[error("it sends one purge after the other: it is read every {}", go_duration(*.0))]
     ThrottledPurges(Duration),
-    /// More rejected events than new ones.
+    /// More rejected or colliding events than new ones.
     #[error("most of what it sends must be rejected")]
     Rejected,
-    /// Events that are already here.
+    /// Too many events that are already here.
     #[error("it sends again and again what is here already")]
     Repeated,
     /// Batches that are much smaller than requested.

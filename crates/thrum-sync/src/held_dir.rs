@@ -1,8 +1,8 @@
 //! A directory held by a descriptor: its files are read, replaced, renamed and removed relative to that descriptor.
 //!
 //! A daemon runs for weeks. Meanwhile its `.thrum` may be deleted, replaced or restored (`git clean`, `git stash -a`),
-//! and the path then leads to a directory that belongs to another daemon. The descriptor does not: in a deleted
-//! directory each write fails with "not found", and a moved directory takes its files along.
+//! and the path then leads to a directory that belongs to another daemon. The descriptor still leads to the original
+//! directory: if that was deleted, each write fails with "not found", and a moved directory takes its files along.
 
 use std::{
     ffi::OsStr,

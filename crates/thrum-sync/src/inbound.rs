@@ -42,7 +42,7 @@ pub(crate) trait Events: Send + Sync + 'static {
     fn port_changed(&self, kind: Kind);
 }
 
-/// The server side.
+/// The listeners, and all inbound connections.
 pub(crate) struct Inbound {
     env: Arc<Environment>,
     addresses: Arc<Addresses>,
@@ -82,18 +82,18 @@ impl Inbound {
             .and_then(|one| one.address.clone().ok())
     }
 
-    /// Returns why nothing listens although peers expect us.
+    /// Returns the error of a listener that should be open and is not; `None` if there is none.
     pub(crate) async fn listen_error(&self) -> Option<Error> {
         self.listeners.lock().await.iter().find_map(|one| one.address.clone().err())
     }
 
-    /// Closes all connections of a removed peer.
+    /// Closes all connections of a removed peer, and forgets its requests.
     pub(crate) fn remove(&self, peer: &str) {
         self.admission.close(peer);
         lock(&self.askers).forget(peer);
     }
 
-    /// Inspects the requests of legacy peers, for a status.
+    /// Passes the requests of legacy peers to `look`, for a status.
     pub(crate) fn with_askers<T>(&self, look: impl FnOnce(&Askers) -> T) -> T {
         look(&lock(&self.askers))
     }

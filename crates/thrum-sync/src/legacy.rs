@@ -5,8 +5,8 @@
 //!
 //! * **They show N+1 before N.** A sequence is assigned first and its row becomes visible later, so a reader that has
 //!   read N+1 may never see N. Also, their log may be rebuilt, with sequences that start again, and without notice.
-//!   Therefore `reading` reads the last two minutes again for two minutes, and checks that the event at the earlier
-//!   position is still the same.
+//!   Therefore `reading` repeatedly reads the events of the last two minutes again, and checks that the event at the
+//!   earlier position is still the same.
 //! * **They stop forever at an event that they cannot apply**, and for some events they write files in wrong places.
 //!   Therefore [`serving`] withholds such events. An event that only waits for its message is served once the message
 //!   is here: the store moves it behind the message (`Tx::apply`). If a legacy peer stops nevertheless, it gets the
@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use thrum_core::limits;
 
-/// Returns the minimum time between two notifies to a peer; `log` is its log's id.
+/// Returns the minimum time between two notifies to a peer; `log` is the id of the peer's log, `None` for a legacy
+/// peer.
 pub(crate) fn notify_gap(log: Option<&str>) -> Duration {
     if log.is_none() { limits::LEGACY_NOTIFY_GAP } else { Duration::ZERO }
 }

@@ -1,9 +1,9 @@
 //! Outbound connections: one driver per peer dials it, replicates from it, and announces new events.
 //!
 //! Owns the drivers, and the lent and borrowed connections. Other parts send [`Signals`] to a driver by its peer's id,
-//! and watch its [`ReplicatorStatus`]. The [`replicator`](crate::replicator), a state machine without I/O, makes the decisions;
-//! this module turns events into its inputs and its actions into I/O. Requests other than the replicator's go through a
-//! [`Channel`].
+//! and watch the driver's [`ReplicatorStatus`]. The [`replicator`](crate::replicator), a state machine without I/O,
+//! makes the decisions; this module turns events into its inputs and its actions into I/O. Requests other than the
+//! replicator's go through a [`Channel`].
 
 mod channel;
 mod connection;
@@ -40,7 +40,7 @@ use driver::Driver;
 pub(crate) use driver::{First, Signals, reached};
 use loans::Loans;
 
-/// The client side.
+/// The drivers of all peers, and their connections.
 pub(crate) struct Outbound {
     env: Arc<Environment>,
     addresses: Arc<Addresses>,

@@ -1,17 +1,17 @@
 //! Pairing with a 4-digit code: the side that displays the code.
 //!
-//! Ten thousand codes are few, so the number of guesses must be limited: three per session, and a budget per hour and
-//! day over all sessions. The budget is on disk before a guess is answered, so that neither a new session nor a restart
-//! restores guesses. The other rules limit what a stranger may learn or do:
+//! Ten thousand codes are few, so the number of guesses must be limited: three per node in a session, and a budget per
+//! hour and day over all sessions. The budget is on disk before a guess is answered, so that neither a new session nor
+//! a restart restores guesses. The other rules limit what a stranger may learn or do:
 //!
 //! * the lock is checked first; while it holds, the right code fails like any other;
-//! * a code works once, and comparing it takes the same time for any input;
+//! * a code works once, and comparing it takes the same time for any four digits;
 //! * after three wrong guesses, the session is closed to the guessing node, but to no other. If callers cannot be told
-//!   apart, or if all guesses of the hour are used up, the session ends, and the operator is told at once instead of
-//!   after five minutes;
+//!   apart, or if all guesses of the hour or day are used up, the session ends, and the operator is told at once
+//!   instead of after five minutes;
 //! * guesses on loopback and on the tailnet are counted separately, so that a local program cannot lock out other
 //!   machines;
-//! * while waiting, the operator sees who guesses, and who is refused because of earlier guesses;
+//! * while waiting, the operator sees each caller that guesses, or is refused because of earlier guesses;
 //! * a caller that is refused because of earlier guesses is told when it may try again;
 //! * only a caller that knows the code learns whether its id is known here;
 //! * an exchange of the PAKE ([`pake`]) counts as a guess from its first message, before the reply: no caller gets
@@ -19,7 +19,8 @@
 //!   the guess is refunded, so that a fleet that pairs within an hour locks nobody out.
 //!
 //! The state machine receives time and wire messages as inputs, and returns replies. The outcome of a session is kept
-//! until it is collected, because the joiner may be faster than the user who waits for it.
+//! until it is collected or another session starts, because the joiner may be faster than the command that waits for
+//! the outcome.
 
 mod budget;
 mod code;
@@ -45,7 +46,7 @@ use budget::Budget;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(u64);
 
-/// The local endpoint of a session. The exchange fails for a joiner that sees a different one.
+/// The local endpoint of a session. The exchange fails for a joiner that sees a different endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     /// The kind of transport.
@@ -147,11 +148,12 @@ struct Session {
     here: Here,
     started: Now,
     expires: Now,
-    /// The wrong codes, in order. Bounded by the total budget.
+    /// The wrong codes, and once per node the refused callers, in order. Bounded by the total budget and the number of
+    /// nodes.
     attempts: Vec<Attempt>,
     /// The exchanges in progress, by number. Each becomes a wrong code unless it succeeds. Bounded by the budget, too.
     open: Vec<(u64, Attempt)>,
-    /// All guesses are used up. The session stays until it expires, so that callers are told.
+    /// Whether all guesses are used up. The session then stays until it expires, so that callers are told the reason.
     spent: bool,
 }
 
@@ -216,7 +218,8 @@ impl Pairing {
     /// Starts a session of at most [`limits::PAIRING_SESSION`].
     ///
     /// # Errors
-    /// `Refused` while another session is open, or while pairing is locked (with the end of the lock).
+    /// `Refused` while another session is open, or while pairing is locked (with the end of the lock); those of the
+    /// disk.
     pub fn start(
         &mut self,
         here: Here,
@@ -260,8 +263,8 @@ impl Pairing {
     /// Checks a caller's code. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// Go's texts. A wrong guess is on disk on return. If writing it fails, the error reports that, and no guess was
-    /// allowed.
+    /// Go's texts. A wrong guess is on disk on return. If it cannot be written, it counts in memory, and the error is
+    /// that of the disk.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
         let session = self.admits(caller, now)?;
         if session.code.matches(shown) {
@@ -316,7 +319,8 @@ impl Pairing {
     /// Checks the joiner's confirmation. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// The texts for a wrong code, whatever the cause; `no active pairing session` if another joiner was faster.
+    /// The texts for a wrong code, whatever the cause; `pairing timed out`; `no active pairing session` if another
+    /// joiner was faster or the session was canceled.
     pub fn confirm(&mut self, exchange: Exchange, confirmation: &str, now: Now) -> Result<pake::Proven, RpcError> {
         let Some(attempt) = self.close(&exchange) else {
             return Err(RpcError::refused(Refusal::NoSession, NO_SESSION));
@@ -338,7 +342,7 @@ impl Pairing {
         Ok(proven)
     }
 
-    /// Ends an exchange without a confirmation: a wrong code.
+    /// Ends an exchange without a confirmation, which counts as a wrong code.
     pub fn abandon(&mut self, exchange: &Exchange, now: Now) {
         if let Some(attempt) = self.close(exchange) {
             self.failed(attempt, now);
@@ -384,7 +388,7 @@ impl Pairing {
     }
 
     /// Reports a wrong code to the operator, and ends the session if no one can join any more. The budget already
-    /// contains the code.
+    /// contains the guess.
     fn failed(&mut self, attempt: Attempt, now: Now) {
         let Some(session) = &mut self.session else { return };
         let locked_until = self.budget.locked_until(session.here.kind, now.at);
@@ -407,14 +411,14 @@ impl Pairing {
     }
 
     /// Returns `true` if a session waits for callers on this kind of transport. A caller that has used up its guesses
-    /// gets the same answer; it is told when it may try again once it sends a code.
+    /// gets the same answer; only the reply to a code states when it may try again.
     pub fn waits_for(&self, caller: &Caller, now: Now) -> bool {
         self.session
             .as_ref()
             .is_some_and(|session| session.here.kind == caller.kind && !session.spent && !session.is_over(now))
     }
 
-    /// Returns the wrong codes of the current session, or of the one that has just ended.
+    /// Returns the wrong codes and refused callers of the current session, in order; empty without a session.
     pub fn attempts(&self) -> &[Attempt] {
         self.session.as_ref().map_or(&[], |session| &session.attempts)
     }
@@ -424,7 +428,8 @@ impl Pairing {
         self.outcome = Some(outcome);
     }
 
-    /// Ends the session if its id is still `id`. The outcome is then `pairing canceled`.
+    /// Ends the session if its id is still `id`. The outcome is then `pairing canceled`, unless all guesses were used
+    /// up before.
     pub fn cancel(&mut self, id: SessionId) {
         if self.session.as_ref().is_some_and(|session| session.id == id) {
             let spent = self.session.take().is_some_and(|session| session.spent);
@@ -454,7 +459,7 @@ impl Pairing {
         }
     }
 
-    /// Corrects guesses in the future, so that a clock that was ahead does not extend the lock.
+    /// Corrects guesses dated in the future, so that a clock that was ahead does not extend the lock.
     fn come_back(&mut self, now: Now) -> Result<(), Error> {
         if self.budget.come_back(now.at) { self.save() } else { Ok(()) }
     }

@@ -77,7 +77,7 @@ pub struct PeersConfig {
     pub transports: Vec<Arc<dyn Transport>>,
     /// Clock and randomness.
     pub ambients: Ambients,
-    /// Proves this daemon's identity to peers, as when our node has changed since pairing. Signs with the daemon's key
+    /// Proves this daemon's identity on each connection with a peer that has a key. Signs with the daemon's key
     /// ([`DaemonKey::prove`](thrum_core::DaemonKey::prove)); the key itself is not passed on.
     pub prover: Prover,
 }
@@ -154,7 +154,7 @@ impl Peers {
         self.0.addresses.transport(kind).map(|transport| transport.condition().borrow().clone())
     }
 
-    /// Returns why nothing listens although peers expect us. The listener is retried every [`limits::ROUND`].
+    /// Returns the error of a listener that should be open and is not; `None` if there is none.
     pub async fn listen_error(&self) -> Option<Error> {
         self.0.inbound.listen_error().await
     }
@@ -186,7 +186,8 @@ impl Peers {
     /// its checkpoints are deleted.
     ///
     /// # Errors
-    /// `NotFound`; those of the disk, in which case the peer stays.
+    /// `NotFound`; those of the disk. The peer stays if `peers.json` cannot be written, and is gone if only its
+    /// checkpoints cannot be deleted.
     pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Error> {
         let env = Arc::clone(&self.0.env);
         let wanted = id_or_name.to_owned();
@@ -219,7 +220,8 @@ impl Peers {
     /// Opens the listener if necessary.
     ///
     /// # Errors
-    /// `Refused` while another session is open or pairing is locked; `Unavailable` if no peer could reach us.
+    /// `Refused` while another session is open, while pairing is locked, or if the user's configuration forbids this
+    /// kind; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
     pub async fn start_pairing(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         self.0.pairing.start(kind, within).await
     }
@@ -239,7 +241,7 @@ impl Peers {
     }
 
     /// Waits like [`wait_pairing`](Self::wait_pairing), but also returns when the session has seen more than `seen`
-    /// wrong codes, so that the user learns about the attempts.
+    /// wrong codes and refused callers, so that the user learns about the attempts.
     ///
     /// # Errors
     /// Those of [`wait_pairing`](Self::wait_pairing).
@@ -261,13 +263,14 @@ impl Peers {
     }
 
     /// Joins the daemon at `target`, which displays `code`, and then waits for the first exchange, at most
-    /// [`limits::FIRST_EXCHANGE`]. A target is `host:port`, or `host` for the port on which a daemon waits there. A
-    /// host is an address, or the name of a tailnet node. The code itself is not sent.
+    /// [`limits::FIRST_EXCHANGE`]. A target is `host:port` or `host`. A host is an address, or the name of a tailnet
+    /// node. Without a port, the daemon that waits there is joined, or else the one on the first of [`limits::PORTS`];
+    /// on loopback always the latter. The code itself is not sent.
     ///
     /// # Errors
     /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
-    /// `Unavailable` if the target does not answer or the tailnet is not up. `Refused` with the other side's message,
-    /// for ourselves, for existing peers, and if the code would have to be sent.
+    /// `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it starts). `Refused`
+    /// with the other side's message, for ourselves, for existing peers, and if the code would have to be sent.
     pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Error> {
         self.join_by(target, code, false).await
     }
@@ -296,18 +299,18 @@ impl Peers {
         wants_tailnet(target)
     }
 
-    /// Finds the daemons that wait to be joined: on all tailnet nodes that are online, or on this machine if there is
-    /// no tailnet. Takes at most [`limits::PROBE_ALL`], after at most [`limits::TAILNET_UP`] for a tailnet that is
-    /// starting.
+    /// Finds the daemons that wait to be joined: on the tailnet nodes that are online, at most
+    /// [`limits::PROBED_NODES`], or on this machine if no tailnet is enabled. Takes at most [`limits::PROBE_ALL`],
+    /// after at most [`limits::TAILNET_UP`] for a tailnet that is starting.
     ///
     /// # Errors
-    /// The tailnet cannot be queried.
+    /// The tailnet is not up or cannot be queried, or there is no transport.
     pub async fn waiting(&self) -> Result<WaitingDaemons, Error> {
         self.0.pairing.waiting().await
     }
 
-    /// Pings a peer (by id or name) over a new connection, or over the one that it has lent, and reports how packets
-    /// travel to it. Takes at most [`limits::PEER_PING`].
+    /// Pings a peer (by id or name) over a new connection, or over the one that the peer has lent, and reports how
+    /// packets travel to the peer. Takes at most [`limits::PEER_PING`].
     ///
     /// # Errors
     /// `NotFound`; `TryAgain` with the reason if the peer does not answer; the log cannot be read.
@@ -324,7 +327,7 @@ impl Peers {
     }
 
     /// Compares events and projection with each peer until all agree, for at most `within`. If normal sync does not
-    /// make a pair agree, finds and fetches exactly the missing events.
+    /// make a peer agree with this daemon, finds and fetches exactly the missing events.
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
@@ -346,7 +349,8 @@ impl Peers {
         self.0.inbound.newer_go()
     }
 
-    /// Ends all tasks, within [`limits::DRAIN`]. Acknowledged data is durable even if a task is cut off.
+    /// Ends all tasks, and waits for them, at most [`limits::DRAIN`]. Acknowledged data is durable even if a task is
+    /// cut off.
     pub async fn shutdown(&self) {
         tracing::info!("periodic_sync: stopping");
         self.0.env.stop.cancel();

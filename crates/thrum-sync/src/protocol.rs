@@ -60,15 +60,15 @@ pub struct AuthState {
 pub struct PeerSession {
     /// The daemon at the other end.
     pub caller: Caller,
-    /// The daemon id to prove and its challenge. Accepts one answer on this connection.
+    /// The daemon id that the caller must prove, and the challenge to sign. Accepts one answer.
     challenge: Option<(String, Zeroizing<String>)>,
     /// Proofs exchanged by daemons with keys; `None` where proofs are not used.
     proofs: Option<Proofs>,
     pairing: Exchanged,
 }
 
-/// Progress of pairing on a connection. Each connection allows one exchange, so that each guess also costs a
-/// connection.
+/// Progress of pairing on a connection. Each connection allows one exchange of the PAKE, so that each such guess also
+/// costs a connection.
 #[derive(Debug, Default)]
 enum Exchanged {
     #[default]
@@ -84,7 +84,7 @@ impl From<Caller> for PeerSession {
     }
 }
 
-/// Consequence of a request, apart from its reply.
+/// Consequence of a request, apart from its reply, or of the end of a connection.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// The peer is alive and its token is valid.
@@ -96,7 +96,7 @@ pub enum Effect {
     },
     /// The peer has stored all events of our log up to a sequence.
     Acknowledged {
-        /// The log id on our side.
+        /// The id of our log that the peer has read.
         log: String,
         /// The last stored sequence.
         upto: u64,
@@ -122,7 +122,7 @@ pub enum Effect {
 /// Result of [`receive`].
 #[derive(Debug)]
 pub struct Received {
-    /// The peer that owns the token, if the token is valid. All effects concern this peer, except those that name
+    /// The peer that owns the token, if the token was accepted. All effects concern this peer, except those that name
     /// another.
     pub peer: Option<String>,
     /// Consequences of the request, apart from its reply.
@@ -226,7 +226,7 @@ pub fn receive(
             if daemon_id == peer {
                 effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs() });
             } else if auth.registry.misnamed_is_news(&peer, now) {
-                // Gets the normal reply, as in Go, so that a peer learns nothing about our other peers.
+                // The peer gets the normal reply, as in Go, so that it learns nothing about our other peers.
                 tracing::warn!(%daemon_id, "sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
             }
             Next::Reply(wire::notified_line(&request.id))
@@ -270,7 +270,7 @@ pub fn receive(
     Received { peer: Some(peer), effects, next }
 }
 
-/// Returns the IP address of a caller on a tailnet. The network itself vouches for it.
+/// Returns the IP address of a caller on a tailnet. The network itself vouches for the address.
 fn caller_ip(caller: &Caller) -> Option<IpAddr> {
     let (host, _) = caller.address.rsplit_once(':').filter(|_| caller.kind == Kind::Tailnet)?;
     host.trim_matches(['[', ']']).parse().ok()
@@ -336,7 +336,7 @@ pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect
     effects
 }
 
-/// Logs token misuse that was not reported yet. Returns the effect that informs the peer, if the peer has a key.
+/// Logs token misuse, unless it was reported recently. Returns the effect that informs the peer, if the peer has a key.
 fn refused(auth: &mut AuthState, peer: &str, now: Now) -> Option<Effect> {
     if !auth.registry.misuse_is_news(peer, now.at) {
         return None;
@@ -431,7 +431,7 @@ fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now
 }
 
 fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Error> {
-    // Read before the version vector, which may then be newer than `latest`, but never older.
+    // Read `latest` before the version vector, which may then be newer than `latest`, but never older.
     let latest = log.latest();
     Ok(Info {
         daemon_id: daemon_id.to_owned(),

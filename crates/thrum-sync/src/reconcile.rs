@@ -1,6 +1,6 @@
 //! Anti-entropy: finds the events that normal sync has missed, and fetches exactly those.
 //!
-//! Owns a schedule and a turn for each peer: one comparison with a peer at a time. Other parts start and stop the
+//! Owns a schedule and a turn for each peer: one reconciliation with a peer at a time. Other parts start and stop the
 //! schedule of a peer, hint that events may be missing, and request a comparison with all peers
 //! ([`verify`](Reconcile::verify)). Sends requests to peers over an [`outbound`](crate::outbound) channel and serves
 //! none.
@@ -77,7 +77,7 @@ impl Reconcile {
         }
     }
 
-    /// Returns the result of the last reconciliation with the peer.
+    /// Returns the result of the last automatic reconciliation with the peer; `None` if it had nothing to report.
     pub(crate) fn repaired(&self, peer: &str) -> Option<Repaired> {
         lock(&self.schedules).get(peer).and_then(|schedule| schedule.repaired.borrow().clone())
     }

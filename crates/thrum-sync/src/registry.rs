@@ -1,8 +1,8 @@
 //! The paired peers: `peers.json`, in Go Thrum's format plus our own keys.
 //!
-//! The file is the registry. Each change is written before it takes effect, so that a token is never sent to a peer
-//! that a crash would make us forget. A file that cannot be read completely is an error. Go Thrum starts without peers
-//! in that case, and sync stops silently. Unknown keys survive at all levels.
+//! The file is the registry. Each change except that of `last_sync` is written before it takes effect, so that a token
+//! is never sent to a peer that a crash would make us forget. A file that cannot be read completely is an error. Go
+//! Thrum starts without peers in that case, and sync stops silently. Unknown keys survive at all levels.
 
 mod entry;
 mod lives;
@@ -51,7 +51,7 @@ pub struct TokenMisuse {
     pub at: Timestamp,
     /// Number of occurrences since the daemon's start.
     pub times: u64,
-    /// When the misuse was last reported.
+    /// When the misuse was last logged; `None` if never.
     #[serde(skip)]
     reported_at: Option<Timestamp>,
 }
@@ -70,10 +70,10 @@ struct Content {
 struct Local {
     #[serde(default)]
     daemon_id: String,
-    /// The port of the local transport, once it has been opened.
+    /// The port of the local transport; 0 until it was first opened.
     #[serde(default, skip_serializing_if = "is_zero")]
     port: u16,
-    /// The port of the tailnet transport, once it has been opened. Not in Go Thrum's file.
+    /// The port of the tailnet transport; 0 until it was first opened. Not in Go Thrum's file.
     #[serde(default, skip_serializing_if = "is_zero")]
     tailnet_port: u16,
     #[serde(flatten)]
@@ -105,7 +105,8 @@ impl Registry {
             Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
             None => Content::default(),
         };
-        // The file was written by the Go Thrum that we replace. Its peers still know us by its id.
+        // A file with another id, not that of a key, was written by the Go Thrum that we replace. The peers in it still
+        // know us by that id.
         let theirs = std::mem::replace(&mut content.local.daemon_id, daemon_id.to_owned());
         if !theirs.is_empty() && theirs != daemon_id && !thrum_core::key::is_signed_origin(&theirs) {
             content
@@ -164,8 +165,8 @@ impl Registry {
         owner
     }
 
-    /// Returns the entry of a peer whose pairing has worked, and that has not removed us since. It cannot be paired
-    /// again.
+    /// Returns the entry of a peer whose pairing has worked, and that has not removed us since. Such a peer cannot be
+    /// paired again.
     pub fn working_pairing(&self, daemon_id: &str) -> Option<&Peer> {
         self.get(daemon_id).filter(|known| known.token_used && !known.removed_us)
     }
@@ -251,8 +252,8 @@ impl Registry {
         )
     }
 
-    /// Returns the new name for a peer that now calls itself `own`. Returns `None` if the name stays: the user chose
-    /// it, or it is already that name, perhaps with a number to make it unique.
+    /// Returns the new name for a peer that now calls itself `own`. Returns `None` if its name here stays: the user
+    /// chose that name, it already is `own` (perhaps with a number that makes it unique), or `own` cannot be used.
     pub fn follows_name(&self, daemon_id: &str, own: &str) -> Option<String> {
         let peer = self.get(daemon_id).filter(|peer| !peer.named_here && !own.is_empty())?;
         let wanted = entry::shown(own);
@@ -265,7 +266,8 @@ impl Registry {
         Some(self.content.free_name(&wanted)).filter(|name| name::check_peer(name).is_ok())
     }
 
-    /// Records a change of a peer's own name. Returns the peer's new name here, if that changes as well.
+    /// Adopts a change of a peer's own name, if [`follows_name`](Self::follows_name) returns a new name. Returns that
+    /// name.
     ///
     /// # Errors
     /// Those of the disk; the peer keeps its name then.
@@ -289,7 +291,8 @@ impl Registry {
         Ok(Some(peer))
     }
 
-    /// Records that the peer's token has worked, so that a repeated pairing no longer replaces the entry. Written once.
+    /// Records that the peer's token has worked, so that a repeated pairing no longer replaces the entry, and that the
+    /// peer knows us. Written once.
     ///
     /// # Errors
     /// Those of the disk.
@@ -418,8 +421,8 @@ impl Registry {
         record(&mut self.misuses, daemon_id, node, at);
     }
 
-    /// Returns `true` if token misuse should be reported now, in the log and to the peer; at most once per
-    /// [`limits::STRAY_PAUSE`].
+    /// Returns `true` if token misuse should be reported now, in the log and to the peer, and counts it as reported; at
+    /// most once per [`limits::STRAY_PAUSE`].
     pub fn misuse_is_news(&mut self, daemon_id: &str, at: Timestamp) -> bool {
         is_news(&mut self.misuses, daemon_id, at)
     }
@@ -454,7 +457,8 @@ impl Registry {
         self.lives.both(daemon_id, now)
     }
 
-    /// Returns another process that runs with the same key as process `instance`, and the time since it was last seen.
+    /// Returns another process that runs with the same key as process `instance`, and the time since that other process
+    /// was last seen.
     pub fn other(&self, daemon_id: &str, instance: &str, now: Now) -> Option<(Seen, Duration)> {
         self.lives.other(daemon_id, instance, now)
     }
@@ -488,7 +492,7 @@ impl Registry {
         news
     }
 
-    /// Returns the stored port of a transport, if the transport was ever opened.
+    /// Returns the stored port of a transport; `None` if the transport was never opened.
     pub fn port(&self, kind: Kind) -> Option<u16> {
         let local = &self.content.local;
         let port = match kind {

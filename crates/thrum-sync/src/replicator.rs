@@ -1,25 +1,27 @@
 //! Replicates from one peer: decides when to dial, what to request, what to store and how long to wait.
 //!
 //! There is one persistent connection with one request in flight. After each input, the state machine takes the first
-//! step that applies: ask the peer for its identity (once per connection, and for `verify`), announce events that it
-//! has not been told about, pull if there may be new events. A pull starts at the checkpoint. Its events are stored
-//! together with the new checkpoint before the next pull, which thereby acknowledges them.
+//! step that applies: ask the peer for its identity (once per connection, and for `verify`), announce events that the
+//! peer has not been told about, pull if there may be new events. A pull starts at the checkpoint. The events of its
+//! reply are stored together with the new checkpoint before the next pull, which thereby acknowledges them.
 //!
 //! Convergence without needless traffic:
 //! * reasons to pull that arrive during a pull set one flag, and cause one more pull;
-//! * a commit is announced only above what the peer was told or has read, and never if it came from the peer;
-//! * the checkpoint moves only to events that were served and stored, within one log; another `log_id` starts at its
-//!   beginning;
+//! * a commit is announced only if it has events above those that the peer was told about or has acknowledged, and
+//!   never if they came from the peer;
+//! * the checkpoint moves only to events that were served and stored, within one log; a log with another `log_id` is
+//!   read from its start;
 //! * an invalid reply (sequences that go back or stand still, a reply without a request) closes the connection, is
-//!   reported, and waits like a failed connect. No error is retried immediately.
+//!   reported, and waits like a failed connect. Only a batch that was too long for a line is requested again at once,
+//!   with fewer events.
 //!
-//! If a batch is too long or too slow for one reply, the next pulls request half as much, down to single events, and
-//! more again once replies arrive quickly.
+//! If a batch is too long or too slow for one reply, the next pulls request half as much (an eighth after a line of a
+//! legacy peer that was too long), down to single events, and more again once replies arrive quickly.
 //!
-//! While a peer is unreachable, one attempt at a time probes it, from one second to five minutes apart. Only newly
-//! stored events or a completed pull reset this backoff. An incoming call from the peer triggers an early attempt,
-//! because it proves that the peer is up. A peer without `log_id` is a legacy peer; [`legacy`] decides where its log is
-//! read, and when it is told about events.
+//! While a peer is unreachable, one attempt at a time probes it, from half a second to five minutes apart. Only newly
+//! stored events or a completed pull reset this backoff. An incoming call from the peer proves that the peer is up, and
+//! triggers an early attempt unless the last error would only repeat. A peer without `log_id` is a legacy peer;
+//! [`legacy`] decides at which position its log is read, and how often it is notified.
 //!
 //! All randomness and time are passed in, so that a simulation runs the same code.
 
@@ -68,13 +70,14 @@ pub enum Input {
     TooLong,
     /// The batch is durable.
     Applied(Applied),
-    /// The batch could not be stored, and nothing has changed.
+    /// The batch could not be stored completely. The checkpoint is unchanged.
     ApplyFailed(Error),
-    /// Whether the peer is over its quota and must not be read further.
+    /// `Some` if the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
-    /// The network has come up: worth one attempt now, regardless of backoff.
+    /// The peer has lent a connection to us: worth one attempt now, regardless of backoff.
     NetworkUp,
-    /// The address of either side changed. An open connection is dead even though neither side closed it.
+    /// The network has come up, or the address of either side changed. An open connection is dead even though neither
+    /// side closed it.
     Moved,
     /// Our log has events up to this sequence that did not come from this peer.
     Commit(u64),
@@ -111,7 +114,7 @@ pub enum Action {
         log: String,
         /// The checkpoint to store with the batch; 0 leaves the stored one unchanged.
         checkpoint: u64,
-        /// For a legacy peer, the event at the checkpoint.
+        /// For a legacy peer, the id of the event at the checkpoint; otherwise empty.
         checkpoint_event: String,
         /// The served events.
         events: Vec<Served>,
@@ -142,12 +145,13 @@ struct Flight {
 struct Applying {
     /// The checkpoint on disk after this batch.
     checkpoint: Checkpoint,
-    /// For a legacy peer: sequence and id of the last event in the batch.
+    /// For a legacy peer: sequence and id of the last event in the batch up to the sequence at which the peer
+    /// continues.
     last: Option<(u64, String)>,
     more: bool,
 }
 
-/// Why a pull is due, for log messages.
+/// Why a pull is due: for log messages, and to throttle a peer whose announcements bring nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Periodic,
@@ -159,7 +163,8 @@ enum Cause {
 pub struct Replicator {
     peer: String,
     link: Link,
-    /// The peer's log on this connection, with `Some(None)` for a legacy peer. `None` until the peer was asked.
+    /// The id of the peer's log on this connection, with `Some(None)` for a legacy peer. `None` until the peer has
+    /// reported it.
     known: Option<Option<String>>,
     /// How far a legacy peer has been read.
     reading: Reading,
@@ -167,17 +172,17 @@ pub struct Replicator {
     next_id: u64,
     applying: Option<Applying>,
     due: Option<Cause>,
-    /// Result of the current run of pulls, for one log message at its end.
+    /// Cause and result of the current run of pulls, for one log message at the end of the run.
     run: (Cause, Applied),
-    /// Size of the next pull in events, and its upper limit. A size that exceeded the line length is not requested
-    /// again until everything is read.
+    /// Size of the next pull in events, and its upper limit. A size whose reply exceeded the line length is not
+    /// requested again until everything is read, or an event that was too long is passed.
     max_batch: usize,
     batch_limit: usize,
-    /// Whether the last event was too long to be read.
+    /// Whether the last served event was too long to be read.
     passed_unread: bool,
     pull_not_before: Duration,
-    /// Our highest sequence of an event that did not come from the peer, the highest one announced to it, and the
-    /// number of commits not announced yet.
+    /// Our highest sequence of an event that did not come from the peer, the highest one announced to the peer or
+    /// acknowledged by it, and the number of commits not announced yet.
     target: u64,
     announced: u64,
     untold: u64,
@@ -339,7 +344,7 @@ impl Replicator {
                 self.compare = ticket;
                 self.probe_at(todo.now.tick);
             }
-            // Late events of an abandoned connection, and commits that the peer itself caused.
+            // Late events of an abandoned connection, and commits without anything new to announce.
             Input::Connected | Input::ConnectFailed(_) | Input::Disconnected(_) | Input::Commit(_) => {}
         }
     }
@@ -399,7 +404,7 @@ impl Replicator {
         todo.actions.push(Action::Send { id, call });
     }
 
-    /// Returns `true` if there is a reason to pull, and only a wait time may forbid it.
+    /// Returns `true` if a pull is due, no batch is being stored, and the peer is within its quota.
     fn may_pull(&self) -> bool {
         self.due.is_some() && self.applying.is_none() && self.status.exchange.over_quota.is_none()
     }
@@ -409,7 +414,7 @@ impl Replicator {
     }
 
     /// Builds a pull from the checkpoint, if the checkpoint belongs to the peer's current log; otherwise from the
-    /// start.
+    /// start. For a legacy peer, `reading` decides.
     fn pull(&mut self, tick: Duration) -> Pull {
         let log = self.known.clone().flatten();
         let after = match (&log, &self.status.checkpoint) {
@@ -441,8 +446,8 @@ impl Replicator {
         }
     }
 
-    /// Keeps single-event pulls for an unreadably long event and for the event after it. On a new connection, the last
-    /// event that was read must be shown again. If that were the long event, it would be transferred again and again.
+    /// Keeps pulls at a single event until the event after one that was too long has been read. The first pull on a new
+    /// connection requests the last event again; if that were the long one, it would be transferred again and again.
     fn track_unread(&mut self, pulled: &Pulled) {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
@@ -545,7 +550,7 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
-        // The rejected events already include the one that was too long.
+        // An event that was too long counts as rejected, but is no fault of the peer: show no reason for the pause.
         let passed_unread = self.passed_unread;
         let pause =
             self.throttle.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
@@ -560,7 +565,7 @@ impl Replicator {
             self.status.checkpoint = Some((checkpoint.log, checkpoint.sequence));
         }
         if more || !is_old {
-            // The next pull acknowledges what is durable now.
+            // The next pull acknowledges the batch, which is durable now.
             self.due = self.due.or(Some(self.run.0));
         } else {
             // A legacy peer takes no acknowledgements, and has reported that there is no more.
@@ -653,7 +658,7 @@ impl Replicator {
     fn too_long(&mut self, todo: &mut Todo<'_>) {
         match self.flight.take().map(|flight| flight.call) {
             Some(Call::Pull(pull)) if pull.max_batch > 1 => {
-                // A legacy peer does not bound its batches, so its reply may have been many times too long.
+                // A legacy peer does not bound the bytes of a batch, so its reply may have been many times too long.
                 let less = if pull.log.is_none() { 8 } else { 2 };
                 self.max_batch = (pull.max_batch / less).max(1);
                 self.batch_limit = self.max_batch;
@@ -707,7 +712,7 @@ impl Replicator {
         self.report_failure(&error);
     }
 
-    /// Closes the connection and waits.
+    /// Closes the connection, reports the error, and dials again after the backoff.
     fn fail(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
         let retry = todo.now.tick + self.connects.next(todo.ambient);
         self.down(retry, todo);
@@ -740,7 +745,8 @@ impl Replicator {
         todo.actions.push(Action::Close);
     }
 
-    /// Handles a call from the peer, which proves that it is up: retry one second after the last attempt.
+    /// Handles a call from the peer, which proves that it is up: dial, at the earliest one second after the last
+    /// attempt, unless the last error would only repeat.
     fn called(&mut self, now: Now) {
         if self.call_helps {
             self.probe_at(self.attempted.map_or(now.tick, |last| now.tick.max(last + limits::BACKOFF_FIRST)));
@@ -761,7 +767,7 @@ struct Todo<'a> {
     ambient: &'a mut dyn Ambient,
 }
 
-/// Peers that were pulled within this time are skipped in a periodic pull.
+/// Returns the time within which a pulled peer is skipped in a periodic pull.
 pub(crate) fn recent_within(sync_interval: Duration) -> Duration {
     limits::RECENT.min(sync_interval * 2 / 3)
 }
@@ -770,7 +776,7 @@ pub(crate) fn recent_within(sync_interval: Duration) -> Duration {
 fn time_for(call: &Call) -> Duration {
     match call {
         Call::PeerInfo { .. } => limits::PEER_INFO,
-        // No smaller request exists. The connection checks that it makes progress.
+        // No smaller request exists. The connection checks that the reply makes progress.
         Call::Pull(pull) if pull.max_batch == 1 => limits::SLOW_PULL,
         Call::Pull(_) | Call::About(_) => limits::PULL,
         Call::Notify { .. } | Call::Differs => limits::NOTIFY,

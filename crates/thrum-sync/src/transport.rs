@@ -26,7 +26,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// An open connection.
 pub type Conn = Box<dyn Stream>;
 
-/// The kinds of transport, by their names in `peers.json` and in Go Thrum since v0.7.
+/// A kind of transport. Its name is the one in `peers.json` and in Go Thrum since v0.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Loopback: this machine only.
@@ -92,7 +92,7 @@ pub(crate) fn local_address(address: &str) -> Result<String, Error> {
     }
 }
 
-/// Returns `true` if tailnets assign such addresses to their nodes.
+/// Returns `true` for an address from the ranges that tailnets assign to their nodes.
 pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]),
@@ -100,8 +100,8 @@ pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns `true` if this is a `host:port` that can be dialled, displayed and stored: printable, with a port from 1 to
-/// 65535.
+/// Returns `true` if this is a `host:port` that can be dialled, displayed and stored: printable, of at most
+/// [`limits::MAX_FOREIGN_ID_BYTES`], with a port from 1 to 65535.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_plain = !host.is_empty() && host.chars().all(|c| name::is_printable(c) && !c.is_whitespace());
@@ -117,11 +117,12 @@ pub(crate) fn with_port(host: &str, port: impl fmt::Display) -> String {
 /// The other end of an accepted connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its address, for display.
+    /// The caller's address, `host:port`.
     pub address: String,
     /// The kind of transport.
     pub kind: Kind,
-    /// Its node, if the transport knows nodes. All loopback callers share one node.
+    /// The caller's node; `None` on loopback, where callers cannot be told apart, and if the tailnet does not know the
+    /// caller.
     pub node: Option<Node>,
 }
 
@@ -133,7 +134,7 @@ pub struct Node {
     /// Display name.
     #[serde(default)]
     pub name: String,
-    /// The owner of the node.
+    /// The owner of the node, or its tags; empty if unknown.
     #[serde(default)]
     pub user: String,
 }
@@ -152,10 +153,10 @@ impl fmt::Display for Node {
 pub struct Neighbour {
     /// The node.
     pub node: Node,
-    /// Its full name on the network, `laptop.tail1234.ts.net`; empty if it has none. The first label is not unique:
-    /// nodes shared from other tailnets may have the same.
+    /// The node's full name on the network, `laptop.tail1234.ts.net`; empty if the node has none. The first label is
+    /// not unique: nodes shared from other tailnets may have the same.
     pub full_name: String,
-    /// Its current address, without a port.
+    /// The node's current address, without a port.
     pub host: String,
     /// Whether the network considers it online.
     pub online: bool,
@@ -175,7 +176,7 @@ pub struct Path {
 pub enum Condition {
     /// The transport is not enabled.
     Off,
-    /// The transport is starting. The text contains what it waits for, if the user must act: "visit …".
+    /// The transport is starting. The text names the action that the user must take ("visit …"); empty if none.
     Starting(String),
     /// The transport works.
     Up,
@@ -208,7 +209,7 @@ pub trait Transport: Send + Sync + 'static {
     fn kind(&self) -> Kind;
 
     /// Subscribes to the transport's condition. After a change to [`Condition::Up`], failed listens and dials should be
-    /// retried, and node addresses may have changed. Loopback never changes.
+    /// retried, and node addresses may have changed. The condition of loopback never changes.
     fn condition(&self) -> watch::Receiver<Condition> {
         watch::channel(Condition::Up).1
     }

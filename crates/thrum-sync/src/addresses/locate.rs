@@ -33,8 +33,8 @@ impl Located {
 }
 
 impl Addresses {
-    /// Connects to a peer. Returns the address, and the node, if it must be recorded once the peer has answered. The
-    /// caller must bound the time.
+    /// Connects to a peer. Returns the connection, the address, and the node if it must be recorded once the peer has
+    /// answered. The caller must bound the time.
     ///
     /// # Errors
     /// Why the peer cannot or must not be reached.
@@ -103,7 +103,7 @@ impl Addresses {
         Ok(transport)
     }
 
-    /// Returns the address of a peer, after checking that its node is there.
+    /// Returns the address of a peer, after checking that its node is there; otherwise the current address of its node.
     pub(crate) async fn locate(&self, peer: &Peer, transport: &dyn Transport) -> Result<Located, Error> {
         if transport.kind() == Kind::Local {
             return Ok(Located::of(peer.address.clone()));

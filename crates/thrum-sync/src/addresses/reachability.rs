@@ -12,7 +12,7 @@
 //!   had dialled.
 //!
 //! A tailnet peer that calls from another host than before has moved. Connections to its previous address are dead even
-//! though neither side closed them, so it is dialled anew at once.
+//! though neither side closed them, so the peer is dialled anew at once.
 //!
 //! Both mechanisms are only for daemons with keys. A Go Thrum ignores the fields and does not know the method.
 
@@ -38,7 +38,7 @@ struct Table {
     ports: Vec<(Kind, u16)>,
     /// The host from which each tailnet peer called last.
     hosts: BTreeMap<String, String>,
-    /// Peers whose last dial failed.
+    /// Peers that did not answer the last attempt, or not correctly.
     unreached: BTreeSet<String>,
 }
 
@@ -65,12 +65,13 @@ impl Reachability {
         }
     }
 
-    /// Returns `true` if the last dial to the peer failed.
+    /// Returns `true` if the last attempt to reach the peer failed.
     pub(crate) fn is_unreached(&self, peer: &str) -> bool {
         lock(&self.0).unreached.contains(peer)
     }
 
-    /// Returns `true` if the last dial to a peer with a key failed, so that the peer should lend us a connection.
+    /// Returns `true` if the last attempt to reach a peer with a key failed, so that the peer should lend us a
+    /// connection.
     pub(crate) fn needs_loan(&self, peer: &str) -> bool {
         key::is_signed_origin(peer) && self.is_unreached(peer)
     }

@@ -52,9 +52,9 @@ impl Table {
 }
 
 impl Admission {
-    /// Admits a connection from this node. If there are too many unauthenticated ones, closes the oldest of the node
-    /// with the most: an honest caller authenticates or pairs at once. Returns `None` if authenticated peers hold all
-    /// places.
+    /// Admits a connection from this node. If there are too many connections, or too many unauthenticated ones, closes
+    /// the oldest unauthenticated one of the node with the most of those: an honest caller authenticates or pairs at
+    /// once. Returns `None` if authenticated peers hold all places.
     pub(super) fn enter(&self, node: Option<&str>, stop: &CancellationToken) -> Option<(u64, CancellationToken)> {
         let mut table = lock(&self.0);
         let strangers = table.open.values().filter(|connection| connection.peer.is_none()).count();

@@ -36,8 +36,8 @@ impl Listening {
 }
 
 impl Inbound {
-    /// Listens on this kind of transport from now on, and after every restart. Does nothing if it already listens.
-    /// Waits at most [`limits::TAILNET_UP`] for a transport that is starting.
+    /// Listens on this kind of transport from now on, and after every restart. Returns the address. Does nothing else
+    /// if it already listens. Waits at most [`limits::TAILNET_UP`] for a transport that is starting.
     ///
     /// # Errors
     /// The user's configuration forbids it, there is no such transport, or it cannot listen (from then on also reported
@@ -160,7 +160,7 @@ impl Inbound {
         }
     }
 
-    /// Retries until it listens, because the port may become free.
+    /// Tries to listen every [`limits::ROUND`] until it succeeds, because the port may become free.
     pub(crate) fn keep_trying_to_listen(self: &Arc<Self>, kind: Kind) {
         let inbound = Arc::clone(self);
         self.env.tasks.spawn(async move {

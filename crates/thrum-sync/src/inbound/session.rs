@@ -15,7 +15,7 @@ use crate::{
     transport::Caller,
 };
 
-/// A reply and information about its recipient.
+/// The reply to one line; an error is sent to the caller in its place.
 type Answer = Result<Answered, Error>;
 
 struct Answered {

@@ -1,10 +1,10 @@
 //! Recognizes calls from Go Thrum v0.7 and later, whose daemons speak JSON-RPC over WebSocket and cannot exchange mail
 //! with this one.
 //!
-//! Such a call is a WebSocket request without an origin, which no browser sends. Its client displays nothing of an HTTP
-//! error. Therefore the connection is accepted as a WebSocket, the first call is answered with an error that tells the
-//! user what to do, and the connection is closed. Nothing else of the protocol is implemented: no token and no code is
-//! read.
+//! Such a call is a WebSocket request without an origin, which no browser sends. The calling client displays nothing of
+//! an HTTP error. Therefore the connection is accepted as a WebSocket, the first call is answered with an error that
+//! tells the user what to do, and the connection is closed. Nothing else of the protocol is implemented: no token and
+//! no code is used.
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};

@@ -19,16 +19,15 @@ use crate::{
 /// Go Thrum's port if its file contains none.
 pub const DEFAULT_PORT: u16 = *limits::PORTS.start();
 
-/// The last version of Go Thrum's tables that speaks this wire protocol; 15 is v0.6.3. Later versions speak another
-/// one.
+/// Version of the database schema of Go Thrum v0.6.3, the last version that speaks this wire protocol.
 pub const LAST_SCHEMA: i64 = 15;
 
 /// Content of a `peers.json` of Go Thrum.
 #[derive(Debug)]
 pub struct GoPeers {
-    /// The Go daemon's id. v0.5.9 did not write it.
+    /// The Go daemon's id; `None` in a file of v0.5.9.
     pub own_id: Option<String>,
-    /// Its listening port.
+    /// The Go daemon's listening port; [`DEFAULT_PORT`] if the file contains none.
     pub port: u16,
     entries: Vec<Result<Entry, Refused>>,
 }
@@ -195,8 +194,8 @@ fn entry(value: &Value) -> Result<Entry, Refused> {
     Ok(Entry { name, address, daemon_id, token, paired_at: Timestamp::parse(text("paired_at")) })
 }
 
-/// If several entries have the same id, the last one counts, as in Go. With one token for two peers, each would be
-/// taken for the other.
+/// Refuses all but the last of several entries with the same id, as Go does, or with the same token: two peers with one
+/// token would be taken for each other.
 fn refuse_doubles(entries: &mut [Result<Entry, Refused>]) {
     let double = |n: usize| {
         let entry = entries[n].as_ref().ok()?;

@@ -1,13 +1,13 @@
-//! Reads a log that shows N+1 before N, and that may be replaced at any time.
+//! Decides from where to read the log of a legacy peer, which shows N+1 before N and may be replaced at any time.
 //!
 //! Between two runs of pulls, the machine remembers its position and since when it has been there. A run begins at one
 //! of two positions:
 //!
-//! * the *head*, the current position: for announced events, so that new mail is not delayed;
-//! * the *anchor*, the position [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: once per sync interval, on every
-//!   new connection, and when a notify announces a sequence at or below the head. The reply must begin with the
-//!   anchor's own event. If that event is missing or differs, the log was rebuilt and is read from its start. Events
-//!   that are already here are skipped by their id.
+//! * the *head*, the current position: usually, so that announced mail is not delayed;
+//! * the *anchor*, the position [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: on every new connection, and at
+//!   most every [`LEGACY_LOOK_GAP`](limits::LEGACY_LOOK_GAP) if the anchor lies below the head or a notify announced a
+//!   sequence at or below the head. The reply must begin with the anchor's own event. If that event is missing or
+//!   differs, the log was rebuilt and is read from its start. Events that are already here are skipped by their id.
 //!
 //! A run that was cut off with its connection continues where it stopped, and checks the event there. The anchor is
 //! checked after the run has ended. Thus a log that takes longer to read than connections last is still read
@@ -28,9 +28,9 @@ use crate::protocol::wire::Served;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Position {
     sequence: u64,
-    /// Its `event_id`; empty if the event has none.
+    /// The event's `event_id`; empty if the event has none.
     event: String,
-    /// `None` if the position is older than this machine.
+    /// When the position was reached; `None` if before this state machine was created.
     since: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Read {
     Store(Checkpoint),
     /// All events are here.
     End,
-    /// The log is not the one that we have read. All of it must be read.
+    /// The log is not the one that we have read. Read it from its start.
     Rebuilt,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Reading {
     stood: VecDeque<Position>,
     /// The checkpoint on disk.
     kept: Checkpoint,
-    /// Where the current run continues: the last event that it returned.
+    /// Where the current run continues: the last event that it returned. `None` between runs.
     cursor: Option<Position>,
     /// Whether the next reply must show that the cursor's event is still there.
     cut_off: bool,

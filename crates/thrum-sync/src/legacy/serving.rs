@@ -10,9 +10,9 @@
 //!
 //! Not every failure is predictable: the peer may have deleted data itself, or have an unknown bug. Therefore its
 //! progress is observed. If it requests the same position for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got
-//! events, it gets them one by one. If it then requests the position of a single event for as long, and more often,
-//! that event is the one it refuses, and is skipped for this peer. This is kept in memory only: by the time we forget
-//! it, the peer has passed it.
+//! events, it gets them one by one. If it then requests the position of a single event for as long, at least
+//! [`LEGACY_REFUSED_ASKS`](limits::LEGACY_REFUSED_ASKS) times, that event is the one it refuses, and is skipped for
+//! this peer. The skipped events are kept in memory only: by the time we forget one, the peer has passed it.
 //!
 //! A peer that is only slow (because of its network or disk) looks the same. Therefore the batch size grows again after
 //! the single events: it doubles with each batch that the peer has passed.
@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{Log, Now, protocol::wire::Pull};
 
-/// Number of rows to examine for the next servable one, when rows are served one by one.
+/// Minimum number of rows to read at once, when fewer are to be served than the peer requests.
 const LOOKED_AT: usize = 16;
 
 /// Returns why a row would stop a legacy peer; `None` if it would not.
@@ -67,8 +67,9 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
     }
 }
 
-/// Returns a withheld row if the user should know about it. Rows hidden by a purge or clean-up are no loss, and neither
-/// are rows about such a message. Long events are reported from the log instead.
+/// Returns sequence, id and reason of a withheld row, if the user should know about it. Rows hidden by a purge or
+/// clean-up are no loss, and neither are rows about a message that the peer does not have. Long events are reported
+/// from the log instead.
 fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::WithheldRow> {
     if prerequisites.hidden || prerequisites.message_missing || journal::is_too_long(&row.body) {
         return None;
@@ -76,7 +77,8 @@ fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::Wit
     withheld(row, prerequisites).map(|why| (row.sequence, row.id.clone(), why))
 }
 
-/// Returns why a name is unusable: a legacy peer writes to a file with the author's unmodified name.
+/// Returns why a name is unusable; `None` if it is usable. A legacy peer writes to a file with the author's unmodified
+/// name.
 fn unfit(agent_id: &str) -> Option<&'static str> {
     let name = agent_id.strip_prefix("agent:").unwrap_or(agent_id);
     let leads_elsewhere =
@@ -110,7 +112,7 @@ struct Asker {
     asked: Vec<Asked>,
     /// Events up to this sequence are served one by one.
     singly: u64,
-    /// Batch size above that; `None` for as many as the peer requests.
+    /// Batch size above `singly`; `None` for as many as the peer requests.
     most: Option<usize>,
     skipped: VecDeque<Skipped>,
     barren: Option<Barren>,
@@ -154,14 +156,14 @@ impl Askers {
         self.0.get(peer).map(|asker| asker.skipped.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Returns the events withheld from a peer and not reported otherwise, by reason, from its requests since this
-    /// daemon started.
+    /// Returns the withheld events that the user should know about, by reason, as found for the peer's requests since
+    /// this daemon started.
     pub(crate) fn withheld(&self, peer: &str) -> Vec<(&'static str, Unsent)> {
         self.0.get(peer).map(|asker| asker.withheld.reasons()).unwrap_or_default()
     }
 
     /// Returns how far a peer has read the log `id`, according to its last request and reply, and the time of the
-    /// request. `None` before its first request.
+    /// request. `None` before its first request for this log.
     pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Timestamp)> {
         let asker = self.0.get(peer)?;
         let (_, after, at) = asker.read.as_ref().filter(|(log, ..)| **log == *id)?;
@@ -194,7 +196,8 @@ impl Askers {
             asker.withheld.record(&id, withheld, upto);
             asker.got(pull.after, &page, now.tick);
             asker.barren = barren.or(asker.barren.take());
-            // The peer requests again only if there is more, or the same position if something went wrong.
+            // A peer that requests one position repeatedly has not applied the events after it, and so has not read to
+            // the end.
             let asks_again = asker.asked.iter().any(|place| place.after == pull.after && place.times > 1);
             let upto = end.filter(|_| !asks_again).unwrap_or(pull.after);
             asker.read = Some((id, upto, now.at));
@@ -261,8 +264,9 @@ impl Asker {
     }
 }
 
-/// Returns the next servable rows, if any; the range before them without servable rows; the end of the log, if they
-/// reach it; and the last examined sequence. Adds withheld rows to `found`.
+/// Returns the next servable rows, if any; the range before them without servable rows; the last sequence, if the end
+/// of the log was reached; and the last examined sequence. Adds to `found` the withheld rows that the user should know
+/// about.
 fn rows(
     pull: &Pull,
     plan: &Plan,
@@ -280,7 +284,7 @@ fn rows(
     let mut looked = 0;
     loop {
         let Page { rows, more } = log.page(after, looked_at, limits::MAX_BATCH_BYTES)?;
-        // These events change which rows are withheld.
+        // Purges and clean-ups change which rows are withheld, also in the known range.
         if known.is_some() && rows.iter().any(|row| matches!(row.kind.as_str(), "purge.executed" | "agent.cleanup")) {
             (known, after) = (None, pull.after);
             continue;
@@ -454,7 +458,7 @@ mod tests {
     fn withheld_events_at_the_end_are_examined_once() {
         let (askers, log) = (Mutex::new(Askers::default()), Rows::default());
         log.kinds.lock().unwrap().extend(["x", "x"].into_iter().chain(["hidden"; 5000]));
-        // Returns the rows served from there, and how many rows were examined.
+        // Returns the rows served above `after`, and how many rows were examined.
         let ask = |after: u64| {
             *log.looked_at.lock().unwrap() = 0;
             let pull = Pull { after, max_batch: 1000, log: None };

@@ -1,5 +1,5 @@
 //! Records the events withheld from a legacy peer and the reasons, for display. Kept in memory only, like the skipped
-//! events: rows that the peer has passed are never examined again.
+//! events: after a restart, rows that the peer has passed are not examined again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ const NAMED: usize = 3;
 pub(crate) struct Unsent {
     /// Number of events.
     pub(crate) count: u64,
-    /// The first ids.
+    /// Ids of the first events, at most [`NAMED`].
     pub(crate) ids: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Requests to a peer beside those of its replicator: for a ping, a comparison, a reconciliation.
 //!
-//! They use a connection of their own, so that neither delays the other. A peer that cannot be dialled is asked over
-//! the connection that it has lent to us, in turn with the requests of its replicator.
+//! These requests use a connection of their own, so that they and the replicator's do not delay each other. A peer that
+//! cannot be dialled is asked over the connection that it has lent to us, in turn with the requests of its replicator.
 
 use std::sync::Arc;
 

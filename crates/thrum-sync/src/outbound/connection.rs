@@ -36,11 +36,12 @@ pub(crate) struct Connection {
     /// The id by which the peer knows us.
     own_id: String,
     token: Token,
-    /// The node that was dialled, until the peer has answered there.
+    /// The node that was dialled, until the peer has answered there; `None` if that node is already known to be the
+    /// peer's.
     unproven: Option<Node>,
     /// The peer's challenge, to be answered together with our first request.
     owed: Option<String>,
-    /// The answering process, if the peer reports it.
+    /// The id that the answering process drew at its start, if the peer reports it.
     instance: Option<String>,
     /// The address that was dialled; `None` if the peer opened the connection.
     dialled: Option<String>,
@@ -54,7 +55,7 @@ impl Connection {
     ///
     /// # Errors
     /// `Unreachable` with the error of [`Addresses::connect`](crate::addresses::Addresses::connect), `Timeout`, or
-    /// `Unproven` if another daemon answers there.
+    /// `Unproven` if the daemon there does not prove in time that it is the peer.
     pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, PeerError> {
         Self::open_over(outbound, peer, None).await
     }

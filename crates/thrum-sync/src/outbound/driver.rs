@@ -43,7 +43,7 @@ pub(super) struct Driver {
     task: JoinHandle<()>,
 }
 
-/// Which side contacts the other first.
+/// The side that contacts the other first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum First {
     /// This daemon dials.
@@ -80,12 +80,12 @@ impl Signals {
         self.put(|slots| slots.called = true);
     }
 
-    /// The peer's address changed.
+    /// Signals that the peer's address changed.
     pub(crate) fn moved(&self) {
         self.put(|slots| slots.moved = true);
     }
 
-    /// The peer can be reached now, regardless of the result of earlier attempts.
+    /// Signals that the peer can be reached now, regardless of the result of earlier attempts.
     pub(crate) fn reachable(&self) {
         self.put(|slots| slots.reachable = true);
     }
@@ -287,7 +287,7 @@ impl Run {
                     // The log was closed, so this daemon is stopping.
                     Err(_) => break,
                 },
-                // Also if it stayed up but has another address.
+                // Also if the network stayed up, but its addresses changed.
                 () = up(&mut condition) => inputs.push_back(Input::Moved),
                 () = self.signals.set.notified() => inputs.extend(self.signals.take()),
                 () = sleep_until(wake) => inputs.push_back(Input::Timer),
@@ -304,7 +304,7 @@ impl Run {
         tokio::task::spawn_blocking(move || log.over_quota(&id))
     }
 
-    /// Returns the latest commit to announce; excludes what the peer itself sent.
+    /// Returns the latest commit to announce; excludes events that the peer itself sent.
     fn news(&self, commits: &mut watch::Receiver<Commit>) -> Input {
         Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))
     }
@@ -338,7 +338,7 @@ impl Run {
         let _ = noted.await;
     }
 
-    /// Records contact with the peer, without waiting. Reaches the disk at most once per sync interval.
+    /// Records contact with the peer, without waiting. Reaches the disk at most once per [`limits::ROUND`].
     fn heard(&self) {
         drop(self.auth(|auth, id, now| auth.registry.heard(id, now)));
     }
@@ -353,7 +353,7 @@ impl Run {
         self.outbound.env.tasks.spawn_blocking(move || {
             let now = env.clock.now();
             let mut auth = env.auth();
-            // Ignore the change if this driver was replaced.
+            // Ignore the change if this driver was stopped or replaced.
             if !stopped.is_cancelled()
                 && let Err(error) = change(&mut auth, &id, now)
             {

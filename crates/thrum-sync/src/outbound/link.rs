@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Outbound, channel::Question, connection::Connection};
 use crate::{error::PeerError, protocol::wire::Call, registry::Peer, replicator::Input};
 
-/// Requests that are not the replicator's have ids above this. The replicator's are numbered from 1.
+/// Lower bound for the ids of requests that are not the replicator's, which numbers its own from 1.
 const OTHERS: u64 = 1 << 48;
 
 /// A connection to a peer, or the attempt to open one. Dropping it closes either.
@@ -104,7 +104,7 @@ async fn dial_again(outbound: &Arc<Outbound>, peer: &Peer) -> Connection {
     loop {
         sleep(pause).await;
         pause = (pause * 2).min(limits::BACKOFF_LAST);
-        // Its listening address may have changed.
+        // The peer's listening address may have changed.
         if let Some(peer) = outbound.env.peer(&peer.daemon_id)
             && let Ok(connection) = Connection::open(outbound, &peer).await
         {

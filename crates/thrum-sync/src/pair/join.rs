@@ -50,13 +50,14 @@ impl PairingFlow {
     }
 
     /// Joins the daemon at `target`, which displays `code`, stores it as a peer, and returns the peer. A target is
-    /// `host:port`, or `host` for the port on which a daemon waits there. A host is an address, or the name of a
-    /// tailnet node. The code itself is sent only with `plainly`, to a daemon that supports no other pairing.
+    /// `host:port` or `host`. A host is an address, or the name of a tailnet node. Without a port, the daemon that
+    /// waits there is joined, or else the one on the first of [`limits::PORTS`]; on loopback always the latter. The
+    /// code itself is sent only with `plainly`, to a daemon that supports no other pairing.
     ///
     /// # Errors
     /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
-    /// `Unavailable` if the target does not answer or the tailnet is not up. `Refused` with the other side's message,
-    /// for ourselves, for existing peers, and if the code would have to be sent.
+    /// `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it starts). `Refused`
+    /// with the other side's message, for ourselves, for existing peers, and if the code would have to be sent.
     pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
         let target = self.resolve(&Typed::read(target)?).await?;
@@ -144,8 +145,8 @@ impl PairingFlow {
         Ok(Line { address, lines, writer })
     }
 
-    /// Returns the daemon at this target, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
-    /// other answer is an error.
+    /// Returns the daemon at this target, if it pairs by [`pake`]. Returns `None` if it answers with an error, as a
+    /// legacy peer does, or does not offer this protocol; any other answer is an error.
     async fn probe(&self, target: &Target) -> Result<Option<Probed>, Error> {
         let mut line = self.line(target).await?;
         let reply = line.ask(&wire::probe_request(1), limits::PROBE_TO_JOIN).await?;
@@ -206,8 +207,8 @@ impl PairingFlow {
         wire::read_paired(&reply, 1).map_err(|bad| line.bad(bad))
     }
 
-    /// Returns the id by which the daemon at this address knows us. A former peer of Go Thrum would take another id for
-    /// another daemon.
+    /// Returns the id by which the daemon at this address knows us. A peer taken over from Go Thrum would take any
+    /// other id for another daemon.
     fn known_as(&self, address: &str) -> String {
         let known = |peer: &Peer| (peer.address == address).then(|| peer.as_daemon_id.clone())?;
         self.env.auth().registry.peers().iter().find_map(known).unwrap_or_else(|| self.env.me.daemon_id.clone())

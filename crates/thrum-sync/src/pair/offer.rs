@@ -22,7 +22,8 @@ impl PairingFlow {
     /// Opens the listener if necessary.
     ///
     /// # Errors
-    /// `Refused` while another session is open or pairing is locked; `Unavailable` if no peer could reach us.
+    /// `Refused` while another session is open, while pairing is locked, or if the user's configuration forbids this
+    /// kind; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
     pub(crate) async fn start(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         let address = self.inbound.listen(kind).await?;
         let node = match self.addresses.transport(kind) {
@@ -48,8 +49,8 @@ impl PairingFlow {
     }
 
     /// Waits for the end of the pairing session, and then for the first exchange. Also returns when the session has
-    /// seen more than `seen` wrong codes. The outcome of a session that ended before this call is still available,
-    /// once.
+    /// seen more than `seen` wrong codes and refused callers. The outcome of a session that ended before this call is
+    /// still available, once.
     ///
     /// # Errors
     /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
@@ -99,8 +100,8 @@ impl PairingFlow {
         self.moved.notify_waiters();
     }
 
-    /// Waits until both sides have read the events that the other had when they paired. The result reports what is
-    /// missing.
+    /// Waits until both sides have read the events that the other had when they paired. The result explains an exchange
+    /// that is incomplete.
     pub(crate) async fn first_exchange(&self, peer: &Peer) -> Joined {
         let joined = |message: Option<String>| Joined {
             peer_name: peer.name.clone(),

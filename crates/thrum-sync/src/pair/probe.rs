@@ -59,12 +59,12 @@ impl Questions {
 }
 
 impl PairingFlow {
-    /// Finds the daemons that wait to be joined: on all tailnet nodes that are online, or on this machine if there is
-    /// no tailnet. Takes at most [`limits::PROBE_ALL`], after at most [`limits::TAILNET_UP`] for a tailnet that is
-    /// starting.
+    /// Finds the daemons that wait to be joined: on the tailnet nodes that are online, at most
+    /// [`limits::PROBED_NODES`], or on this machine if no tailnet is enabled. Takes at most [`limits::PROBE_ALL`],
+    /// after at most [`limits::TAILNET_UP`] for a tailnet that is starting.
     ///
     /// # Errors
-    /// The tailnet cannot be queried.
+    /// The tailnet is not up or cannot be queried, or there is no transport.
     pub(crate) async fn waiting(&self) -> Result<WaitingDaemons, Error> {
         let off = |transport: &Arc<dyn Transport>| *transport.condition().borrow() == Condition::Off;
         let Some(tailnet) = self.addresses.transport(Kind::Tailnet).filter(|tailnet| !off(tailnet)) else {

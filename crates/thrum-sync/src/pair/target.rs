@@ -1,7 +1,7 @@
 //! Resolves the user's input to an address to which a code may be sent.
 //!
 //! A code lets its receiver pair. Therefore a name is looked up only in the tailnet, and an address must belong to a
-//! node.
+//! node of the tailnet or to this machine.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -19,7 +19,7 @@ pub(super) struct Target {
     /// `IP:PORT`
     pub(super) address: String,
     pub(super) kind: Kind,
-    /// The node that has the address.
+    /// The node that has the address; `None` on loopback.
     pub(super) node: Option<Node>,
 }
 
@@ -90,7 +90,7 @@ impl PairingFlow {
     /// Resolves the user's input to a daemon to join.
     ///
     /// # Errors
-    /// `Invalid` or `NotFound` if the target does not exist, `Unavailable` while the tailnet is not up.
+    /// `Invalid` or `NotFound` if the target does not exist, `Unavailable` or `TryAgain` while the tailnet is not up.
     pub(super) async fn resolve(&self, typed: &Typed) -> Result<Target, Error> {
         let kind = typed.kind()?;
         self.addresses.may_use(kind)?;

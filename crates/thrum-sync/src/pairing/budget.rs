@@ -11,7 +11,8 @@ use crate::transport::Kind;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Content of `pairing.json`. Bounded, because guesses are locked long before a day's worth of them is large.
+/// Content of `pairing.json`. Bounded, because each kind of transport is locked after [`limits::PAIRING_TOTAL_DAY`]
+/// guesses in a day.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Budget {
     #[serde(default)]
@@ -48,7 +49,8 @@ impl Budget {
         ahead.map(|attempt| attempt.at = now).count() > 0
     }
 
-    /// Refunds a guess that was right. Its time may have changed if the clock went back.
+    /// Refunds a guess that was right: the one recorded at `at`, or else the node's last, because the recorded time
+    /// changes if the clock goes back.
     pub(super) fn forgive(&mut self, at: Timestamp, node: Option<&str>) {
         let its = |attempt: &&Attempt| attempt.node.as_deref() == node;
         let exact = self.attempts.iter().rposition(|attempt| attempt.at == at && its(&attempt));

@@ -134,7 +134,7 @@ impl Keys {
         Self { joiner: key("joiner confirms"), listener: key("listener confirms"), seal: key("token") }
     }
 
-    /// The key is used once, for one token, so a constant nonce is safe.
+    /// Returns the cipher that seals the token. Its key is used once, so a constant nonce is safe.
     fn cipher(&self) -> (ChaCha20Poly1305, Nonce) {
         (ChaCha20Poly1305::new((&*self.seal).into()), Nonce::default())
     }
@@ -144,7 +144,7 @@ fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-/// Compares in constant time.
+/// Returns `true` if `shown` is the expected confirmation, in hex. Compares in constant time.
 fn is_confirmation(shown: &str, expected: &Secret) -> bool {
     HEXLOWER.decode(shown.as_bytes()).is_ok_and(|shown| bool::from(shown.as_slice().ct_eq(expected.as_slice())))
 }

@@ -10,7 +10,7 @@ use thrum_core::{
 /// Maximum number of ids in a note.
 const NAMED: usize = 3;
 
-/// A legacy peer has not requested all events yet.
+/// Returns the note that a legacy peer has not requested all events yet; `None` if it has, or has requested none.
 pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Timestamp)>) -> Option<String> {
     let (waiting, (_, at)) = (waiting.filter(|waiting| *waiting > 0)?, asked?);
     Some(format!(
@@ -20,7 +20,7 @@ pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Timestamp)>) -> O
     ))
 }
 
-/// Events that a legacy peer could not keep in its journal.
+/// Returns the note about events that a legacy peer could not keep in its journal; `None` if there are none.
 pub(super) fn too_long(long: &LongEvents) -> Option<String> {
     let ids: Vec<String> = long.ids.iter().map(|id| printable(id)).collect();
     if ids.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn too_long(long: &LongEvents) -> Option<String> {
     Some(format!("{what} too long for the journal of a Go daemon and not sent to it: {named}{others}"))
 }
 
-/// Events that a legacy peer could not apply.
+/// Returns the note about events that a legacy peer could not apply, for one reason.
 pub(super) fn unsent(why: &str, unsent: &Unsent) -> String {
     let named: Vec<String> = unsent.ids.iter().map(|id| printable(id)).collect();
     let others = unsent.count.saturating_sub(named.len() as u64);
@@ -46,7 +46,8 @@ pub(super) fn unsent(why: &str, unsent: &Unsent) -> String {
     )
 }
 
-/// Edits and deletions without effect, because only the author of a message may make them.
+/// Returns the note about edits and deletions without effect, which only the author of a message may make; `None` if
+/// there are none.
 pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
     let (id, why) = troubles.last_without_effect.as_ref()?;
     let what = events(troubles.without_effect, "changes", "change");
@@ -54,7 +55,7 @@ pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
     Some(format!("{what} nothing here, because only the author of a message may edit or delete it: {id}, {why}"))
 }
 
-/// Two daemons run with the peer's key.
+/// Returns the note that two daemons run with the peer's key; `None` unless `both` names two.
 pub(super) fn same_key(both: &[Seen]) -> Option<String> {
     let [one, other] = both else { return None };
     Some(format!("Two daemons run with its key, at {} and at {}; {SAME_KEY}", one.location(), other.location()))

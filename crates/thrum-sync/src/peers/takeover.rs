@@ -17,9 +17,9 @@ use crate::{
 /// The Go Thrum being replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Replaced {
-    /// The id by which its peers know it.
+    /// The id by which the peers of the Go Thrum know it.
     pub known_as: String,
-    /// All its ids, to exclude a pairing with itself.
+    /// All ids of the Go Thrum, to exclude a pairing with itself.
     pub own_ids: Vec<String>,
     /// Whether this daemon uses the same tailnet node.
     pub same_node: bool,
@@ -30,15 +30,15 @@ pub struct Replaced {
 /// Result for one peer of the Go Thrum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
-    /// Its name; its name here if it is a peer here.
+    /// The peer's name; the one here if it is a peer here.
     pub name: String,
-    /// Its id, if the file contains one.
+    /// The peer's id; empty if the file contains none.
     pub daemon_id: String,
-    /// The address at which it is dialled.
+    /// The address at which the peer is dialled; empty if the file contains none.
     pub address: String,
     /// `taken`, `would_be_taken`, `known` or `refused`.
     pub status: &'static str,
-    /// Why it was refused, or, if it is known, that its entry stays.
+    /// Why the peer was refused, or, if it is known, that its entry stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// For a peer that was taken over but cannot reach this daemon: the reason and a remedy.
@@ -51,7 +51,8 @@ impl Peers {
     /// With `dry_run`, only reports the expected result.
     ///
     /// # Errors
-    /// Those of the disk; no peer was taken over then. A repetition takes over no peer twice.
+    /// `Refused` if there would be too many peers; those of the disk. No peer was taken over then. A repetition takes
+    /// over no peer twice.
     pub async fn take_over(&self, file: GoPeers, replaced: Replaced, dry_run: bool) -> Result<Vec<TakenOver>, Error> {
         let port = file.port;
         let Replaced { known_as, own_ids, same_node, fixed_port } = replaced;
@@ -127,7 +128,8 @@ impl Peers {
     }
 }
 
-/// A peer dials the address that it received during pairing.
+/// Returns the note about a peer that cannot reach this daemon: a peer dials the address that it received during
+/// pairing.
 fn unreachable(port: u16, name: &str) -> String {
     format!(
         "it dials this machine where Go Thrum listened, at port {port} of its node, and not here: it is read, but reads nothing. \

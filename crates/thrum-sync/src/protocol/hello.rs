@@ -30,13 +30,13 @@ pub type Prover = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
 pub(super) struct Proofs {
     prover: Prover,
     greeted: bool,
-    /// The id in the caller's hello and the challenge that this daemon may answer. Accepts one answer.
+    /// The id in the caller's hello, and our challenge to the daemon with this id. Accepts one answer.
     pub(super) challenge: Option<(String, Zeroizing<String>)>,
     /// The peer id that the caller has proven.
     pub(super) proven: Option<String>,
-    /// The process of the calling daemon, as reported in its hello.
+    /// The id that the calling process drew at its start, as reported in its hello.
     instance: Option<String>,
-    /// Time of the previous request on this connection. The next one proves that the caller was alive after that.
+    /// Time of the previous request on this connection. The next request proves that the caller was alive after that.
     asked: Duration,
 }
 
@@ -61,18 +61,18 @@ impl PeerSession {
         self
     }
 
-    /// Returns `true` if the caller has not yet proven that it is this daemon, which has a key.
+    /// Returns `true` if the caller must still prove on this connection that it is daemon `daemon_id`, which has a key.
     pub(super) fn owes_proof(&self, daemon_id: &str) -> bool {
         self.proofs.as_ref().is_some_and(|proofs| proofs.proven.as_deref() != Some(daemon_id))
     }
 
-    /// Returns the calling process of a daemon whose key was proven on this connection.
+    /// Returns the id of the calling process, if the key of `daemon_id` was proven on this connection.
     pub fn instance(&self, daemon_id: &str) -> Option<&str> {
         let proofs = self.proofs.as_ref().filter(|proofs| proofs.proven.as_deref() == Some(daemon_id))?;
         proofs.instance.as_deref()
     }
 
-    /// Returns evidence that the peer's process was alive after our previous reply on this connection.
+    /// Returns evidence that the peer's process was alive after its previous request on this connection.
     pub(super) fn sign_of_life(&mut self, daemon_id: &str, port: Option<u16>, now: Now) -> Option<Sign<'_>> {
         let proofs = self.proofs.as_mut().filter(|proofs| proofs.proven.as_deref() == Some(daemon_id))?;
         let after = std::mem::replace(&mut proofs.asked, now.tick);
@@ -80,7 +80,7 @@ impl PeerSession {
         Some(Sign { instance: proofs.instance.as_deref()?, host, port, node: self.caller.node.clone(), after })
     }
 
-    /// Returns the caller's node. On loopback that is this machine.
+    /// Returns the caller's node; on loopback, one that stands for another program of this machine.
     pub(super) fn whence(&self) -> Node {
         let here = || Node {
             id: Kind::Local.as_str().to_owned(),

@@ -1,8 +1,8 @@
 //! The peer wire protocol: JSON-RPC 2.0, one document per line, with Go's four methods and eleven of our own. Only
 //! encodes and decodes.
 //!
-//! Go Thrum v0.5.9–v0.6.3 speaks the same protocol. Its names, its error texts, and its habit of echoing `id` verbatim
-//! or leaving it out are kept byte for byte, because its clients display the texts and decode the rest strictly. Our
+//! Go Thrum v0.5.9–v0.6.3 speaks the same protocol. Go Thrum's names, error texts and habit of echoing `id` verbatim or
+//! leaving it out are kept byte for byte, because its clients display the texts and decode the rest strictly. Our
 //! additions are optional on both sides: a Go peer ignores them, and their absence identifies a Go peer.
 
 mod compare;
@@ -51,29 +51,30 @@ impl RpcError {
         self.code == -32601
     }
 
-    /// An error returned by a method, in Go's form.
+    /// Builds an error of a method, in Go's form.
     pub fn plain(message: impl Into<String>) -> Self {
         Self { code: -32000, message: message.into(), data: None, refusal: None }
     }
 
-    /// A refused pairing, in Go's form: `message` alone states the reason.
+    /// Builds the error for a refused pairing, in Go's form: `message` alone states the reason.
     pub fn refused(refusal: Refusal, message: impl Into<String>) -> Self {
         Self { refusal: Some(refusal), ..Self::plain(message) }
     }
 
-    /// Adds the reason of a refused pairing for programs, which Go's methods do not have.
+    /// Adds the reason of a refused pairing to `data`, for programs. Not for Go's methods, where the text alone states
+    /// the reason.
     #[must_use]
     pub fn with_code(mut self) -> Self {
         self.data = self.data.or_else(|| self.refusal.map(Refusal::data));
         self
     }
 
-    /// The line is not a request.
+    /// Builds the error for a line that is not a request.
     pub fn parse() -> Self {
         Self { code: -32700, ..Self::plain("parse error") }
     }
 
-    /// The line exceeds the maximum length of a request.
+    /// Builds the error for a line that exceeds the maximum length of a request.
     pub fn too_long(limit: usize) -> Self {
         let error = thrum_core::Error::new(thrum_core::ErrorKind::Invalid, String::new())
             .hint("No request of this protocol is as long.");
@@ -84,17 +85,17 @@ impl RpcError {
         }
     }
 
-    /// The method does not exist, or is not available to peers.
+    /// Builds the error for a method that does not exist, or is not available to peers.
     pub fn unknown_method(method: &str) -> Self {
         Self { code: -32601, ..Self::plain(format!("method not found: {method}")) }
     }
 
-    /// The token is missing or belongs to no peer.
+    /// Builds the error for a token that is missing, belongs to no peer, or is used from a wrong node.
     pub fn unauthorized() -> Self {
         Self::plain(UNAUTHORIZED)
     }
 
-    /// The token is valid, but the caller must prove with the peer's key that it is that peer.
+    /// Builds the error for a valid token whose user must first prove with the peer's key that it is that peer.
     pub fn prove(challenge: &str) -> Self {
         let data = serde_json::json!({
             "kind": PROVE,

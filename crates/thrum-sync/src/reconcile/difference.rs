@@ -97,8 +97,8 @@ impl From<Violation> for End {
 }
 
 impl Reconcile {
-    /// Checks that version vector and projection match the events in the log, and rebuilds them if the disk lost rows.
-    /// Reads the whole log.
+    /// Checks that the version vector matches the events in the log, and rebuilds vector and projection if the disk
+    /// lost rows. Reads the whole log.
     ///
     /// # Errors
     /// The log cannot be read or rebuilt.
@@ -119,8 +119,8 @@ impl Reconcile {
 
     /// Reconciles the logs in which a peer differs: fetches the events missing here, and with `tells` informs the peer
     /// of events missing there. `tells` must be false if the peer has just informed us, or two daemons that cannot
-    /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds what the
-    /// first has left.
+    /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds only the
+    /// differences that the first has left.
     pub(super) async fn reconcile(
         self: &Arc<Self>,
         peer: &Peer,
@@ -277,7 +277,7 @@ impl<'t> Reconciliation<'t> {
         }
     }
 
-    /// Returns the origin sequences held here.
+    /// Returns the origin sequences above `after` that are held here, and those that were purged.
     pub(super) async fn numbers(&mut self, of: &LogOf, after: u64) -> Result<Numbers, End> {
         let about = of.clone();
         ours(&self.reconcile.env.log, move |log| log.numbers(&about, after, usize::MAX)).await
@@ -336,7 +336,7 @@ async fn ours<T: Send + 'static>(
     blocking(move || question(&*log)).await.map_err(|error| End::All(PeerError::Log(error)))
 }
 
-/// Returns the origin sequences that are neither held nor purged here.
+/// Returns those of `numbers` that are neither held nor purged here.
 pub(super) fn unknown(numbers: &RangeSet, ours: &Numbers) -> RangeSet {
     numbers.clone().without(&ours.held).without(&ours.purged)
 }

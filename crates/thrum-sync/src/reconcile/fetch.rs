@@ -28,7 +28,7 @@ struct Brought {
     applied: Applied,
     /// Number of events that were not requested.
     others: usize,
-    /// Number of requested events that could not be stored.
+    /// Number of requested events that were not stored, because they were purged here or have the id of another event.
     kept_out: usize,
 }
 
@@ -154,7 +154,8 @@ impl Reconciliation<'_> {
 }
 
 impl Reconcile {
-    /// Stores the requested events of a reply, unless the peer was removed meanwhile. A removal waits for this.
+    /// Stores the requested events of a reply, unless the peer was removed meanwhile or is over its quota. A removal
+    /// waits for this.
     fn store(
         &self,
         turn: &Turn,

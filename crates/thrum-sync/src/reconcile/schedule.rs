@@ -50,7 +50,7 @@ pub(super) async fn follow(
     let checking = async {
         let mut pause = Pause::Interval;
         let (mut pauses, mut hint_pauses) = (1, 1);
-        // By address: the difference, and how many times it was the same.
+        // By address: the difference, and how many consecutive checks found it.
         let mut seen: BTreeMap<String, (Vec<Difference>, u32)> = BTreeMap::new();
         loop {
             let can_be_asked =
@@ -182,6 +182,7 @@ impl Reconcile {
 }
 
 /// Clears the problems of an earlier result after a check found no difference. The numbers of fetched events stay.
+/// Returns `true` if the result changed.
 fn nothing_is_missing(shown: &mut Option<Repaired>) -> bool {
     let is_stale = shown.as_ref().is_some_and(|shown| shown.missing_here > 0 || shown.note.is_some());
     if is_stale {

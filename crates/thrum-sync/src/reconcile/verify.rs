@@ -16,7 +16,7 @@ use crate::{
 
 impl Reconcile {
     /// Compares events and projection with each peer until all agree, for at most `within`. If normal sync does not
-    /// make a pair agree, finds and fetches exactly the missing events.
+    /// make a peer agree with this daemon, finds and fetches exactly the missing events.
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
@@ -33,7 +33,7 @@ impl Reconcile {
         loop {
             let began = Instant::now();
             let (mut verified, is_settled) = self.compare(deadline).await?;
-            // A comparison that runs out of time is worth less than the previous one.
+            // Stop if the next comparison would run out of time: its result would be worth less than this one.
             if is_settled || Instant::now() + limits::VERIFY_PAUSE + began.elapsed() * 2 >= deadline {
                 for peer in &mut verified.peers {
                     let Some(done) = reconciliations.remove(&peer.daemon_id) else { continue };
@@ -108,7 +108,7 @@ impl Reconcile {
             ))
         })
         .await?;
-        // A peer that agrees, or reports no version vector, would give the same reply again.
+        // A peer that agrees, reports no version vector, or is a legacy peer would give the same reply again.
         let is_settled = answers.iter().all(|(_, answered, status)| {
             let says_nothing = status.comparable.as_ref().is_some_and(|theirs| theirs.heads.is_none());
             let agrees = || status.comparable.as_ref().is_some_and(|theirs| compare(&ours, theirs).0 == Verdict::Equal);
@@ -143,14 +143,14 @@ struct Reconciliations {
     missing: Vec<Missing>,
     error: Option<String>,
     times: u32,
-    /// Whether another reconciliation is useless, because the peer does not serve what it claims or replies
-    /// incorrectly.
+    /// Whether no other reconciliation is tried, because the last one ended early, or the peer does not serve the
+    /// events that it claims to hold.
     is_over: bool,
 }
 
 impl Reconciliations {
-    /// Adds a result. A later comparison of the same log replaces what is missing; the numbers of fetched events add
-    /// up.
+    /// Adds a result. A later comparison of the same log replaces the missing events, unless only the earlier one has
+    /// fetched any; the numbers of fetched events add up.
     fn add(&mut self, outcome: ReconcileOutcome) {
         self.times += 1;
         self.is_over = outcome.error.is_some() || outcome.fetched() == 0 && outcome.still() > 0;

@@ -6,8 +6,8 @@
 //! was cloned or a `.thrum` copied, and both run. A reply proves only that the process was alive after our request,
 //! because the reply may have been delayed for long; therefore the time of the request counts.
 //!
-//! An instance counts only on a connection on which the key was proven, so that no daemon can claim this about another.
-//! A peer of an earlier version sends no instance, and is not checked.
+//! An instance counts only on a connection on which the key was proven, so that no daemon can fake a second process of
+//! another daemon. A peer of an earlier version sends no instance, and is not checked.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,17 +19,17 @@ use crate::{Now, transport::Node, transport::with_port};
 /// A process that runs with a daemon's key, as last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Its listening address, or at least its host; empty if unknown.
+    /// The process's listening address, or at least its host; empty if unknown.
     pub address: String,
-    /// Its node; `None` on loopback.
+    /// The process's node; `None` on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// When it was last seen.
+    /// When the process was last seen.
     pub at: Timestamp,
 }
 
 impl Seen {
-    /// Describes its location for display.
+    /// Describes the location of the process, for display.
     pub fn location(&self) -> String {
         let address = if self.address.is_empty() {
             "an unknown address".to_owned()
@@ -46,13 +46,13 @@ impl Seen {
 /// A sign of life of a process that has proven the daemon's key on its connection.
 #[derive(Clone, Debug)]
 pub struct Sign<'a> {
-    /// The process.
+    /// The id that the process drew at its start.
     pub instance: &'a str,
-    /// Its host, if the connection reveals it.
+    /// The process's host, if the connection reveals it.
     pub host: Option<&'a str>,
-    /// Its listening port, if known.
+    /// The process's listening port, if known.
     pub port: Option<u16>,
-    /// Its node.
+    /// The process's node; `None` if unknown or on loopback.
     pub node: Option<Node>,
     /// Lower bound for the time at which the process was alive.
     pub after: Duration,
@@ -65,9 +65,9 @@ struct Life {
     host: String,
     port: Option<u16>,
     node: Option<Node>,
-    /// When it was first seen. It started earlier.
+    /// When the process was first seen. It started earlier.
     since: Duration,
-    /// It was alive after this time.
+    /// The latest time after which the process is known to have been alive.
     after: Duration,
     heard: Duration,
     heard_at: Timestamp,
@@ -159,7 +159,8 @@ impl Lives {
         self.of.get(daemon_id)?.both(now.tick).map(|(one, other)| (one.seen(), other.seen()))
     }
 
-    /// Returns another process that runs with the same key as process `instance`, and the time since it was last seen.
+    /// Returns another process that runs with the same key as process `instance`, and the time since that other process
+    /// was last seen.
     pub(super) fn other(&self, daemon_id: &str, instance: &str, now: Now) -> Option<(Seen, Duration)> {
         let lives = &self.of.get(daemon_id)?.lives;
         let asks = lives.iter().find(|life| life.instance == instance)?;
@@ -244,7 +245,7 @@ mod tests {
         for n in 1..10 {
             assert_eq!(sign(&mut lives, &format!("i{n}"), 9102, n, n), None);
         }
-        // It was forgotten in the meantime and counts as new.
+        // The quiet process was forgotten in the meantime, and counts as new.
         assert_eq!(sign(&mut lives, "quiet", 9101, 10, 10), None);
         assert!(sign(&mut lives, "i9", 9102, 11, 11).is_some());
     }

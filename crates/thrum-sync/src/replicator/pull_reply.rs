@@ -10,7 +10,8 @@ use crate::{
 pub(super) struct ValidReply {
     /// The log that was served; empty for a legacy peer.
     pub(super) log: String,
-    /// The sequence after which it was served: the requested one, or 0 if another log was served than requested.
+    /// The sequence after which the events were served: the requested one, or 0 if another log was served than
+    /// requested.
     pub(super) after: u64,
     /// The events, or the end of the log.
     pub(super) content: PullContent,

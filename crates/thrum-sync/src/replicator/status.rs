@@ -26,11 +26,11 @@ pub enum State {
 /// A peer's digests at the time of the last comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparable {
-    /// Its version vector.
+    /// The peer's version vector; `None` if it reports none.
     pub heads: Option<Heads>,
-    /// The digest of its projection.
+    /// The digest of the peer's projection; `None` if it reports none.
     pub projection: Option<SetDigest>,
-    /// Whether it holds a purge that lies in the future.
+    /// Whether the peer holds a purge that lies in the future.
     pub purge_waits: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct ExchangeStatus {
     /// Version of the peer's program; `None` for legacy peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// By how much the peer's clock is ahead of ours.
+    /// By how many milliseconds the peer's clock is ahead of ours; `None` for legacy peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
 }
@@ -73,7 +73,7 @@ pub struct ReplicatorStatus {
     pub exchange: ExchangeStatus,
     /// Our checkpoint in the peer's log: its log id (empty for a legacy peer) and the sequence.
     pub checkpoint: Option<(String, u64)>,
-    /// Number of events in the peer's log when last asked.
+    /// Number of events in the peer's log when last asked; `None` if the peer did not report it, as for legacy peers.
     pub their_total: Option<u64>,
     /// When a pull last reached the end of the peer's log.
     pub pulled_at: Option<Timestamp>,
@@ -91,9 +91,9 @@ pub struct ReplicatorStatus {
     pub ends: u64,
     /// Number of failures of any kind.
     pub failures: u64,
-    /// Number of its events that were new here, since the start.
+    /// Number of the peer's events that were new here, since the driver's start.
     pub applied: u64,
-    /// Number of its events that were already here, since the start.
+    /// Number of the peer's events that were already here, since the driver's start.
     pub skipped: u64,
 }
 

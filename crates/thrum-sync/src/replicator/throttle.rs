@@ -12,7 +12,7 @@ use thrum_core::{exchange::Applied, limits};
 
 use crate::{error::Waste, protocol::wire::Served};
 
-/// Recent behaviour of a peer that wastes resources.
+/// Recent behaviour of a peer, as far as it wastes resources.
 #[derive(Debug)]
 pub(super) struct Throttle {
     /// Purges left in the allowance, and the time up to which its refill was counted.
@@ -44,7 +44,7 @@ impl Throttle {
         self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
     }
 
-    /// Records a stored batch, after which the peer has `more`.
+    /// Records a stored batch; `more` is whether the peer has more events.
     pub(super) fn stored(&mut self, applied: &Applied, more: bool, tick: Duration) -> Option<Pause> {
         let repeats = self.repeats_too_much(applied, tick);
         if applied.purged && self.spends_the_last_purge(tick) {

@@ -75,7 +75,7 @@ impl Transport for Local {
             }
             let why = last.map_or_else(|| "no port to try".to_owned(), |error| error.to_string());
             Err(match port {
-                // Peers know this port. With another port, they would dial whatever program has this one now.
+                // Peers know this port. With another port, they would dial the program that has this port now.
                 Some(port) => {
                     let owner = port_owner::describe(port);
                     Error::new(

@@ -1,6 +1,7 @@
-//! Messages that compare one log of one origin: `sync.ranges`, `sync.ids`, `sync.fetch` and `sync.differs`.
+//! Messages that compare one log of one origin: `sync.ranges`, `sync.ids` and `sync.fetch`.
 //!
-//! Go Thrum does not have these methods. A daemon that supports them lists [`PROTOCOL`] in `sync.peer_info`.
+//! Go Thrum does not have these methods. A daemon that supports them and `sync.differs` lists [`PROTOCOL`] in
+//! `sync.peer_info`.
 
 use std::ops::Bound;
 
@@ -141,7 +142,7 @@ pub fn read_numbers(line: &[u8], asked: u64, after: u64) -> Result<Numbers, BadR
 ///
 /// # Errors
 /// [`BadReply`] unless the reply contains at most [`limits::MAX_TOLD_IDS`] ordered ids from the requested interval, or
-/// at most [`limits::TOLD_PARTS`] parts that together cover the interval.
+/// 2 to [`limits::TOLD_PARTS`] parts that together cover the interval.
 pub fn read_listing(line: &[u8], asked: u64, after: &str, upto: &str) -> Result<Listing, BadReply> {
     #[derive(Deserialize)]
     struct Wire {

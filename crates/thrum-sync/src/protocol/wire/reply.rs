@@ -23,21 +23,21 @@ pub struct Info {
     pub daemon_id: String,
     /// The daemon's name.
     pub name: String,
-    /// The version of its program.
+    /// Version of the daemon's program; `None` from legacy peers.
     pub version: Option<String>,
-    /// Names of the protocols that it speaks.
+    /// Names of the protocols that the daemon speaks.
     pub protocols: Vec<String>,
-    /// The id of its log. `None` identifies a legacy peer.
+    /// The id of the daemon's log. `None` identifies a legacy peer.
     pub log: Option<String>,
-    /// Its version vector.
+    /// The daemon's version vector; `None` from legacy peers, and with more than [`limits::MAX_HEADS`] heads.
     pub heads: Option<Heads>,
-    /// Its highest sequence.
+    /// The daemon's highest sequence; `None` from legacy peers.
     pub latest: Option<u64>,
-    /// The time of its clock.
+    /// The time of the daemon's clock; `None` from legacy peers.
     pub time: Option<Timestamp>,
-    /// The digest of its projection, if requested.
+    /// The digest of the daemon's projection, if requested.
     pub projection: Option<SetDigest>,
-    /// Whether it holds a purge that lies in the future. Reported with the digest.
+    /// Whether the daemon holds a purge that lies in the future. Reported with the digest.
     pub purge_waits: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Info {
 pub struct Pulled {
     /// The events, in the order served.
     pub events: Vec<Served>,
-    /// Sequence from which to continue, as reported by the peer; 0 when `events` is empty.
+    /// Sequence from which to continue, as the peer reports it; unchecked. Our daemons send 0 with no events.
     pub next: i64,
     /// Whether the peer has more events.
     pub more: bool,
@@ -114,9 +114,9 @@ impl Call {
 pub struct Paired {
     /// The token of this pairing.
     pub token: Token,
-    /// The id of the paired daemon.
+    /// The listener's id.
     pub daemon_id: String,
-    /// The name of the paired daemon, unchecked.
+    /// The listener's name, unchecked.
     pub name: String,
 }
 
@@ -133,7 +133,7 @@ pub struct Confirmed {
     pub name: String,
 }
 
-/// Encodes the reply to `sync.notify`.
+/// Encodes the reply to `sync.notify`, `sync.differs` and `sync.lend`.
 pub fn notified_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
@@ -155,10 +155,10 @@ pub struct SameKey {
     /// The process's listening address, or else its host; empty if unknown.
     #[serde(default)]
     pub address: String,
-    /// Its node: id, name and user.
+    /// The process's node; `None` if unknown or on loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
-    /// Time since its last sign of life, in milliseconds.
+    /// Time since the process's last sign of life, in milliseconds.
     #[serde(default)]
     pub ago_ms: u64,
 }
@@ -180,7 +180,7 @@ pub fn add_marks(line: String, marks: &Marks) -> String {
 }
 
 /// Reads the marks of a result and shortens each text to [`limits::MAX_FOREIGN_ID_BYTES`]. Returns `None` if the line
-/// is not a result.
+/// is not a result, or its marks are malformed.
 pub fn marks_of(line: &[u8]) -> Option<Marks> {
     #[derive(Deserialize)]
     struct Wire {
@@ -196,7 +196,7 @@ pub fn marks_of(line: &[u8]) -> Option<Marks> {
     Some(result)
 }
 
-/// Encodes the reply to `sync.prove`.
+/// Encodes the reply to `sync.prove` and `sync.refused`.
 pub fn proved_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
@@ -206,11 +206,11 @@ pub fn proved_line(id: &Id) -> String {
 pub struct Hello {
     /// The id of the replying daemon.
     pub daemon_id: String,
-    /// Its signature over the caller's challenge.
+    /// The replying daemon's signature over the caller's challenge.
     pub signature: String,
     /// The challenge for the caller to sign.
     pub challenge: String,
-    /// The process of the replying daemon; `None` from an earlier version.
+    /// The id that the replying process drew at its start; `None` if absent or invalid, as from an earlier version.
     pub instance: Option<String>,
 }
 
@@ -229,13 +229,13 @@ pub fn hello_line(id: &Id, hello: &Hello) -> String {
 pub struct Probed {
     /// The daemon's id, unchecked.
     pub daemon_id: String,
-    /// The daemon's name, unchecked.
+    /// The daemon's name; from a peer, shortened and escaped.
     pub name: String,
-    /// Whether the caller could join it now.
+    /// Whether the caller could join the daemon now.
     pub waiting: bool,
-    /// The version of its program.
+    /// Version of the daemon's program; from a peer, shortened and escaped.
     pub version: String,
-    /// Names of the pairing protocols in which the code is not sent; empty if it supports none.
+    /// Names of the pairing protocols in which the code is not sent; empty if the daemon supports none.
     pub pairing: Vec<String>,
 }
 
@@ -288,8 +288,8 @@ pub fn info_line(id: &Id, info: &Info) -> String {
     escape_html(&format!(r#"{{"jsonrpc":"2.0","result":{result}{}"#, end(id)))
 }
 
-/// Encodes the reply to `sync.pull`. Events are served as stored, with our sequence spliced in and the envelope beside
-/// them.
+/// Encodes the reply to `sync.pull` and `sync.fetch`. Events are served as stored, with our sequence spliced in and the
+/// envelope beside them.
 pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
     let bodies: usize = page.rows.iter().map(|row| row.body.len() + 512).sum();
     let mut line = String::with_capacity(bodies + 256);
@@ -333,7 +333,7 @@ fn timestamp_of(body: &str) -> String {
     }
 }
 
-/// Reads the reply to `sync.notify`.
+/// Reads the reply to `sync.notify`, `sync.differs` or `sync.lend`.
 ///
 /// # Errors
 /// [`BadReply`] unless the line is a result.
@@ -375,7 +375,8 @@ pub fn read_hello(line: &[u8], asked: u64) -> Result<Hello, BadReply> {
 /// Reads the reply to `pair.probe`.
 ///
 /// # Errors
-/// [`BadReply`] unless the fields of the result have the right types. Go returns `method not found`.
+/// [`BadReply`] unless the fields of the result have the right types and the id has at most
+/// [`limits::MAX_FOREIGN_ID_BYTES`]. Go returns `method not found`.
 pub fn read_probed(line: &[u8], asked: u64) -> Result<Probed, BadReply> {
     #[derive(Deserialize)]
     struct Wire {
@@ -399,7 +400,7 @@ pub fn read_probed(line: &[u8], asked: u64) -> Result<Probed, BadReply> {
 /// Reads the reply to `sync.peer_info`.
 ///
 /// # Errors
-/// [`BadReply`] unless the fields of the result have the right types and each id has at most
+/// [`BadReply`] unless the fields of the result have the right types, and each id and the version have at most
 /// [`limits::MAX_FOREIGN_ID_BYTES`].
 pub fn read_info(line: &[u8], asked: u64) -> Result<Info, BadReply> {
     #[derive(Deserialize)]
@@ -439,11 +440,12 @@ pub fn read_info(line: &[u8], asked: u64) -> Result<Info, BadReply> {
     })
 }
 
-/// Reads the reply to `sync.pull`. Events of any shape pass, because each is validated later; only `sequence` must be
-/// an integer.
+/// Reads the reply to `sync.pull` or `sync.fetch`. Events of any shape pass, because each is validated later; only
+/// `sequence` must be an integer.
 ///
 /// # Errors
-/// [`BadReply`] unless the events of the result are objects with a `sequence`.
+/// [`BadReply`] unless the fields of the result have the right types, each event is an object with a `sequence`, and
+/// the log id has at most [`limits::MAX_FOREIGN_ID_BYTES`].
 pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
     #[derive(Deserialize)]
     struct Wire<'a> {
@@ -487,10 +489,10 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
 }
 
 /// Identifies a single event that was too long to be read, from the beginning of the reply to `sync.pull`. Returns
-/// `None` if the envelope does not come first, as it does from Go Thrum.
+/// `None` unless the envelope precedes the event in the reply, as in those of Go Thrum.
 pub fn read_cut(beginning: &[u8]) -> Option<Pulled> {
     const EVENTS: &str = r#""events":[{"#;
-    // Ids, a type and a timestamp precede the event itself.
+    // Maximum length of the part before the event itself: ids, a type and a timestamp.
     const BEGINNING: usize = 64 << 10;
     // Cannot match within a string, where the quotes would be escaped.
     const BODY: &str = r#","event_json":"#;
@@ -519,7 +521,7 @@ impl<'de> Deserialize<'de> for Text {
 /// Reads the reply to `pair.request`.
 ///
 /// # Errors
-/// [`BadReply`] unless the status is `paired`, the token has 64 hex digits, and the id has at most
+/// [`BadReply`] unless the status is `paired`, the token has 64 hex digits, and the id is not empty and has at most
 /// [`limits::MAX_FOREIGN_ID_BYTES`].
 pub fn read_paired(line: &[u8], asked: u64) -> Result<Paired, BadReply> {
     #[derive(Deserialize)]

@@ -7,7 +7,8 @@ use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 use super::{About, RpcError, frame::Id, go::Params};
 use crate::{Token, transport::Node};
 
-/// A peer's request for an existing method. Its parameters are decoded only after the token was accepted.
+/// A peer's request for an existing method. Parameters of a request with a token are decoded only after the token was
+/// accepted.
 #[derive(Debug)]
 pub struct Request {
     /// The id to echo in the reply.
@@ -55,11 +56,11 @@ fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error
 pub enum Query {
     /// `sync.pull`
     Pull(Pull),
-    /// `sync.notify`: `daemon_id` and `latest_seq`.
+    /// `sync.notify`: the sender has new events.
     Notify {
         /// The daemon that claims to have new events.
         daemon_id: String,
-        /// The highest announced sequence; for logs and display.
+        /// The highest announced sequence; unchecked, and perhaps negative.
         latest: i64,
         /// The number of announced events; for logs.
         count: i64,
@@ -81,10 +82,11 @@ pub enum Query {
     Prove {
         /// The daemon that answers.
         daemon_id: String,
-        /// Its signature over the challenge.
+        /// The daemon's signature over the challenge.
         signature: String,
     },
-    /// `sync.refused`: the peer refused our token, which was used from this node. Not in Go Thrum.
+    /// `sync.refused`: the peer refused the token that it shares with us, because a caller on this node used it. Not in
+    /// Go Thrum.
     Refused(Node),
     /// `pair.probe`: which daemon is this, and is it waiting to pair? Not in Go Thrum.
     Probe,
@@ -94,7 +96,7 @@ pub enum Query {
         challenge: String,
         /// The daemon that asks, and will prove its own identity.
         daemon_id: String,
-        /// The process of the asking daemon; `None` from an earlier version.
+        /// The id that the asking process drew at its start; `None` if absent or invalid, as from an earlier version.
         instance: Option<String>,
     },
     /// `sync.ranges`, `sync.ids`, `sync.fetch`: what is held of one log. Not in Go Thrum.
@@ -112,7 +114,7 @@ pub struct Pull {
     pub after: u64,
     /// Maximum number of events, 1 to [`MAX_BATCH_EVENTS`].
     pub max_batch: usize,
-    /// The log to which `after` refers; `None` from Go peers.
+    /// The log to which `after` refers; `None` from and to legacy peers.
     pub log: Option<String>,
 }
 
@@ -168,7 +170,7 @@ impl Call {
     }
 }
 
-/// Returns `true` if a line begins an HTTP request: from a browser, or from an obsolete client that connects over
+/// Returns `true` if a line begins an HTTP request: from a browser, or from Go Thrum v0.7 or later, which connects over
 /// WebSocket.
 pub fn is_http(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -227,13 +229,13 @@ impl Request {
         self.method == Method::Prove
     }
 
-    /// The caller's token; empty if absent.
+    /// Returns the caller's token; empty if absent.
     pub fn token(&self) -> &str {
         self.params.token()
     }
 
-    /// Decodes the parameters. Call this only after the token was accepted, as Go does, so that strangers learn
-    /// nothing.
+    /// Decodes the parameters. For a request that needs a token, call this only after the token was accepted, as Go
+    /// does, so that strangers learn nothing.
     ///
     /// # Errors
     /// Go's texts for parameters that are missing, of the wrong type, or out of range.
@@ -332,23 +334,23 @@ impl Request {
 /// A request to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Which daemon is this, and which events does it hold?
+    /// `sync.peer_info`: which daemon is this, and which events does it hold?
     PeerInfo {
         /// Whether to request the digest of the projection, which costs the peer a pass over it.
         digest: bool,
     },
-    /// Send the events above `after`.
+    /// `sync.pull`: send the events above `after`.
     Pull(Pull),
-    /// There are events above those that the peer has read.
+    /// `sync.notify`: there are events above those that the peer has read.
     Notify {
         /// Our highest sequence of an event that did not come from this peer.
         latest: u64,
-        /// Number of events announced at once; for the peer's logs.
+        /// Number of commits announced together, sent as `event_count`; for the peer's logs.
         count: u64,
     },
-    /// A question about one log.
+    /// `sync.ranges`, `sync.ids` or `sync.fetch`: a question about one log of one origin.
     About(About),
-    /// Events that we hold are missing at the peer.
+    /// `sync.differs`: events that we hold are missing at the peer.
     Differs,
 }
 

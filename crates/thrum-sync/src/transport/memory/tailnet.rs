@@ -43,7 +43,7 @@ struct Machine {
     host: String,
     online: bool,
     relay: Option<String>,
-    /// Whether packets to this machine vanish.
+    /// Whether dials to this machine hang.
     deaf: bool,
     /// Whether other nodes can identify this machine.
     known: bool,
@@ -64,8 +64,8 @@ pub struct MemoryNode {
 }
 
 impl MemoryTailnet {
-    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; the node is up. Its id differs from its
-    /// name. A name without a dot belongs to `memory.test`.
+    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; the node is up. The node's id differs from
+    /// `name`. A name without a dot belongs to `memory.test`.
     pub fn node(&self, name: &str, user: &str) -> MemoryNode {
         let mut net = self.lock();
         net.hosts += 1;
@@ -114,7 +114,7 @@ impl MemoryNode {
         self.machine(|machine| machine.node.clone())
     }
 
-    /// Returns its current address, without a port.
+    /// Returns this node's current address, without a port.
     pub fn host(&self) -> String {
         self.machine(|machine| machine.host.clone())
     }
@@ -158,7 +158,7 @@ impl MemoryNode {
         self.machine(|machine| std::mem::take(&mut machine.frozen).cancel());
     }
 
-    /// Makes the other nodes see this node as online or offline.
+    /// Makes the other nodes see this node as online or offline. Its listeners end and its connections break.
     pub fn set_online(&self, online: bool) {
         self.machine(|machine| {
             machine.disconnect();
