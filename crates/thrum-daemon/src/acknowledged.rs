@@ -2,9 +2,9 @@
 //! because the peer continues after what it has stored durably.
 //!
 //! Each peer has a list of marks: "everything up to this sequence, by this instant". A message has been at its home
-//! since the first mark at or above its sequence. Only the home itself makes marks, so a relay's word does not count. A
-//! peer that asks for less than before has lost the rest, so its marks above that sequence are removed. The marks live
-//! in memory, and are saved to disk to survive a restart.
+//! since the first mark at or above its sequence. Only pulls of the home itself add to its marks, so a relay's word
+//! does not count. A peer that asks for less than before has lost the rest, so its marks above that sequence are
+//! removed. The marks live in memory, and are saved to disk to survive a restart.
 
 use std::{
     collections::BTreeMap,
@@ -26,9 +26,9 @@ pub(crate) struct Acknowledged {
 #[derive(Debug, Default)]
 struct Marks {
     at: BTreeMap<u64, Timestamp>,
-    /// The highest sequence that is saved on disk.
+    /// All marks up to this sequence are saved on disk.
     saved: u64,
-    /// `true` if marks on disk must be removed.
+    /// `true` if all marks on disk must be replaced.
     afresh: bool,
 }
 

@@ -8,8 +8,8 @@
 //! * the agents' identities and notes in the daemon's worktree;
 //! * the settings.
 //!
-//! A backup does not contain the `.env` files, which hold keys of other services, the logs, or files of other
-//! worktrees. It is as secret as `.thrum/var`, so its file has mode 0600.
+//! A backup contains neither the log files, nor files of other worktrees, nor the `.env` files, which hold keys of
+//! other services. It is as secret as `.thrum/var`, so its file has mode 0600.
 //!
 //! Restoring replaces only the database. Other files are restored only if they are missing here, because existing ones
 //! are newer than the backup: a peer that was removed since must stay removed. The previous database is kept beside the
@@ -73,8 +73,8 @@ fn compact(at: Timestamp) -> String {
 /// daemon may run meanwhile. Without `secrets` the backup contains neither the key nor the peers.
 ///
 /// # Errors
-/// `not_found` if no daemon has ever run; `refused` if `to` exists; `failed` for a damaged database; errors of the
-/// database and the file system. After an error no file is left.
+/// `not_found` if there is no key or no database; `refused` if `to` exists; `failed` for a damaged database; errors of
+/// the database and the file system. After an error no file is left, unless only making its name durable failed.
 pub fn make(
     repo: &Repo,
     to: &Path,
@@ -131,8 +131,8 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     for name in names {
         match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
             Ok(Some(content)) => files.push(Kept { name, content }),
-            // A backup without one of `FILES` would be incomplete. Any other entry that is not a small plain file does
-            // not belong to the mailbox.
+            // A backup would be incomplete without one of `FILES` that exists. Any other entry that is not a small
+            // plain file does not belong to the mailbox.
             Err(error) if FILES.contains(&name.as_str()) => return Err(error),
             _ => {}
         }
@@ -163,9 +163,9 @@ pub struct Prepared {
 /// The result of a restoration.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// The path of the database that was here before.
+    /// Where the previous database is kept; `None` if there was none.
     pub former: Option<PathBuf>,
-    /// Names of other files that were missing here and were added.
+    /// Files that were missing here and were added, as paths in `.thrum`.
     pub added: Vec<String>,
     /// `true` if the daemon has a key. Otherwise the next start creates a new daemon identity.
     pub has_key: bool,
@@ -174,8 +174,9 @@ pub struct Restored {
 /// Checks that a backup is valid, complete, of a supported version, and of this repository's daemon.
 ///
 /// # Errors
-/// `refused` for a backup of another repository or of a newer version; `failed` for a damaged one; `not_found`. After
-/// an error nothing has changed.
+/// `refused` for a backup of another repository or of a newer version, and for a database of Go Thrum; `failed` for a
+/// damaged one; `invalid` for a directory or another special file; file system errors. After an error nothing has
+/// changed.
 pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
     disk::make_private_dir(&repo.var())?;
     let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
@@ -228,8 +229,9 @@ impl Prepared {
     /// begins a new log, and peers bring the mail that came after the backup.
     ///
     /// # Errors
-    /// `refused` if a daemon runs; file system errors. The previous database is then back in its place, unless the
-    /// message says that only making the new one durable failed.
+    /// `refused` if a daemon runs; `failed` if the key in the backup is damaged; file system errors. The previous
+    /// database is then in its place, unless putting it back failed or, as the message then says, only making the new
+    /// one durable did. Files that were added stay.
     pub fn install(&self, repo: &Repo) -> Result<Restored, Error> {
         let _lock = lock::acquire(repo)?;
         undo(repo)?;
@@ -250,8 +252,8 @@ impl Prepared {
     }
 }
 
-/// Removes the record of the last open database from the daemon's key file, because no database here is the one that
-/// the daemon left.
+/// Removes the record of the last open database from the daemon's key file, because the restored database is not the
+/// one that was last open.
 fn forgetful(content: &[u8]) -> Result<Vec<u8>, Error> {
     let damaged = |_| Error::new(ErrorKind::Failed, "the daemon's key in the backup is damaged");
     let mut record: Value = serde_json::from_slice(content).map_err(damaged)?;

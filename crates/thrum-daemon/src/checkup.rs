@@ -23,7 +23,7 @@ use crate::{
 /// private directory with room for a copy.
 ///
 /// # Errors
-/// Those of [`Checkup::examine`].
+/// Those of [`lost`] and of [`Checkup::examine`].
 pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Error> {
     if let Some(why) = lost(repo)? {
         return Ok(Some(Checkup::damaged(vec![why.to_owned()])));
@@ -44,7 +44,7 @@ pub fn is_own(repo: &Repo) -> Result<(), Error> {
 /// Describes the loss if the database that the daemon left is missing or empty; `None` otherwise.
 ///
 /// # Errors
-/// The daemon's own file is damaged; file system errors.
+/// `failed` if the identity file is damaged; file system errors.
 pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Error> {
     // A log without a database also counts as a loss. A new database would take the log over, which may be all that is
     // left of a former one.
@@ -96,7 +96,7 @@ pub struct Rebuilt {
     pub daemon: String,
     /// What was saved and what was lost.
     pub salvaged: Salvaged,
-    /// The path at which the damaged database is kept.
+    /// The path at which the damaged database is kept; `None` if there was no file.
     pub former: Option<PathBuf>,
     /// The names of the peers that are asked for everything at the next start; `None` if the registry cannot be read.
     pub peers: Option<Vec<String>>,
@@ -108,7 +108,7 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
-/// no event. After an error the database is unchanged.
+/// no event and there is no peer to read from. After an error the database is unchanged.
 pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();
@@ -136,7 +136,7 @@ pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
         return Err(StoreError::Foreign.into());
     }
     let daemon = identity.key().id().to_string();
-    // An error in that file is reported where peers are shown.
+    // An error in `peers.json` is reported where peers are shown.
     let peers: Option<Vec<String>> = Registry::open(repo.peers_file(), &daemon)
         .map(|registry| registry.peers().iter().map(|peer| printable(&peer.name)).collect())
         .ok();

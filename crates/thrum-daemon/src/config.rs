@@ -1,7 +1,8 @@
 //! `.thrum/config.json` and the environment variables that override it: each setting with its value and its source.
 //!
 //! The file is Go Thrum's and may contain keys that are not ours; unknown keys survive a change. An unreadable value
-//! never keeps the daemon from starting: it becomes a warning, and the default applies.
+//! never keeps the daemon from starting: it becomes a warning, and the default applies. The exception is
+//! `daemon.local_only`, which is on if the file or its value there cannot be used.
 
 use std::{fmt, fs::File, time::Duration};
 
@@ -78,7 +79,7 @@ impl Key {
         }
     }
 
-    /// Parses a value as a person types it: `true`, `30s`, `1m`. A number without a unit means seconds.
+    /// Parses a value as a person types it: `true`, `30s`, `1m`, `500`. An interval without a unit is in seconds.
     ///
     /// # Errors
     /// `invalid`, with a description of the valid values.
@@ -131,7 +132,7 @@ impl Key {
         self.name().split_once('.').unwrap_or_default()
     }
 
-    /// Returns the value in the file. `Err` if it is not valid for this key.
+    /// Returns the value in the file; `None` if the file has none. `Err` if the value is not valid for this key.
     fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Error> {
         let (section, key) = self.path();
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
@@ -200,7 +201,7 @@ impl Key {
     }
 }
 
-/// Valid quotas: at least one of every measure, and at most more than any machine has.
+/// Valid quotas, in megabytes for [`Measure::Bytes`]. The upper bound is more than any machine stores.
 const QUOTAS: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 
 /// Valid limits of an exchange; 0 means no limit.
@@ -215,7 +216,7 @@ pub enum Source {
     Default,
     /// `config.json`.
     File,
-    /// No other source sets it, and `config.json`, which may set it, cannot be used.
+    /// No variable sets it, and `config.json`, or the value there, cannot be used.
     Unusable,
     /// An environment variable.
     Variable(Origin),
@@ -254,7 +255,8 @@ pub struct Config {
 impl Config {
     /// Reads the file; the variables of `env` take precedence. Never fails: an unreadable value becomes a warning.
     ///
-    /// A file that cannot be read at all may have set `local_only`, so that setting is then assumed to be on.
+    /// A file that cannot be read, or whose `local_only` is invalid, may have been meant to set `local_only`, so that
+    /// setting is then assumed to be on.
     pub fn load(repo: &Repo, env: &Environment) -> Self {
         let mut warnings = Vec::new();
         let (file, readable) = match read(repo) {

@@ -36,7 +36,7 @@ pub(crate) struct Daemon {
     pub(crate) repo: Repo,
     pub(crate) settings: Settings,
     pub(crate) config: Config,
-    /// The variables that `settings` and `config` were read from.
+    /// The variables that `settings` was read from, without secrets.
     pub(crate) variables: Vec<Effective>,
     /// Problems in the settings.
     pub(crate) warnings: Vec<String>,
@@ -63,7 +63,7 @@ pub(crate) struct Live {
     pub(crate) presence: Arc<Presence>,
     /// The state of the agents' programs.
     pub(crate) programs: Arc<Programs>,
-    /// The mail of the agents that is held.
+    /// The held mail of the agents.
     pub(crate) guard: Guard,
     /// The agents whose worktrees must be read from git.
     pub(crate) git_state: Arc<GitState>,
@@ -125,7 +125,7 @@ impl Daemon {
 }
 
 /// Returns the name of the daemon of `repo` towards other machines: the user's setting, or else `HOSTNAME-REPO` in
-/// lower case.
+/// lower case. Unprintable characters are left out, and the name is cut to [`limits::MAX_PEER_NAME_CHARS`].
 pub(crate) fn name_towards_peers(settings: &Settings, repo: &Repo) -> String {
     let name = settings
         .ts_hostname

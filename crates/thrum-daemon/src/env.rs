@@ -20,8 +20,9 @@ use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
 use crate::{disk, logging::LogFormat, origin, paths::Repo};
 
-/// Variables that a `.env` tracked by git may not set. A cloned repository could otherwise send mail to somebody else's
-/// tailnet, and a tracked key is readable by anyone with a clone of the repository.
+/// Variables that a `.env` may not set if git tracks the file, or gives no answer whether it does. A cloned repository
+/// could otherwise send mail to somebody else's tailnet, and a tracked key is readable by anyone with a clone of the
+/// repository.
 pub const NOT_FROM_THE_REPOSITORY: [&str; 4] =
     ["THRUM_TS_AUTHKEY", "THRUM_TS_CONTROL_URL", "THRUM_TAILSCALE_CONTROL_URL", "THRUM_TS_STATE_DIR"];
 
@@ -85,10 +86,10 @@ impl fmt::Display for Origin {
 pub struct Effective {
     /// The variable's name.
     pub name: String,
-    /// The value, unless it is a secret.
+    /// The value; `None` if it is a secret or contains `@`, as a URL with a password does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// The mark of the value, if it is a secret.
+    /// The mark of a value that is not shown: eight hexadecimal digits, equal for equal values of this variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
 }
@@ -112,7 +113,8 @@ impl Environment {
     }
 
     /// Reads the two files of `repo`; the variables of `process` take precedence. Never fails: a file that cannot be
-    /// read or parsed becomes a [warning](Self::warnings), and its valid lines still count.
+    /// read or is not UTF-8 becomes a [warning](Self::warnings). So does a single line that cannot be read; the other
+    /// lines of its file still count.
     pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut all = Self::default();
         for (name, value) in process {
@@ -283,8 +285,8 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("THRUM_") || name.starts_with("TAILSCALE_")
 }
 
-/// Returns `true` if another host on the network could pose as the control server of this URL: it is plain http, and
-/// not on this machine.
+/// Returns `true` if another host on the network could pose as the control server of this URL: the URL is plain http
+/// and its host is not this machine.
 fn is_open_to_others(url: &str) -> bool {
     let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let host = url.get(7..).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
@@ -327,18 +329,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The variables with their types. A value that does not have its type is left out with a warning.
+/// The variables with their types. An invalid value counts as not set and causes a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `THRUM_TS_HOSTNAME`: this daemon's name towards its peers.
     pub ts_hostname: Option<String>,
     /// `THRUM_TS_PORT`: the port for peers.
     pub ts_port: Option<u16>,
-    /// `THRUM_TS_AUTHKEY`.
+    /// `THRUM_TS_AUTHKEY`: the key that logs the daemon's own node in to the tailnet.
     pub ts_authkey: Option<Secret>,
-    /// `THRUM_TS_STATE_DIR`.
+    /// `THRUM_TS_STATE_DIR`: where the daemon's own node keeps its identity; may be relative to the repository.
     pub ts_state_dir: Option<PathBuf>,
-    /// `THRUM_TS_CONTROL_URL`, or its other name `THRUM_TAILSCALE_CONTROL_URL`.
+    /// `THRUM_TS_CONTROL_URL`, or its other name `THRUM_TAILSCALE_CONTROL_URL`: the control server of the tailnet.
     pub ts_control_url: Option<String>,
     /// `THRUM_TS_MODE`: which Tailscale node is used, `auto`, `host` or `own`.
     pub ts_mode: Option<String>,

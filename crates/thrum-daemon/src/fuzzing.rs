@@ -41,9 +41,9 @@ use crate::{
 pub struct EnvFile {
     /// Thrum's variables that are set, by name.
     pub values: Vec<(String, String)>,
-    /// Numbers, from 1, of the lines that cannot be read.
+    /// Numbers, from 1, of the lines about Thrum's variables that cannot be read.
     pub unreadable: Vec<usize>,
-    /// All warnings about the content.
+    /// The warnings about the values.
     pub warnings: Vec<String>,
 }
 
@@ -54,8 +54,8 @@ impl EnvFile {
     }
 }
 
-/// Parses a `.env` with these bytes as the daemon does, without its checks of the file itself (who can read it, and
-/// whether git tracks it).
+/// Parses a `.env` with these bytes as the daemon does, without the checks that depend on the file itself: who can read
+/// it, whether git tracks it, and which variables no file may set.
 ///
 /// # Errors
 /// The content is larger than such a file may be, or is not text.
@@ -163,7 +163,7 @@ impl Socket {
             started: Instant::now(),
             storage: Arc::clone(&storage),
             wakes,
-            // No task reads this state, so git is never run.
+            // No task reads this state, so no worktree is read from git.
             live: Live::default(),
             peers,
             tailnet,

@@ -15,19 +15,20 @@ use std::{
 
 pub use work::collect;
 
-/// Maximum time for git to report what an agent works on. A large repository takes about 100 ms. If it takes longer,
-/// the disk is slow, and only the branch is reported.
+/// Maximum time for git to report what an agent works on. A large repository takes about 100 ms. If git takes longer
+/// than this, the disk is slow, and only the branch is reported.
 pub const WORK: Duration = Duration::from_secs(2);
 
 /// Maximum bytes of output to read. Ten thousand files with long names fit; longer output is cut after the last whole
 /// entry.
 const MOST: u64 = 1 << 20;
 
-/// Interval for checking whether a git process without captured output has ended.
+/// Interval for checking whether a git process has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Options that disable the programs that a repository's configuration can make git run during a query: a file system
-/// monitor, hooks, and signature checks. Aliases do not affect git's own commands, and pagers need a terminal.
+/// Options that keep git from taking optional locks, and disable the programs that a repository's configuration can
+/// make git run during a query: a file system monitor, hooks, and signature checks. Aliases do not affect git's own
+/// commands, and pagers need a terminal.
 const RUNS_NOTHING: [&str; 8] = [
     "--no-optional-locks",
     "--no-pager",
@@ -92,7 +93,7 @@ pub fn staged(top: &Path, deadline: Instant) -> Option<Vec<String>> {
     Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }
 
-/// Returns the output of a git command; `None` if it failed or did not end in time.
+/// Returns the output of a git command, cut after 1 MiB; `None` if the command failed or did not end in time.
 pub fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
     answer(command(top, args), deadline)
 }

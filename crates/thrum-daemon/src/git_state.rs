@@ -4,8 +4,8 @@
 //! only adds the agent's name to a list and is answered at once, because git takes longer than a hook may. One task
 //! processes the list, one worktree at a time, and stores the result if it differs from the known state. A worktree is
 //! read at most once in [`limits::GIT_PAUSE`], and for at most a tenth of the time, so a large repository is read less
-//! often. Requests during the pause are served at its end, so the last change is never missed. Without calls git is
-//! never run.
+//! often. Requests during the pause are served at its end, so the last change is read, too. Without calls this task
+//! does not run git.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,8 +57,8 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Least time between two times that the list is processed. To find the worktree of an agent costs as much as a message,
-/// so it is not done for each of a thousand messages per second.
+/// Pause after each pass over the list. Finding an agent's worktree costs as much as sending a message; the pause turns
+/// the calls that an agent makes meanwhile into one search.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.

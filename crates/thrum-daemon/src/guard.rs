@@ -24,7 +24,7 @@ pub(crate) struct Guard {
 /// Held mail from one agent to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Held {
-    /// The recipient as an address: `@name`, with its home if needed.
+    /// The recipient as an address: `@name`, or `@name@machine` for an agent of another daemon.
     pub(crate) to: String,
     /// The number of messages that the two agents have exchanged.
     pub(crate) messages: u64,
@@ -33,7 +33,8 @@ pub(crate) struct Held {
 }
 
 impl Guard {
-    /// Records that mail is held. Returns `true` if this is new.
+    /// Records that mail is held. Returns `true` if mail to this recipient was not held before, and there is room to
+    /// record it.
     pub(crate) fn hold(&self, from: &str, to: &Mailbox, held: Held) -> bool {
         let mut all = self.held();
         if !all.contains_key(from) && all.len() >= limits::MAX_PRESENT {

@@ -3,11 +3,13 @@
 //! does not hold.
 //!
 //! [`Hold::check`] compares the lock file at its path with the locked one, by device and inode, and does the same for
-//! the files of the database. This costs four `stat`s. The check is made after every commit and every query, before every
-//! call of an agent, before every answer to a peer, and every [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where a
-//! later check follows anyway, [`Hold::check_lately`] accepts the result of a check a moment ago. The lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer
-//! excludes other daemons once another file is at that path. The database is checked in addition, because it may be
-//! deleted alone (`find -name '*.db*' -delete`), and later writes to it would be lost.
+//! the files of the database. This costs four `stat`s. The check is made after commits that a caller waits for and
+//! after queries, which also serve the peers; before and after every call of an agent; and every
+//! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where another check precedes or follows anyway,
+//! [`Hold::check_lately`] accepts the result of a check a moment ago. The lock file represents the whole of
+//! `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer excludes other daemons once another
+//! file is at that path. The database is checked in addition, because it may be deleted alone (as by `find -name
+//! '*.db*' -delete`), and later writes to it would be lost.
 //!
 //! Every file that a daemon writes or removes by name:
 //!
@@ -59,7 +61,7 @@ struct Inner {
     database: OnceLock<Vec<OpenFile>>,
     lost: CancellationToken,
     since: Instant,
-    /// When the last check succeeded, in milliseconds after `since`.
+    /// When the last check succeeded, in milliseconds after `since`; 0 if there was none.
     checked: AtomicU64,
 }
 
@@ -106,8 +108,8 @@ impl Hold {
     /// it opened.
     ///
     /// # Errors
-    /// `try_again` as soon as either was replaced, and ever after. A retry helps: the next command starts a daemon on
-    /// the new directory.
+    /// `try_again` as soon as either was deleted or replaced, and ever after. A retry helps: the next command starts a
+    /// daemon on the new directory.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
         let now = self.now();
@@ -132,7 +134,7 @@ impl Hold {
     }
 
     /// Like [`check`](Self::check), but accepts a check that succeeded in the last 20 ms. For callers that make a full
-    /// check before they report success.
+    /// check before or after this one.
     pub(crate) fn check_lately(&self) -> Result<(), Error> {
         let checked = self.0.checked.load(Ordering::Relaxed);
         let is_lately = checked > 0 && self.now() <= checked + LATELY && !self.0.lost.is_cancelled();

@@ -1,9 +1,9 @@
 //! `daemon.json`: the daemon's key, and the record of the database and the path that belong to it.
 //!
 //! The key identifies the daemon in every event that it has ever signed, so only one daemon may have it. Two outside
-//! actions break that rule. A repository is copied together with its `.thrum`: then two daemons would sign as one. The
-//! database is restored or replaced: then origin sequences would be assigned twice in one log. The store detects the
-//! second case from the record kept here ([`StoreFingerprint`]). This module detects the first one:
+//! actions endanger the signed history. A repository is copied together with its `.thrum`: then two daemons would sign
+//! as one. The database is restored or replaced: then origin sequences would be assigned twice in one log. The store
+//! detects the second case from the record kept here ([`StoreFingerprint`]). This module detects the first one:
 //!
 //! * The path is the recorded one, or the recorded path leads to this very file: nothing happened.
 //! * There is no daemon with this key at the recorded path any more: the repository was moved. The log begins anew,
@@ -39,11 +39,11 @@ pub(crate) enum Claim {
     NewIdentity,
 }
 
-/// The content of the file. Unknown keys are kept.
+/// The content of `daemon.json`. Unknown keys are kept.
 #[derive(Clone, Serialize, Deserialize)]
 struct Record {
     key: DaemonKey,
-    /// For people; the key is authoritative.
+    /// The daemon's id, for people; the key is authoritative.
     daemon_id: String,
     path: String,
     #[serde(default)]
@@ -129,7 +129,8 @@ impl Identity {
         &self.record.key
     }
 
-    /// Returns the fingerprint of the database that was last open; `None` before the first start.
+    /// Returns the fingerprint of the database that was last open; `None` if none is recorded: before the first start,
+    /// and after a restoration of the key.
     pub(crate) fn left(&self) -> Option<StoreFingerprint> {
         let Record { log_id, open_counter, sequence, .. } = &self.record;
         (!log_id.is_empty()).then(|| StoreFingerprint {
@@ -157,7 +158,7 @@ impl Identity {
 }
 
 /// Records a new log that begins while the daemon runs, which a peer's copy of our own events can cause. Also records
-/// from time to time how far the log has grown.
+/// from time to time, and when the daemon stops, how far the log has grown.
 pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<Commit>, shutdown: Shutdown) {
     let mut goes_on = true;
     while goes_on {
@@ -178,7 +179,8 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
                 sequence: latest,
             })
         {
-            // The next start will not recognise the database and begin yet another log, which is safe.
+            // If the log is new, the next start does not recognise the database and begins yet another log, which is
+            // safe.
             tracing::error!(%error, "cannot save the identity file");
         }
     }
@@ -209,8 +211,8 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
     }
 }
 
-/// Makes the file private again. Another program may have rewritten it with default permissions. The log warns the
-/// user, because others may know the key by now.
+/// Makes the identity file private again. Another program may have rewritten it with default permissions. The log warns
+/// the user, because others may know the key by now.
 fn close_to_others(file: &Path) -> Result<(), Error> {
     // A symbolic link is refused later, when the file is read.
     if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
@@ -221,7 +223,7 @@ fn close_to_others(file: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns `true` if the daemon of `repo` has ever recorded a database.
+/// Returns `true` if the identity file of `repo` records a database.
 ///
 /// # Errors
 /// Those of [`known`].
@@ -240,11 +242,11 @@ fn read(file: &Path) -> Result<Option<Record>, Error> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whereabouts {
-    /// The recorded path leads here: it is another name of this place.
+    /// The recorded path is another name of this place.
     Same,
     /// There is no daemon with this key at the recorded path.
     Moved,
-    /// The same key is also at the recorded path.
+    /// The same key is also at the recorded path, or the file there may not be read.
     Both,
 }
 

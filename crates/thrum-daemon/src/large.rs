@@ -1,9 +1,9 @@
 //! Works out answers that may have megabytes: the team with its work contexts, a page of long messages.
 //!
 //! Reading such an answer and serialising it takes tens of milliseconds of a core, and several copies of it are in
-//! memory meanwhile. So each is worked out on a separate thread, one answer per thread at a time. These threads have a
-//! lower priority than all others of the daemon: regardless of how much clients request, senders and woken agents are
-//! served first.
+//! memory meanwhile. So each is worked out on a separate thread, one answer per thread at a time. On Linux these
+//! threads have a lower priority than all others of the daemon: regardless of how much clients request, senders and
+//! woken agents are served first.
 
 use std::{
     io,
@@ -92,8 +92,9 @@ fn give_way() {
     }
 }
 
-/// Priority as in `nice`: a third of a core beside one thread of normal priority, and a whole core otherwise. It is not
-/// lower, because other threads wait for what such a thread holds, such as the kernel's lock of the address space.
+/// Priority as in `nice`: a third of a core beside one thread of normal priority, and a whole core otherwise. The
+/// priority is not lower, because other threads wait for what such a thread holds, such as the kernel's lock of the
+/// address space.
 #[cfg(target_os = "linux")]
 const PRIORITY: i32 = 3;
 

@@ -38,10 +38,10 @@ impl Drop for Listening {
 }
 
 /// Opens the socket of `repo`. The caller holds the lock, so an existing socket file was left by a crash, or belongs to
-/// a program that does not know the lock.
+/// a program that does not know the lock, or to a daemon whose state directory was replaced.
 ///
 /// # Errors
-/// `refused` if a program answers on the socket, or if the path belongs to something else.
+/// `refused` if a program answers on the socket, or if the path belongs to something else; file system errors.
 pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
     let path = repo.socket_to_open();
     if let Some(directory) = path.parent() {

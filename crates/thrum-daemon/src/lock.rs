@@ -30,14 +30,14 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Returns `true` if the file at its path is still the one that is locked.
+    /// Returns `true` if the file at the lock's path is still the one that is locked.
     pub(crate) fn is_in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|about| (about.dev(), about.ino()) == self.identity)
     }
 }
 
-/// Returns the process that is the daemon of `repo`. `None` if there is no daemon, and for a daemon without a record
-/// lock, which is an older version or is just starting.
+/// Returns the process that holds the lock of `repo`: its daemon, or a command that keeps a daemon from starting.
+/// `None` if there is none, and for a daemon without a record lock, which is an older version or is just starting.
 pub fn holder(repo: &Repo) -> Option<Pid> {
     let file = File::open(repo.lock_file()).ok()?;
     rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::ReadLock)).ok()??.pid
@@ -60,8 +60,9 @@ pub fn go_holder(repo: &Repo) -> Option<Pid> {
     holder?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// How long to try again if the lock is taken and no daemon of ours holds it. A process that checks whether a daemon is
-/// running has the lock for a moment, and longer if it starts a child just then, which inherits it until it executes.
+/// How long to try again if the lock is taken but no holder is known. A process that checks whether a daemon is running
+/// has the lock for a moment, and longer if it starts a child just then: the child inherits the lock until it executes
+/// its program.
 const CHECKED: Duration = Duration::from_secs(2);
 
 /// Interval between two attempts.
@@ -70,7 +71,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// Takes the lock. Does not wait for another daemon, only for a process that checks whether there is one.
 ///
 /// # Errors
-/// `refused`, naming the process, if another daemon holds it.
+/// `refused` if another process holds the lock, with the process id if a pid file names one; file system errors.
 pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Error> {
     acquire_waiting(repo, || thread::sleep(AGAIN))
 }

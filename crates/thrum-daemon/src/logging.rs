@@ -10,8 +10,9 @@
 //! of Go Thrum ([`GO_PREFIXES`]) are the exception: their sentences have Go Thrum's wording, which contains all values,
 //! so their fields appear in JSON only.
 //!
-//! **JSON** (`THRUM_LOG=json`) has one object in each line: `at` (UTC), `level` (`error`, `warn`, `info`), `target` (the
-//! module that wrote the line), `message`, and the fields. The fields of the spans that surround the event come first.
+//! **JSON** (`THRUM_LOG=json`) has one object in each line: `at` (UTC), `level` (`error`, `warn`, `info`), `target`
+//! (the module that wrote the line), `message`, and the fields. The fields of the spans that surround the event come
+//! first.
 //!
 //! Messages and fields may contain names and texts from other daemons. Both forms therefore escape every character that
 //! is not printable, so that no peer can forge a line or a field, or control the terminal of a reader. The file is

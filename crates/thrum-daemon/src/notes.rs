@@ -23,7 +23,7 @@ pub struct Notes(PathBuf);
 pub enum Part {
     /// Notes that the agent saves and clears as it works.
     Notes,
-    /// Text that stays.
+    /// Text that stays when the notes are cleared.
     Preamble,
 }
 
@@ -47,7 +47,8 @@ impl Notes {
         Self(thrum_dir.join("context"))
     }
 
-    /// Returns the names of the agents that have notes or a preamble here, reading at most `most` files.
+    /// Returns the names of the agents that have notes or a preamble here, among the first `most` entries of the
+    /// directory.
     pub fn agents(&self, most: usize) -> BTreeSet<String> {
         let files = fs::read_dir(&self.0).into_iter().flatten().flatten().take(most);
         let names =

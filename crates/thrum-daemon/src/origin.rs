@@ -1,5 +1,5 @@
-//! Checks where a `.thrum` came from. It contains a key, the tokens of peers and the settings for a tailnet: one that
-//! came with somebody else's code would put this daemon under that person's control.
+//! Checks where a `.thrum` came from. The directory contains a key, the tokens of peers and the settings for a tailnet:
+//! a `.thrum` that came with somebody else's code would put this daemon under that person's control.
 //!
 //! Git knows which files came with a repository. In addition, a legitimate `.thrum` lies at the top of a git worktree,
 //! inside git's own directory, or outside both. One further down came with a package, an example or a vendored tree.
@@ -40,7 +40,8 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
         )
         .hint(format!("Remove it if you did not make it; `thrum init` makes one at {}.", top.display())));
     }
-    // If git gives no answer, the daemon starts nevertheless: the git of a user who cloned the repository answers.
+    // If git gives no answer, the daemon starts nevertheless. That lets no hostile clone through, because a user who
+    // can clone a repository has a git that answers.
     if OURS.iter().any(|path| is_tracked(root, path) == Some(true)) {
         return Err(Error::new(
             ErrorKind::Refused,

@@ -1,14 +1,15 @@
-//! All paths in one place: the repository, its `.thrum` directory, and every file name in it.
+//! The paths of a repository: its worktrees, their `.thrum` directories, and the daemon's files in them.
 //!
 //! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::home`]. Every
-//! other worktree has a `.thrum` of its own for its identities, with a file `redirect` that contains the path of the
-//! shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and following it would hide the
-//! mistake. A fresh worktree has no such file and shares the same mailbox, because git's files tell which repository it
-//! belongs to. Only a worktree that already has a mailbox of its own keeps it.
+//! other worktree that is set up has a `.thrum` of its own for its identities, with a file `redirect` that contains the
+//! path of the shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and following it would
+//! hide the mistake. A fresh worktree has no such file and shares the same mailbox, because git's files show which
+//! repository the worktree belongs to. Without a redirect, a worktree that already has a mailbox of its own keeps that
+//! mailbox.
 //!
 //! The command and the daemon must arrive at the same paths from any directory. All results therefore depend only on
-//! the start directory, the file system, and (for socket paths that are too long) the record that the running daemon
-//! left.
+//! the start directory and the file system. The exception is a socket path that is too long: it comes from the record
+//! of the running daemon or, without one, from `XDG_RUNTIME_DIR`.
 
 use std::{
     env, fs,
@@ -35,9 +36,9 @@ impl Repo {
     /// honours `THRUM_HOME` passes it as `start`.
     ///
     /// # Errors
-    /// `not_found` if there is no `.thrum`, or only one outside the linked git worktree that contains `start`;
-    /// `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its redirect is relative, leads
-    /// nowhere, or leads to another redirect.
+    /// `not_found` if there is no `.thrum`, only one outside the linked git worktree that contains `start`, or only one
+    /// of a linked worktree without any mailbox; `refused` if `.thrum` is a link that leads out of the repository;
+    /// `invalid` if its redirect is not the absolute path of a directory, or leads to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Error> {
         let start = fs::canonicalize(start).map_err(|error| disk::io_error("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
@@ -89,7 +90,7 @@ impl Repo {
     /// repository, even if that repository's own ignore line is lost.
     ///
     /// # Errors
-    /// File system errors; `refused` if it is a link or belongs to another user.
+    /// File system errors; `refused` if `var` is a link or belongs to another user.
     pub(crate) fn make_var(&self) -> Result<(), Error> {
         let var = self.var();
         disk::make_private_dir(&var)?;
@@ -130,28 +131,30 @@ impl Repo {
         })
     }
 
-    /// Returns the current worktree: the directory that contains its `.thrum`.
+    /// Returns the top of the current worktree: the directory that contains its `.thrum`, or would contain it in a
+    /// fresh worktree.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns this worktree's own `.thrum`, which contains its identities.
+    /// Returns this worktree's own `.thrum`, which contains its identities. A fresh worktree has none yet.
     pub fn local_dir(&self) -> &Path {
         &self.local_dir
     }
 
-    /// Returns the `.thrum` with the daemon's state, after the redirect.
+    /// Returns the `.thrum` with the daemon's state, which may be that of another worktree.
     pub fn thrum_dir(&self) -> &Path {
         &self.thrum_dir
     }
 
-    /// Returns the worktree with the daemon; without a redirect, this one.
+    /// Returns the directory that contains [`thrum_dir`](Self::thrum_dir): this worktree, unless it shares another
+    /// mailbox.
     pub fn main_root(&self) -> &Path {
         &self.main_root
     }
 
-    /// Returns the top of a separate git repository without a `.thrum` that lies below this repository, if it is the
-    /// current one. It uses the mailbox of the enclosing repository.
+    /// Returns the top of the current git repository if that is a separate repository below this one, without a
+    /// `.thrum` of its own. Such a repository uses the mailbox of the enclosing one.
     pub fn nested(&self) -> Option<&Path> {
         self.nested.as_deref()
     }
@@ -182,7 +185,7 @@ impl Repo {
         [self.thrum_dir.join(".env"), self.main_root().join(".env")]
     }
 
-    /// `.thrum/var`, mode 0700: everything that the daemon writes.
+    /// `.thrum/var`, mode 0700: the daemon's own files.
     pub fn var(&self) -> PathBuf {
         self.thrum_dir.join("var")
     }
@@ -213,7 +216,7 @@ impl Repo {
         runtime_dir.join(format!("{}.sock", &hash[..16]))
     }
 
-    /// `var/thrum.pid`: the daemon's process, for people. Only the lock decides whether a daemon runs.
+    /// `var/thrum.pid`: the daemon's process and socket. Only the lock decides whether a daemon runs.
     pub fn pid_file(&self) -> PathBuf {
         self.var().join("thrum.pid")
     }

@@ -1,4 +1,5 @@
-//! `thrum.pid`: the daemon's process, for people and for `daemon stop`.
+//! `thrum.pid`: the daemon's process, for people and for `daemon stop`, and its socket, for clients if the usual path
+//! is too long.
 //!
 //! The file decides nothing. A crash leaves it behind, and another process may have the same id by now. Only the lock
 //! and an answer on the socket show whether a daemon runs.
@@ -37,7 +38,8 @@ pub fn read(path: &Path) -> Option<PidFile> {
     }
 }
 
-/// Records in the file at `path` that this process is the daemon of the repository at `repo_path` and listens on `socket`.
+/// Records in the file at `path` that this process is the daemon of the repository at `repo_path` and listens on
+/// `socket`.
 pub(crate) fn write(path: &Path, repo_path: &Path, socket: &Path, started_at: &str) -> Result<PidRecord, Error> {
     let file = PidFile {
         pid: std::process::id(),

@@ -1,9 +1,10 @@
 //! Records the agents' last signs of life.
 //!
-//! Any call that names an agent as its caller is a sign of life, and so is a wait while it lasts, so no heartbeats are
-//! needed. Go Thrum v0.6.3 counts only heartbeats, which nothing there sends, so its agents look offline. A sign of
-//! life is not an event and does not justify an fsync. It is kept in memory, and written beside the log at most once
-//! per [`limits::PRESENCE_KEPT`] and agent. Other daemons do not learn of it; they see what the agent writes.
+//! Any successful call that names an agent as its caller is a sign of life, and so is a wait while it lasts, so no
+//! heartbeats are needed. Go Thrum v0.6.3 counts only heartbeats, which nothing there sends, so its agents look
+//! offline. A sign of life is not an event and does not justify an fsync. It is kept in memory, and written beside the
+//! log at most once per [`limits::PRESENCE_KEPT`] and agent. Other daemons do not learn of it; they see what the agent
+//! writes.
 
 use std::{
     collections::HashMap,
@@ -39,8 +40,8 @@ impl Presence {
             }
             return keep;
         }
-        // Callers may claim any name, so the map could grow without bound. It may be cleared, because its entries were
-        // written a minute ago at most.
+        // Callers may claim any name, so the map could grow without bound. Clearing it loses little, because the
+        // written times lag behind by at most `PRESENCE_KEPT`.
         if agents.len() >= limits::MAX_PRESENT {
             agents.clear();
         }
@@ -48,7 +49,8 @@ impl Presence {
         true
     }
 
-    /// Returns the last sign of life since the daemon started, unless it lies ahead of the clock.
+    /// Returns the last sign of life since the daemon started, unless it lies ahead of the clock by more than
+    /// [`limits::CLOCK_OFF`].
     pub(crate) fn last(&self, agent: &str, now: Timestamp) -> Option<Timestamp> {
         self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }

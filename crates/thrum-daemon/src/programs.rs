@@ -2,14 +2,15 @@
 //! in them.
 //!
 //! Hooks report the state at every turn. A session is identified by the id that its program gave it; all reports with
-//! one id are about one session. If the session's process is known, the session ends with that process. Otherwise it
-//! ends when its agent has made no call for [`limits::AGENT_SILENT`].
+//! one id are about one session. A session ends when a hook reports its end. If the session's process is known, the
+//! session also ends with that process; otherwise, when there was neither a report about the session nor a call of its
+//! agent for [`limits::AGENT_SILENT`].
 //!
-//! This daemon knows the state at once. Other daemons learn it from an `agent.presence` event. The event is written
-//! when the state has changed and has been stable for [`limits::PRESENCE_SETTLES`], at most once in
-//! [`limits::PRESENCE_EVERY`] per agent, so an agent that works for a second between two states costs nothing. A wait
-//! that is not a program's hook, such as `thrum wait` in a loop, would cause such an event every minute, so it is known
-//! on this daemon only.
+//! This daemon knows the state at once. Other daemons learn it from an `agent.presence` event.
+//! [`limits::PRESENCE_SETTLES`] after a change, the event is written if the state then differs from the announced one,
+//! at most once in [`limits::PRESENCE_EVERY`] per agent. A state that lasts only a moment therefore causes no event. A
+//! wait that is not a program's hook, such as `thrum wait` in a loop, would cause such an event every minute, so it is
+//! known on this daemon only.
 
 use std::{
     collections::BTreeMap,
@@ -38,9 +39,10 @@ pub(crate) struct Programs {
 #[derive(Debug, Default)]
 struct Agent {
     sessions: BTreeMap<String, Session>,
-    /// `true` if a hook has ever reported a session. Then an agent without a session is gone.
+    /// `true` if a hook has reported a session, or if a state was announced before the daemon started. An agent with
+    /// neither a session nor a wait is then gone.
     has_hooks: bool,
-    /// When the last session or wait ended; for an agent that only waits, when it began to wait.
+    /// When the last session or wait ended; for an agent that only waits, when the wait began.
     since: Timestamp,
     /// When a person last gave the agent a prompt; zero if unknown. Restored from the log at the start.
     person_at: Timestamp,
@@ -48,10 +50,12 @@ struct Agent {
     waiters: usize,
     /// Other waits, which return to their caller as soon as there is mail.
     listeners: usize,
-    /// The state last announced to other daemons, and when. `None` if none was announced.
+    /// The state last announced to other daemons; `None` if none was announced.
     announced: Option<AnnouncedState>,
+    /// When a state was last announced; `None` if that was before the daemon started, or never.
     announced_at: Option<Instant>,
-    /// Nothing is announced before this time: a waiter that lost the daemon needs a moment to come back.
+    /// After a restart of the daemon, nothing is announced before this time unless a hook reports: a waiter that lost
+    /// the daemon needs a moment to come back.
     quiet_until: Option<Instant>,
 }
 
@@ -61,13 +65,13 @@ type AnnouncedState = (Option<PresenceState>, bool, Timestamp);
 /// The effect of a hook's report.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReportEffect {
-    /// The report contained nothing new.
+    /// The report contained nothing new, or there is no room for another agent.
     Nothing,
     /// Something changed that must be stored.
     Changed {
         /// The session's state now.
         now: ProgramSession,
-        /// The process whose end must be watched from now on.
+        /// The process (id and start time) whose end must be watched from now on; `None` if there is no new one.
         watch: Option<(u32, u64)>,
     },
 }
@@ -77,7 +81,7 @@ struct Session {
     state: PresenceState,
     since: Timestamp,
     program: Option<(u32, u64)>,
-    /// When a hook last reported this session.
+    /// When a hook last reported this session; after a restart of the daemon, at first the time of the restart.
     heard: Timestamp,
 }
 
@@ -151,7 +155,8 @@ impl Programs {
         self.agents().get(agent).and_then(Agent::presence)
     }
 
-    /// Records a hook's report: a session of `agent`, running in the process `program`, is in `state`.
+    /// Records a hook's report: a session of `agent`, running in the process `program` (id and start time), is in
+    /// `state`.
     pub(crate) fn report(
         &self,
         agent: &str,
@@ -217,7 +222,8 @@ impl Programs {
             .is_some_and(|agent| agent.sessions.values().any(|session| session.state == PresenceState::Working))
     }
 
-    /// Records that a session's process has ended. Returns `false` if the session belongs to another process by now.
+    /// Records that a session's process has ended. Returns `false` if the agent has no such session, or if the session
+    /// belongs to another process by now.
     fn has_ended(&self, agent: &str, session: &str, program: (u32, u64), now: Timestamp) -> bool {
         let mut agents = self.agents();
         let Some(known) = agents.get_mut(agent) else { return false };
@@ -231,7 +237,8 @@ impl Programs {
         true
     }
 
-    /// Records a wait for mail of `agent`, by a program's hook or by any other caller.
+    /// Records a wait for mail of `agent`, by a program's hook or by any other caller. `None` if there is no room for
+    /// another agent.
     pub(crate) fn waits(self: &Arc<Self>, agent: &str, is_hook: bool) -> Option<Waiting> {
         let mut agents = self.agents();
         if !agents.contains_key(agent) && agents.len() >= limits::MAX_PRESENT {
@@ -331,7 +338,8 @@ impl Drop for Waiting {
     }
 }
 
-/// Restores the stored sessions after a start of the daemon, and forgets those whose process has ended meanwhile.
+/// Restores the stored sessions and the announced states after a start of the daemon, and forgets the sessions whose
+/// process has ended meanwhile.
 ///
 /// # Errors
 /// Database errors.
@@ -389,7 +397,7 @@ pub(crate) fn forget(storage: &Arc<Storage>, sessions: Vec<String>) {
     }
 }
 
-/// Announces changed states to the other daemons until the daemon stops.
+/// Announces changed states to the other daemons and ends silent sessions, until the daemon stops.
 pub(crate) async fn follow(
     programs: Arc<Programs>,
     storage: Arc<Storage>,

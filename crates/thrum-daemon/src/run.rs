@@ -36,7 +36,8 @@ use crate::{
     wake_registry::{self, WakeRegistry},
 };
 
-/// Maximum number of threads for work that waits on a disk. Reads have only a few connections; further ones queue.
+/// Maximum number of threads for blocking work: reads of the database, git, checks of signatures. A read that finds no
+/// free connection to the database waits in such a thread.
 const BLOCKING_THREADS: usize = 64;
 
 /// Options for starting a daemon.
@@ -62,13 +63,15 @@ impl RunOptions {
     }
 }
 
-/// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP). It then stops within [`limits::DRAIN`].
+/// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP), or until the database or the state
+/// directory is lost. Running requests then have [`limits::DRAIN`] to finish.
 ///
 /// The daemon takes over the whole process: its signals, its log, its umask.
 ///
 /// # Errors
 /// `refused` if a daemon already runs, or for a copied `.thrum` if the options do not tell what to do with it; any
-/// error that keeps the key, the database or the socket from being opened. After an error nothing is left behind.
+/// error that keeps the key, the database or the socket from being opened; `failed` or `try_again` if the daemon loses
+/// them later. After an error no lock, pid file or socket of this daemon is left.
 pub fn run(options: RunOptions) -> Result<(), Error> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     origin::check(&options.repo)?;
@@ -83,7 +86,7 @@ pub fn run(options: RunOptions) -> Result<(), Error> {
     }
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(options, loaded, &hold));
-    // Remaining tasks can only be waiting, so they must not keep the process alive.
+    // Do not wait for tasks and blocking work that have not ended in time.
     runtime.shutdown_background();
     if let Err(error) = &outcome {
         tracing::error!(%error, "the daemon has failed");
@@ -240,8 +243,8 @@ async fn serve_agents(
     }
 }
 
-/// Returns the number of threads that serve connections: half of the cores. The log keeps as many again busy: one
-/// thread writes, others verify.
+/// Returns the number of threads that serve connections: half of the cores, from 1 to 4. The other half is for the
+/// threads that write the log and verify signatures.
 fn runtime_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4)
 }

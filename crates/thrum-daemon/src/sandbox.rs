@@ -19,7 +19,8 @@ enum Sandbox {
     None,
 }
 
-/// Returns advice about a system error that a sandbox may have caused, in one or two sentences that name the sandbox.
+/// Returns advice about a system error that a sandbox may have caused, in one or two sentences that name the sandbox if
+/// it is known. `None` if the error is of another kind, or has a more likely cause.
 pub fn hint(error: &io::Error) -> Option<String> {
     let filter = || {
         fs::read_to_string("/proc/self/status")

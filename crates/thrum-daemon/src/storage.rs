@@ -1,4 +1,5 @@
-//! The store for the daemon's tasks: many tasks wait, one thread writes, and the runtime is never blocked.
+//! The store for the daemon's tasks. One thread writes; the async methods wait for it without blocking a thread of the
+//! runtime.
 
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ impl Storage {
     /// Runs a query on one snapshot.
     ///
     /// # Errors
-    /// Errors of the query and of SQLite.
+    /// Errors of the query and of SQLite; those of [`Hold::check`].
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -110,7 +111,7 @@ impl Storage {
     /// Runs a query on one snapshot, in the turn of an answer that may have megabytes.
     ///
     /// # Errors
-    /// Errors of the query and of SQLite.
+    /// Errors of the query and of SQLite; those of [`Hold::check`].
     pub(crate) async fn read_much<T: Send + 'static>(
         self: &Arc<Self>,
         turn: &Turn,
@@ -133,7 +134,7 @@ impl Storage {
         Ok(answer)
     }
 
-    /// Does work in the next commit. Blocks until the work is durable in the directory that is at its path.
+    /// Does work in the next commit. Blocks until the work is durable, in a database that is still at its path.
     ///
     /// # Errors
     /// The error of the work or of the commit; those of [`Hold::check`].
@@ -158,7 +159,8 @@ impl Storage {
         Ok(applied)
     }
 
-    /// Does work that no caller waits for in one of the next commits. Does nothing if the writer is very busy.
+    /// Does work in one of the next commits without waiting for it. If the writer is so busy that all permits are
+    /// taken, the work is dropped.
     pub(crate) fn write_in_background(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
@@ -173,11 +175,11 @@ impl Storage {
         }
     }
 
-    /// Does work in the next commit and returns when it is durable (I3). The work is done even if the caller drops the
-    /// future.
+    /// Does work in the next commit and returns when it is durable (I3). Once queued, the work is done even if the
+    /// caller drops the future.
     ///
     /// # Errors
-    /// The error of the work or of the commit.
+    /// The error of the work or of the commit; those of [`Hold::check`].
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -198,7 +200,7 @@ impl Storage {
     }
 }
 
-/// Storages for tests whose writer can be paused.
+/// Storages for tests that pause the writer.
 #[cfg(test)]
 pub(crate) mod kit {
     use std::sync::mpsc;

@@ -17,8 +17,8 @@ use crate::{
 const MOST: usize = 1000;
 
 /// Returns the top levels of the existing worktrees of `repo`: the one with the daemon, the one in which `repo` was
-/// found, and those that git knows. Git is not run. Git does not list the main worktree of a repository whose git
-/// directory lies elsewhere.
+/// found, and those that git knows. Git is not run. If the git directory of a repository lies elsewhere, git does not
+/// list the main worktree, which is then missing unless it is one of the first two.
 pub fn of(repo: &Repo) -> Vec<PathBuf> {
     let mut found = vec![repo.main_root().to_owned()];
     if repo.root() != repo.main_root() {
@@ -44,7 +44,7 @@ fn linked(git_dir: &Path) -> Option<PathBuf> {
 }
 
 /// Returns the `.thrum` directories with a mailbox among this repository's worktrees and their shared place. There is
-/// only one, unless some were created before worktrees of one common directory shared theirs.
+/// at most one, unless some were created before worktrees of one common directory shared theirs.
 pub fn mailboxes(repo: &Repo) -> Vec<PathBuf> {
     let tops = of(repo);
     let shared = tops.iter().filter_map(|top| layout::home(top)).next();

@@ -21,14 +21,14 @@ use crate::{disk, paths::Repo};
 /// The reason for replacing a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// It is replaced by a backup.
+    /// The database is replaced by a backup.
     Restored,
-    /// It is damaged and replaced by the data that could be saved from it.
+    /// The database is damaged and replaced by the data that could be saved from it.
     Damaged,
 }
 
 impl Why {
-    /// Returns the suffix of a former database's name; further ones are numbered.
+    /// Returns the suffix of a former database's name. A number follows for all but the first former database.
     const fn former(self) -> &'static str {
         match self {
             Self::Restored => "before-restore",
@@ -41,14 +41,14 @@ impl Why {
 /// path. The caller holds the lock.
 ///
 /// # Errors
-/// File system errors. The former database is then back in its place, unless the message says that only making the new
-/// one durable failed.
+/// File system errors. The former database is then back in its place, except in two cases: only making the new one
+/// durable failed, as the message says, or putting the former one back failed, which [`undo`] tries again.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| disk::io_error("read back", new, &error))?;
     let former = if database.exists() {
-        // Fold the former database's log into it first. This fails if it is damaged, which may be the reason for
-        // restoring; then its log is moved along with it. A database that is known to be damaged is kept unchanged.
+        // Fold the former database's log into it first. This fails if the database is damaged, which may be the reason
+        // for restoring; its log is then moved along with it. A database that is known to be damaged is kept unchanged.
         if why == Why::Restored
             && let Err(error) = backup::settle(database)
         {
@@ -78,7 +78,8 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
     Ok(former)
 }
 
-/// Undoes a replacement that did not reach its last step, and removes unfinished files. The caller holds the lock.
+/// Undoes a replacement that did not reach its last step, and removes the unfinished files of processes that have
+/// ended. The caller holds the lock.
 ///
 /// # Errors
 /// File system errors.
@@ -133,7 +134,7 @@ fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Error> {
     Ok(former)
 }
 
-/// Returns the first name that no former database has.
+/// Returns the first name that neither a former database nor the log of one has.
 fn free(database: &Path, why: Why) -> PathBuf {
     let former = why.former();
     let name = |n: u32| with(database, &if n == 1 { format!(".{former}") } else { format!(".{former}-{n}") });

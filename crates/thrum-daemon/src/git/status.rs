@@ -3,7 +3,7 @@
 //! Both are parsed by fields and zero bytes, never by columns. Go Thrum v0.6.3 trims lines before it cuts off three
 //! columns, which turns ` M foo.go` into `oo.go`, so that no agent appears to edit `foo.go`.
 
-/// Differences from the last commit.
+/// The branch of a worktree, and the differences from its last commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct WorktreeStatus {
     /// The branch; `None` on a detached head.

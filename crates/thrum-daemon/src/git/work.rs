@@ -1,8 +1,8 @@
 //! Collects what an agent works on from git: the branch, unmerged commits, changed files.
 //!
-//! The daemon collects this in the background (`git_state.rs`). The requests that start a session or set its intent
-//! collect it themselves, because their answers contain it. On a slow disk such a request waits for a bounded time, and
-//! no other request waits.
+//! The daemon collects this in the background (`git_state.rs`). Commands that start a session, send a heartbeat or wait
+//! for long collect it themselves and pass it to the daemon. On a slow disk such a command waits for a bounded time,
+//! and no other call waits.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -24,8 +24,8 @@ const BASES: [&str; 5] = [
 ];
 
 /// Collects the state of the worktree that contains `root`, until `deadline`. `None` outside git. Parts that git did
-/// not report in time are missing. The branch is read without git, so it never is; commits and files are either all
-/// present or all missing ([`Work::unanswered`]).
+/// not report in time are missing. The branch is read without git, so it is never among them; commits and files are
+/// either all present or all missing ([`Work::unanswered`]).
 pub fn collect(root: &Path, deadline: Instant) -> Option<Work> {
     let top = layout::git_top(root);
     if !top.join(".git").exists() {

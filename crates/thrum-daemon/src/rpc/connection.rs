@@ -32,7 +32,7 @@ const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 /// Maximum bytes of a result: the maximum line less the envelope around the result.
 const MOST: usize = limits::MAX_LINE_BYTES - (64 << 10);
 
-/// A larger result is not copied into its line; the line is written in parts instead.
+/// Largest result, in bytes, that is copied into its line. The line of a larger result is written in parts.
 const LARGE: usize = 64 << 10;
 
 /// The methods that clients can call.
@@ -82,8 +82,8 @@ impl Kept {
     }
 }
 
-/// Serves one client until it disconnects, is idle for too long, sends something that cannot be a request, or the
-/// daemon stops.
+/// Serves one client until it disconnects, is idle for too long, sends a line beyond [`limits::MAX_LINE_BYTES`] or does
+/// not read its answers, or until the daemon stops.
 pub(crate) async fn serve<S: Service>(stream: UnixStream, service: Arc<S>, shutdown: Shutdown) {
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (reader, writer) = stream.into_split();

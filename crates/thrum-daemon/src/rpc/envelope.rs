@@ -1,4 +1,5 @@
-//! Parses request lines and formats answer lines. The error texts of the first three codes are Go Thrum's (recorded).
+//! Parses request lines and formats answer lines. The messages of the codes -32700, -32600 and -32601 are Go Thrum's
+//! (recorded).
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,7 @@ impl Params {
     /// missing, as in Go.
     ///
     /// # Errors
-    /// `invalid`, naming the wrong field.
+    /// `invalid`, with the error of the parser.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let text = self.0.as_ref().map_or("{}", |raw| raw.get().trim());
         let text = if text == "null" { "{}" } else { text };
@@ -86,7 +87,7 @@ impl Params {
     }
 }
 
-/// Parses the parameters again without their null fields; `None` if there are none.
+/// Parses the parameters again without their null fields; `None` if no field is null.
 fn without_nulls<T: DeserializeOwned>(text: &str) -> Option<serde_json::Result<T>> {
     let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
     let all = fields.len();
@@ -146,7 +147,7 @@ pub(crate) fn around(id: Option<&RawValue>) -> (String, String) {
     (before.to_owned(), format!("{id}}}\n"))
 }
 
-/// Formats the answer line for a fault.
+/// Formats the answer line for an error.
 pub(crate) fn failure(error: &Error, id: Option<&RawValue>) -> String {
     answer(Err(&error.into()), id)
 }

@@ -1,7 +1,7 @@
 //! JSON-RPC 2.0 on the local socket, one object per line, as in Go Thrum.
 //!
 //! [`lines`] reads lines, [`envelope`] parses them, [`connection`] serves one client, and [`server`] accepts clients.
-//! `methods` contains the methods, one file per family.
+//! `methods` contains the methods.
 
 pub(crate) mod connection;
 pub(crate) mod envelope;

@@ -1,4 +1,4 @@
-//! `agent.*`: registering, listing and deleting agents.
+//! `agent.register`, `list`, `whoami`, `check`, `listContext` and `delete`.
 
 use std::ops::ControlFlow;
 
@@ -50,7 +50,7 @@ pub(super) struct Registered {
 struct Conflict {
     existing_agent_id: String,
     registered_at: Timestamp,
-    /// RFC 3339, or empty.
+    /// RFC 3339; empty if the agent has never been seen.
     last_seen_at: String,
 }
 
@@ -240,7 +240,8 @@ pub(super) struct Checked {
     name: String,
 }
 
-/// Checks that an agent here or at another daemon has this name. If not, the error suggests a similar name.
+/// Checks that an agent here or at another daemon has this name or, with `roles`, that a role has it. If not, the error
+/// suggests a similar name, if there is one.
 pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Error> {
     let name = required("name", params.name)?;
     let (asked, machines) = (name.clone(), daemon.machines());
@@ -343,8 +344,8 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
     large(turn, Contexts { contexts: found.into_iter().map(shown).collect(), more }).await
 }
 
-/// Reduces a context to what a long list has room for: no commits, and of the files only the requested ones, at most
-/// [`BRIEF_FILES`]. Returns `true` if anything was removed.
+/// Reduces a context to what a long list has room for: no commits, changes, scopes or refs, short texts, and in each
+/// list of files only the requested ones, at most [`BRIEF_FILES`]. Returns `true` if anything was removed.
 fn brief(context: &mut WorkContext, file: Option<&str>) -> bool {
     let before = context.clone();
     (context.unmerged_commits, context.file_changes, context.scopes, context.refs) = Default::default();

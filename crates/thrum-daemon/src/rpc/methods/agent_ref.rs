@@ -12,16 +12,16 @@ pub(super) struct AgentRef {
     address: String,
     /// The agent's home daemon.
     home: String,
-    /// The name of that daemon, as known here.
+    /// The name of the home daemon, as known here.
     home_name: String,
-    /// `true` if that daemon signs its events.
+    /// `true` if the home daemon signs its events.
     signed: bool,
-    /// `true` if that daemon is this one.
+    /// `true` if the home daemon is this one.
     local: bool,
 }
 
 impl AgentRef {
-    /// `machines` must contain a name for the agent's home.
+    /// Describes an agent; `machines` must contain a name for the agent's home.
     pub(super) fn of(Mailbox { agent_id, home }: Mailbox, machines: &Machines) -> Self {
         Self {
             address: machines.address(&agent_id, &home),

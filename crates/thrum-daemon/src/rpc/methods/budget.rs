@@ -27,7 +27,7 @@ impl Budget {
         fits
     }
 
-    /// Returns `true` if half of the budget is used, so that further entries have to be short.
+    /// Returns `true` if more than half of the budget is used, so that further entries have to be short.
     pub(super) fn is_short(&self) -> bool {
         self.left < limits::MAX_ANSWER_BYTES / 2
     }

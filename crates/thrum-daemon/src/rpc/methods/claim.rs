@@ -43,7 +43,7 @@ pub(super) struct Take {
     caller_agent_id: Option<String>,
     #[serde(default)]
     paths: Vec<String>,
-    /// Duration of the claim.
+    /// Duration of the claim; [`limits::CLAIM`] by default.
     #[serde(default)]
     for_ms: Option<u64>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Take {
 pub(super) struct Taken {
     /// The caller's claims on these paths now.
     claims: Vec<Claim>,
-    /// Claims of other agents that overlap them.
+    /// Claims of other agents that overlap these paths.
     others: Vec<Claim>,
 }
 

@@ -1,8 +1,8 @@
 //! `agent.cleanup`: lists agents that were left behind, and deletes them.
 //!
 //! An agent is listed only if it lives at this daemon, has shown no sign of life for the threshold, is not at work in
-//! any session, and has an identity file in no worktree of the repository. `thrum_store::ops::abandoned` explains how
-//! Go Thrum differs. Agents are deleted only with `force`.
+//! any session, and has an identity file in no worktree of the repository. `thrum-store/src/ops/cleanup.rs` explains
+//! how Go Thrum differs. Agents are deleted only with `force`.
 
 use std::{path::Path, time::Duration};
 

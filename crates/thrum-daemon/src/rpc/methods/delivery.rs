@@ -19,7 +19,7 @@ use crate::daemon::Daemon;
 #[derive(Debug, Serialize)]
 pub(super) struct Delivery {
     agent_id: String,
-    /// When the message was stored for the recipient.
+    /// When the message was written, or arrived here if it claims a later time.
     delivered_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     woken_at: Option<Timestamp>,
@@ -34,7 +34,7 @@ pub(super) struct Delivery {
     /// The recipient's home; absent if no agent of this name is registered anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
-    /// The name of that daemon, as known here.
+    /// The name of the recipient's home, as known here.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_name: Option<String>,
     /// `@name`, or `@name@machine` if the home is another daemon.
@@ -82,14 +82,14 @@ impl Delivery {
     }
 }
 
-/// Builds the deliveries of messages from what is known about all homes at one moment.
+/// Builds the deliveries of messages, with the names of the machines.
 pub(super) struct Deliveries<'d> {
     daemon: &'d Daemon,
     machines: Machines,
 }
 
 impl<'d> Deliveries<'d> {
-    /// `machines` must contain a name for the home of every recipient.
+    /// Returns a builder; `machines` must contain a name for the home of every recipient.
     pub(super) fn now(daemon: &'d Daemon, machines: Machines) -> Self {
         Self { daemon, machines }
     }

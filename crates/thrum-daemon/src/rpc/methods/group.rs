@@ -139,10 +139,11 @@ pub(super) async fn info(daemon: &Daemon, params: Named) -> Result<Info, Error> 
 #[derive(Serialize)]
 pub(super) struct Members {
     members: Vec<Member>,
-    /// The agents in the group, by name: agents of this daemon by id, others as `@name@machine`.
+    /// The agents in the group, sorted by name: agents of this daemon by id, others as `@name@machine`. Absent without
+    /// `expand`.
     #[serde(skip_serializing_if = "Option::is_none")]
     expanded: Option<Vec<String>>,
-    /// The same agents with their homes.
+    /// The agents in the group with their homes; absent without `expand`.
     #[serde(skip_serializing_if = "Option::is_none")]
     agents: Option<Vec<AgentRef>>,
     /// `true` if the answer has no room for further agents.

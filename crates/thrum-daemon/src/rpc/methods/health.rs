@@ -1,4 +1,4 @@
-//! `health`: reports the state of the daemon, and every problem, in one answer.
+//! `health`: reports the state of the daemon and its known problems in one answer.
 
 use serde::Serialize;
 use thrum_core::{Ambient, Error, Timestamp, name, words::count};
@@ -91,7 +91,7 @@ struct NotListening {
     hint: Option<String>,
 }
 
-/// The format that Go Thrum documents.
+/// The peers in the format that Go Thrum documents.
 #[derive(Serialize)]
 struct TailscaleSync {
     enabled: bool,
@@ -100,7 +100,7 @@ struct TailscaleSync {
     peers: Vec<Listed>,
 }
 
-/// The format that Go Thrum serves.
+/// The peers in the format that Go Thrum's daemon serves.
 #[derive(Serialize)]
 struct Tailscale {
     enabled: bool,
@@ -162,7 +162,7 @@ struct Ahead {
     /// Our name for the daemon, if it is a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// Our name for the peer that served the events, if another daemon wrote them.
+    /// Our name for the peer that served the events, if another daemon wrote them; the peer's id if it was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
     /// `true` if the daemon is this one.

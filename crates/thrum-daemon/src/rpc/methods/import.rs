@@ -49,7 +49,7 @@ struct Row {
     timestamp: Option<String>,
     #[serde(default)]
     origin_daemon: Option<String>,
-    /// A text, because the column may not contain valid JSON.
+    /// The column as text, because it may contain invalid JSON.
     event_json: String,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct ImportedBatch {
     applied: usize,
     /// Number of events that were already here.
     skipped: usize,
-    /// Malformed events; they stay outside the log.
+    /// Events that are malformed or have a wrong signature; they stay outside the log.
     rejected: Vec<RejectedEvent>,
 }
 
@@ -69,9 +69,9 @@ struct RejectedEvent {
     reason: String,
 }
 
-/// Stores a batch of events unchanged, in one commit. They count as local events, so that every peer receives them, but
-/// they keep their origin and are not signed here. If the origin has to sign its events, the signature is verified as
-/// if a peer had served the event.
+/// Stores a batch of events unchanged, in pieces. The events count as local, so that every peer receives them, but they
+/// keep their origin and are not signed here. If the origin has to sign its events, the signature is verified as if a
+/// peer had served the event.
 pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<ImportedBatch, Error> {
     if params.events.len() > limits::MAX_BATCH_EVENTS {
         return Err(Error::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
@@ -189,13 +189,13 @@ pub(crate) struct GoPeersFile {
     /// The version of Go's tables, which determines the protocol version of its peers.
     #[serde(default)]
     schema_version: i64,
-    /// Directory with the state of that daemon's tailnet node.
+    /// Directory with the state of the Go daemon's tailnet node.
     #[serde(default)]
     state_dir: Option<PathBuf>,
-    /// The id by which the peers know that daemon, if the file does not contain it.
+    /// The id by which the peers know the Go daemon, if `peers.json` does not contain it.
     #[serde(default)]
     known_as: Option<String>,
-    /// All ids of that daemon.
+    /// All ids that the Go daemon has had.
     #[serde(default)]
     former_homes: Vec<String>,
     #[serde(default)]
@@ -208,7 +208,7 @@ pub(crate) struct PeersTaken {
 }
 
 impl GoPeersFile {
-    /// Parses the file and determines the id by which the peers know that daemon. `None` if the file names no peer.
+    /// Parses the file and determines the id by which the peers know the Go daemon. `None` if the file names no peer.
     fn read(&mut self) -> Result<Option<(GoPeers, String)>, Error> {
         let params = self;
         let invalid = |why: String| Error::new(ErrorKind::Invalid, why);

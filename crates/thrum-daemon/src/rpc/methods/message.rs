@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{daemon::Daemon, rpc::connection::Reply};
 
-/// Default size and largest size of a page, as in Go Thrum.
+/// Default number of messages in a page, as in Go Thrum.
 const PAGE_SIZE: u64 = 10;
+/// Largest number of messages in a page, as in Go Thrum.
 const MAX_PAGE_SIZE: u64 = 100;
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
-//! The methods that local clients can call. Names, parameters and results are Go Thrum's; our additions are optional.
+//! The methods that local clients can call. A method that Go Thrum has keeps its name, parameters and results; our
+//! additions to it are optional.
 //!
-//! One table lists the methods and their time bounds. Each family of methods is implemented in one file.
+//! One table lists the methods and their time bounds. The files beside this one implement them.
 
 mod agent;
 mod agent_ref;
@@ -44,7 +45,8 @@ use super::{
 };
 use crate::{daemon::Daemon, large::Turn, notes::Part};
 
-/// Generates `METHODS`, `time_bound` and `call` from one table, so that every listed method is also served.
+/// Generates `METHODS`, `time_bound` and `call` from one table, so that every listed method is also served, or refused
+/// with a reason.
 macro_rules! methods {
     ($($name:literal => $time_bound:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
         /// All methods of the local socket, whether served or refused with a reason.
@@ -174,8 +176,8 @@ impl Service for Daemon {
         struct Caller {
             caller_agent_id: Option<String>,
         }
-        // Check before the call, because some methods write files, and after it, because an answer is a promise. What
-        // the call stored or read has been checked by the storage.
+        // Check before the call, because some methods write files, and after it, because an answer must not report
+        // success for a directory that is gone. The storage has checked what the call stored or read.
         self.hold.check()?;
         let outcome = call(self, method, params, kept).await;
         self.hold.check_lately()?;
@@ -194,8 +196,8 @@ fn answer(value: &impl Serialize) -> Result<Reply, Error> {
     Ok(Reply::Answer(envelope::result(value)?))
 }
 
-/// Serialises a result that may have megabytes on a thread for large answers. On a runtime thread this would keep every
-/// other client waiting.
+/// Serialises a result of possibly several megabytes, on a thread for large answers. On a runtime thread, the work
+/// would keep other clients waiting.
 async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Reply, Error> {
     turn.work(move || envelope::result(&result)).await.map(Reply::Answer)
 }

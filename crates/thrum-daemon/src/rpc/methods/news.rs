@@ -1,10 +1,10 @@
 //! `message.news`: returns what is new in a mailbox to one of its readers, in order of arrival.
 //!
 //! A cursor names a position: the log's id and a sequence in that log. A caller may keep the cursor itself and pass it
-//! as `cursor`. Or it names a reader (`reader`) whose cursor the daemon keeps. That cursor moves past the returned
-//! messages; with `keep`, it moves only when the caller passes the cursor of an earlier answer, which confirms that the
-//! messages of that answer have arrived. A message is returned to a reader again until that has happened, and never
-//! afterwards. For a reader without a position, the unread mail is news first, and then everything that arrives.
+//! as `cursor`. Or the caller names a reader (`reader`) whose cursor the daemon keeps. That cursor moves past the
+//! returned messages. With `keep`, the cursor moves only when the caller passes the cursor of an earlier answer, which
+//! confirms that the messages of that answer have arrived; until then the reader gets these messages again. For a
+//! reader without a position, the unread mail is news first, and then everything that arrives.
 //!
 //! With `timeout_ms` the call waits for news. A program that may start several such waits names them (`waiter`), and
 //! each new wait ends the previous one of that name.
@@ -22,8 +22,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{answer, bounded, large, message::name_machines, shape::Summary};
 use crate::{daemon::Daemon, large::Turn, rpc::connection::Reply, waiters::NameLease};
 
-/// Default and maximum number of messages in an answer.
+/// Default number of messages in an answer.
 const PAGE: u64 = 10;
+/// Maximum number of messages in an answer.
 const MOST: u64 = 100;
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ pub(super) struct News {
     /// The cursor of an earlier answer; later messages are news.
     #[serde(default)]
     cursor: Option<String>,
-    /// Do not move the reader's cursor past the messages of this answer.
+    /// Do not move the reader's cursor past the messages of this answer, only to `cursor` if that is given.
     #[serde(default)]
     keep: bool,
     /// Only mail that has not been read in the agent's name.
@@ -47,7 +48,7 @@ pub(super) struct News {
     /// Maximum bytes of each message's content.
     #[serde(default)]
     max_content_bytes: Option<usize>,
-    /// How long to wait if there is no news.
+    /// How long to wait if there is no news; 0 to answer at once.
     #[serde(default)]
     timeout_ms: u64,
     /// The name of the wait. Only the newest wait of a name continues.
@@ -57,11 +58,11 @@ pub(super) struct News {
 
 #[derive(Serialize)]
 pub(super) struct NewsAnswer {
-    /// `told`; for a wait without news `timeout` or `replaced`.
+    /// `told`; after a wait without news `timeout`, or `replaced` by a newer wait of the same name.
     status: &'static str,
-    /// In the order of their arrival here.
+    /// The new messages, in the order of their arrival here.
     messages: Vec<Summary>,
-    /// The reader's position after these messages.
+    /// The position after these messages, for the `cursor` of the next call.
     cursor: String,
     /// The number of further messages that are news.
     remaining: u64,
@@ -171,8 +172,9 @@ struct Question {
 struct NewsSnapshot {
     listing: Listing,
     machines: Machines,
-    /// The position after which messages are news.
+    /// The position after which messages are news; `None` if the unread messages are.
     since: Option<u64>,
+    /// The end of the log.
     latest: u64,
     unread: u64,
     /// The turn in which the messages were read, if there are any.

@@ -18,15 +18,16 @@ use thrum_sync::{registry::Peer, replicator::State};
 use super::{presence::Doing, session};
 use crate::{ambient::System, daemon::Daemon};
 
-/// What to expect of a message's delivery; absent if the recipient is there to read it and nothing else is known.
+/// What to expect of a message's delivery; absent if the recipient seems ready to read it, or is not known here.
 #[derive(Debug, Serialize)]
 pub(super) struct Outlook {
     /// A sentence for people.
     outlook: String,
-    /// The same for programs. If the recipient's machine is an obstacle: the state of the peer (`connecting`,
-    /// `unreachable`, `removed_us`, …), or `removed` or `relayed` if the machine is not a peer. Otherwise, if known,
-    /// the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of
-    /// its session: `ended`, `silent` or `no_session`.
+    /// The outlook as a word for programs. If the way to the recipient's machine is an obstacle: the state of the
+    /// machine's peer, or of the peer that relays to it (`connecting`, `unreachable`, `removed_us`, …); `relayed` if
+    /// that peer is connected; `removed` if there is no such peer. Otherwise, if known, the state of the recipient's
+    /// program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of the recipient's last session:
+    /// `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook_since: Option<Timestamp>,
@@ -38,9 +39,9 @@ pub(super) enum Way {
     Here,
     /// The home is a peer.
     Peer { name: String, state: State, since: Timestamp },
-    /// The home is not a peer, but its events came through one.
+    /// The home is not a peer, but a peer served the agent's registration.
     Through { name: String, state: State, since: Timestamp },
-    /// The home is no longer a peer.
+    /// Neither the home nor the daemon that served the agent's registration is a peer.
     Removed,
 }
 
@@ -65,7 +66,7 @@ impl Way {
         }
     }
 
-    /// Returns `true` if no mail gets there now, and this may last.
+    /// Returns `true` if no mail gets to the home now, and this may last.
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Here => false,
@@ -76,7 +77,8 @@ impl Way {
         }
     }
 
-    /// Returns the state of the route for an answer: the state of the peer, or `removed`, and since when.
+    /// Returns the state of the route for an answer: the state of the peer, or `removed`, and since when. `None` if the
+    /// home is this daemon, or if mail is relayed by a connected peer.
     pub(super) fn shown(self) -> (Option<String>, Option<Timestamp>) {
         match self {
             Self::Here | Self::Through { state: State::Connected, .. } => (None, None),
@@ -87,7 +89,8 @@ impl Way {
         }
     }
 
-    /// Returns what keeps mail from reaching an agent; `machine` is the name of the agent's machine.
+    /// Returns the outlook if the route delays mail or leads through another peer; `machine` is the name of the agent's
+    /// machine.
     fn obstacle(&self, agent: &Agent, machine: &str) -> Option<Outlook> {
         let who = shown(&agent.agent_id);
         match self {
@@ -193,7 +196,7 @@ impl Outlook {
     }
 }
 
-/// The stored data about a recipient.
+/// What the store holds about one recipient.
 struct RecipientRecord {
     agent: Agent,
     session: Option<Session>,
@@ -215,7 +218,7 @@ fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Recip
     }))
 }
 
-/// What the store holds about the recipients of a message, in their order, for at most [`limits::MAX_OUTLOOKS`] of them.
+/// What the store holds about the recipients of a message, in their order: at most [`limits::MAX_OUTLOOKS`] of them.
 pub(super) struct Recipients {
     records: Vec<Option<RecipientRecord>>,
     machines: Machines,

@@ -35,7 +35,8 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
     }
 }
 
-/// Formats the time of the last contact with a peer as Go Thrum does: `30s ago`, or `2026-03-28 10:05` after a day.
+/// Formats the time of the last contact with a peer as Go Thrum does: `30s ago`, `2026-03-28 10:05` (local time) after
+/// a day, or `never`.
 pub(super) fn ago(last_sync: Option<Timestamp>) -> String {
     let Some(at) = last_sync else { return "never".to_owned() };
     let since = System.now().since(at);
@@ -157,10 +158,10 @@ pub(super) async fn wait_pairing(daemon: &Daemon, params: WaitPairing) -> Result
 pub(super) struct Join {
     #[serde(default)]
     address: Option<String>,
-    /// Converted to text by hand, because serde's error would show the code.
+    /// The pairing code. Its type is checked by hand, because serde's error would show the code.
     #[serde(default)]
     code: Value,
-    /// Join even if the code has to be sent to the other side.
+    /// Join even if the code has to be sent to the other side in the clear.
     #[serde(default)]
     plain: bool,
 }
@@ -220,7 +221,7 @@ pub(super) struct Listed {
     daemon_id: String,
     name: String,
     address: String,
-    /// A text for people.
+    /// When there was last contact with the peer, as a text for people ([`ago`]).
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sync_at: Option<Timestamp>,

@@ -25,7 +25,7 @@ pub(super) struct Set {
     /// `working`, `needs_you`, `idle` or `gone`.
     #[serde(default)]
     state: Option<String>,
-    /// The session's process, if known; the session ends with it.
+    /// The id of the session's process, if known; the session ends with that process.
     #[serde(default)]
     program: Option<u32>,
     /// `true` if a person has just given the session a prompt.
@@ -96,7 +96,8 @@ pub(super) struct Doing {
 
 impl Doing {
     /// Returns the state for an agent whose last sign of life was at `seen`; `recorded` is its presence in the store.
-    /// An agent with a sign of life after its program had gone is there without a known program.
+    /// If the program is gone, but the agent gave a sign of life more than [`limits::PRESENCE_LOOK`] later, the state
+    /// is unknown: the agent may now run in a program without hooks.
     pub(super) fn of(daemon: &Daemon, agent: &Mailbox, recorded: Option<Presence>, seen: Option<Timestamp>) -> Self {
         let live = if agent.home == daemon.id { daemon.live.programs.presence(&agent.agent_id) } else { None };
         match live.or(recorded) {

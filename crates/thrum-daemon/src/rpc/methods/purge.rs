@@ -28,12 +28,14 @@ pub(super) struct Executed {
     /// `true` if the purge continues in the background, because it takes too long for one answer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     goes_on: bool,
-    /// Go Thrum's counts for its git branch, which does not exist here.
+    /// This and the next field are Go Thrum's counts for its git branch; always 0, because there is no such branch
+    /// here.
     sync_message_files: u64,
     sync_events_filtered: u64,
 }
 
-/// Purges and answers when the purged data can no longer be read in the file, or after [`limits::PURGE_ANSWERED`].
+/// Purges and answers when the purged data can no longer be read in the file, or after [`limits::PURGE_ANSWERED`]. With
+/// `dry_run`, only counts what would be purged.
 pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed, Error> {
     let before = required("before", params.before)?;
     let cutoff = Timestamp::parse(&before).ok_or_else(|| {
@@ -75,7 +77,7 @@ async fn is_done(storage: &Arc<Storage>) -> Result<(), Error> {
             Error::new(ErrorKind::TryAgain, "the daemon is stopping; the purge goes on at its next start")
         })?;
     }
-    // The writer processes the file before any later work, so this write waits for that.
+    // The writer removes the purged text from the file before any later work, so this write waits for the removal.
     storage.write(|_| Ok(())).await
 }
 

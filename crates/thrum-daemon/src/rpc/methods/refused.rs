@@ -12,8 +12,8 @@ fn refusal(why: impl Into<String>, instead: &str) -> Refusal {
     Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
-/// Go Thrum deletes such messages from its own database only, and every daemon that synchronises with it keeps them for
-/// ever.
+/// Refuses to delete messages on this machine only. Go Thrum deletes such messages from its own database only, and
+/// every daemon that synchronises with it keeps them for ever.
 pub(super) fn local_deletion(method: &str) -> Refusal {
     refusal(
         format!("{method} would delete other agents' messages on this machine only; every peer would keep them"),
@@ -21,7 +21,7 @@ pub(super) fn local_deletion(method: &str) -> Refusal {
     )
 }
 
-/// Custom groups are passed on between daemons, but address nobody here.
+/// Refuses to change groups. Custom groups are passed on between daemons, but address nobody here.
 pub(super) fn custom_groups() -> Refusal {
     refusal(
         "the groups are everyone and one for each role; others cannot be made or changed",
@@ -29,7 +29,7 @@ pub(super) fn custom_groups() -> Refusal {
     )
 }
 
-/// A peer is trusted by its token, which it gets only by pairing.
+/// Refuses to add a peer without pairing: a peer is trusted by its token, which only pairing provides.
 pub(super) fn peers_without_token() -> Refusal {
     refusal(
         "tsync.peers.add would add a peer without a token, which could neither read nor be read",
@@ -37,7 +37,7 @@ pub(super) fn peers_without_token() -> Refusal {
     )
 }
 
-/// Go Thrum refuses this method on the socket, too.
+/// Refuses `user.register`. Go Thrum refuses this method on the socket, too.
 pub(super) fn web_socket_only() -> Refusal {
     refusal(
         "user.register is for clients on a WebSocket, and this daemon has none",
@@ -45,7 +45,7 @@ pub(super) fn web_socket_only() -> Refusal {
     )
 }
 
-/// Go Thrum stores subscriptions but delivers nothing.
+/// Refuses subscriptions. Go Thrum stores them but delivers nothing.
 pub(super) fn subscriptions() -> Refusal {
     refusal(
         "this daemon has no subscriptions: every agent receives all messages that are addressed to it",
@@ -53,7 +53,7 @@ pub(super) fn subscriptions() -> Refusal {
     )
 }
 
-/// A bridge is a separate program.
+/// Refuses `telegram.*`: a bridge is a separate program.
 pub(super) fn telegram() -> Refusal {
     refusal(
         "this daemon has no Telegram bridge",

@@ -59,7 +59,8 @@ pub(super) struct Sent {
     recipients: Vec<Delivery>,
 }
 
-/// The number of recipients up to which their state is read in the transaction that stores the message.
+/// Largest number of recipients for whom the state is read in the transaction that stores the message. For more, a
+/// separate read follows.
 const FEW: usize = 4;
 
 pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) -> Result<Sent, Error> {
@@ -103,8 +104,8 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         }
         let reader = tx.reader();
         reader.name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
-        // Reading a few recipients costs less here than another thread that first has to see this commit; many would
-        // keep other jobs waiting. A failed read only leaves the outlooks out.
+        // Reading a few recipients here costs less than a separate read on another thread after the commit; reading
+        // many would keep other jobs waiting. A failed read only leaves the outlooks out.
         let recipients =
             (sent.mailboxes.len() <= FEW).then(|| Recipients::load(&reader, &sent.mailboxes, machines.clone()).ok());
         Ok((sent, machines, recipients))
@@ -144,13 +145,14 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
     })
 }
 
-/// Returns how many messages two agents may exchange, according to the current settings.
+/// Returns how many messages two agents may exchange, according to the current settings; `None` for no limit.
 async fn limit(daemon: &Daemon) -> Result<Option<u64>, Error> {
     let repo = daemon.repo.clone();
     blocking(move || Ok(Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange())).await
 }
 
-/// Returns the first recipient with whom an agent has exchanged too many messages.
+/// Returns the first recipient with whom an agent has exchanged too many messages. Recipients of the kind `user` do not
+/// count, nor do messages to more than [`limits::EXCHANGE_AGENTS`] recipients.
 fn beyond(
     reader: &Reader<'_>,
     me: &Mailbox,

@@ -91,7 +91,7 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Sessions {
     sessions: Vec<Listed>,
-    /// `true` if there are older sessions.
+    /// `true` if there are older sessions that the answer leaves out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
@@ -130,7 +130,8 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> 
     let agent = params.agent_id.filter(|name| !name.is_empty());
     let mut filter = SessionFilter {
         open_only: params.active_only,
-        // Active agents are shown regardless of how many sessions were never ended.
+        // Among the open sessions, any number may be silent ones that were never ended. To find the active ones, read
+        // all.
         newest: (!params.active_only).then_some(limit + 1),
         ..SessionFilter::default()
     };
@@ -234,9 +235,10 @@ pub(super) struct HeartbeatReply {
     last_seen_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
-    /// This and the next field are present once git has been read.
+    /// Number of unmerged commits; absent until the worktree was read from git.
     #[serde(skip_serializing_if = "Option::is_none")]
     unmerged_commits: Option<usize>,
+    /// Number of uncommitted files; absent until the worktree was read from git.
     #[serde(skip_serializing_if = "Option::is_none")]
     uncommitted_files: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

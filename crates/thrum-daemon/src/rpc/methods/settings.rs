@@ -1,4 +1,5 @@
-//! `daemon.settings`: returns the variables in effect in the running daemon, which it read at its start.
+//! `daemon.settings`: returns the variables that the running daemon read at its start, except those of keys in
+//! `config.json`.
 
 use serde::Serialize;
 

@@ -32,7 +32,7 @@ pub(super) struct Summary {
     home_name: String,
     /// `true` if the event that created the message is signed.
     signed: bool,
-    /// The daemon that wrote the message, under the key that events use.
+    /// The id of the daemon that wrote the message, under the same key as in events.
     origin_daemon: String,
     body: Body,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -57,12 +57,12 @@ pub(super) struct Summary {
     cut: Cut,
 }
 
-/// What is cut from a message in an answer, usually nothing. `message.get` returns the whole message.
+/// What is cut from a message in an answer, usually nothing. `message.get` cuts only what does not fit into an answer.
 #[derive(Debug, Serialize)]
 struct Cut {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
-    /// Size in bytes of the whole content.
+    /// Size in bytes of the whole content; absent if nothing was cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_bytes: Option<usize>,
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use thrum_store::Busy;
 use thrum_sync::peers::PeerStatus;
 
-/// Shorter work is not worth showing.
+/// Work that takes longer than this is shown.
 const LONG: Duration = Duration::from_secs(1);
 
 /// A batch that is being stored, or pending work that earlier events left, for which no peer is named.
@@ -14,16 +14,17 @@ const LONG: Duration = Duration::from_secs(1);
 pub(super) struct Storing {
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon_id: Option<String>,
-    /// Our name for that peer.
+    /// Our name for the peer that served the batch; absent for pending work, and for a peer that was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
     for_ms: u64,
-    /// `done` counts the processed events of the batch, `events` all of them.
+    /// Number of processed events of the batch; 0 for pending work.
     done: usize,
+    /// Number of all events of the batch; 0 for pending work.
     events: usize,
 }
 
-/// Returns the work that has taken longer than a second, the oldest first.
+/// Returns the work that has taken longer than [`LONG`]: batches, the oldest first, then pending work.
 pub(super) fn storing(busy: Vec<Busy>, peers: &[PeerStatus]) -> Vec<Storing> {
     let name = |id: &str| peers.iter().find(|peer| peer.daemon_id == id).map(|peer| peer.name.clone());
     let shown = |Busy { peer, lasts, done, events }| Storing {

@@ -1,4 +1,5 @@
-//! `team.list`: all agents, here and at other daemons, with their current work.
+//! `team.list`: the agents here and at other daemons, with their current work. Agents that are offline are left out
+//! without `include_offline`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,9 +76,11 @@ struct Member {
     uncommitted_files: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     file_changes: Vec<Value>,
-    /// Only for an agent that lives here; only the home of any other agent knows its mailbox.
+    /// Number of messages in the agent's mailbox; absent for an agent of another daemon, because only that daemon knows
+    /// the mailbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox_total: Option<u64>,
+    /// Number of unread messages in the agent's mailbox; absent for an agent of another daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox_unread: Option<u64>,
     #[serde(flatten)]
@@ -86,10 +89,12 @@ struct Member {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<Held>,
     /// `active` or `offline`. An agent is active while its program runs; if that is unknown, while it has an open
-    /// session and has recently shown a sign of life. An agent on a machine that is cut off is offline.
+    /// session and has recently shown a sign of life. An agent whose home mail does not reach now ([`Way::is_blocked`])
+    /// is offline.
     status: &'static str,
-    /// The connection to the agent's home: `connected`, `connecting`, `unreachable` or `removed_us`; `removed` if the
-    /// home is no longer a peer.
+    /// The connection to the agent's home, or to the peer that relays to it: `connected`, `connecting`, `unreachable`,
+    /// `removed_us` or `over_quota`; `removed` if there is no such peer. Absent if the agent lives here, or if mail is
+    /// relayed by a connected peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,8 +104,8 @@ struct Member {
     truncated: bool,
 }
 
-/// An agent; its newest open session; its total and unread mail, if it lives here; the peer that served it; the stored
-/// presence of its program.
+/// An agent; its newest open session; its total and unread mail, if it lives here; the peer that served its
+/// registration; the stored presence of its program.
 type MemberRecord = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>, Option<Presence>);
 
 /// The agents that fit into an answer, and whether there are more.
@@ -150,7 +155,7 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
         let mut truncated = false;
         if let Some(session) = &mut session {
             let context = &mut session.context;
-            // The answer does not contain these lists.
+            // The answer contains none of these lists, and only the number of the commits.
             (context.changed_files, context.scopes, context.refs) = Default::default();
             context.unmerged_commits.iter_mut().for_each(|commit| *commit = Value::Null);
             let lists = (&context.uncommitted_files, &context.file_changes);

@@ -1,8 +1,8 @@
 //! `work.wait`: returns when nobody is in the way any more, that is, when an agent is idle, a file is free, or a task
-//! is not the current task of another agent.
+//! is not the current task of another agent; or when the time is over.
 //!
-//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a new
-//! state, and when something ends by itself, as a claim does. Between two queries it pauses for at least
+//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a
+//! new state, and when a claim expires or a session becomes silent. Between two queries it pauses for at least
 //! [`limits::WAIT_LOOK`].
 
 use std::{ops::ControlFlow, time::Duration};
@@ -49,7 +49,7 @@ pub(super) struct Until {
 pub(super) struct Waited {
     /// `free` or `timeout`.
     status: &'static str,
-    /// The agents that are still in the way.
+    /// The agents that are still in the way, at most [`MOST`].
     agents: Vec<InTheWay>,
 }
 
@@ -60,7 +60,7 @@ struct InTheWay {
     /// `working`, `needs_you`, `active` (the agent has a session, and the state of its program is unknown), `claimed`,
     /// `changed` or `task`.
     why: &'static str,
-    /// The claimed or changed file.
+    /// The claimed file or directory, or the changed file.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `message.wait`: returns when there is mail.
+//! `message.wait`: returns when there is mail, or when the time is over.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) struct Wait {
 pub(super) struct Waited {
     /// `received` or `timeout`.
     status: &'static str,
-    /// Oldest first.
+    /// The messages, oldest first; empty after `timeout`.
     messages: Vec<Summary>,
     unread: u64,
 }
@@ -75,7 +75,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
             (agent_id, Some(home)) => filter.addressed = Some(Mailbox { agent_id, home }),
         }
     }
-    // A call that waits for only some of the mail is not woken by the rest, so it does not make the agent wakeable.
+    // A call that waits for only some of the mail does not return for the rest, so it does not make the agent wakeable.
     let waits_for_all = filter.scope.is_none() && filter.mentions.is_empty() && filter.addressed.is_none();
     let _waiting = if waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
     loop {

@@ -1,5 +1,5 @@
-//! `events.watch`: streams the log as it grows, on a separate connection. An event that waited for its message is sent
-//! a second time, under a higher sequence, when it takes effect.
+//! `events.watch`: streams the log as it grows, on a connection that then carries nothing else. An event that waited
+//! for its message is sent a second time, under a higher sequence, when it takes effect.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Reply, Error> {
     Ok(Reply::Stream(answer, receiver))
 }
 
-/// Streams events until the connection or the daemon ends.
+/// Streams events until the connection or the daemon ends, or the log cannot be read.
 async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<String>, shutdown: Shutdown) {
     let mut commits = storage.commits();
     loop {
