@@ -68,7 +68,7 @@ struct Walk<'a> {
     front: Vec<OsString>,
     /// Arguments after the command's name that belong to no option.
     words: Vec<OsString>,
-    /// `true` if one of the words begins with a dash.
+    /// `true` if one of the words begins with a dash, or if `--` was given.
     texts: bool,
     notes: Vec<String>,
 }

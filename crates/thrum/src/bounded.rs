@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Maximum size of an output, and of a line, in bytes.
+/// Maximum number of bytes that are read of an output, and into one line: the rest of a line counts as the next one.
 const MOST: u64 = 1 << 20;
 
 /// How often to check whether a program that has closed its output has exited.
@@ -21,13 +21,13 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) struct Ended {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended the program.
     pub(crate) code: Option<i32>,
     pub(crate) took: Duration,
 }
 
-/// Runs a program with `input` on its standard input. A program that does not end in time is killed with all its
-/// children.
+/// Runs a program with `input` on its standard input. A program that does not end in time is killed. Children that are
+/// left in its process group are killed in any case.
 ///
 /// # Errors
 /// A message, if the program cannot be started or hangs.

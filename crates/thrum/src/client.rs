@@ -2,7 +2,7 @@
 //!
 //! A call has three outcomes: an answer, a refusal, or a broken connection ([`Lost`]), after which it is unknown
 //! whether the request took effect. Callers whose requests may be repeated (a send with its idempotency key, a wait)
-//! use [`Client::attempt`] and retry; all other callers get a fault.
+//! use [`Client::attempt`] and retry; all other callers get a `try_again` error.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -26,11 +26,11 @@ const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
     last_id: u64,
-    /// The current read timeout, as set on the socket.
+    /// The current read timeout, as set on the socket; `None` before the first read.
     patience: Option<Duration>,
 }
 
-/// The connection broke or timed out; it is unknown whether the request took effect.
+/// The connection broke or timed out, or the answer was not understood; it is unknown whether the request took effect.
 #[derive(Debug)]
 pub(crate) struct Lost(io::Error);
 
@@ -123,8 +123,8 @@ impl Client {
         let mut request = request.map_err(|error| Lost(error.into()))?;
         request.push('\n');
         let sent = self.stream.get_mut().write_all(request.as_bytes());
-        // A daemon that refuses a connection sends the reason before it closes it, so read an answer even if the write
-        // failed.
+        // A daemon that refuses a connection sends the reason before it closes the connection, so read an answer even
+        // if the write failed.
         let line = match (self.read_line(deadline), sent) {
             (Ok(line), _) => line,
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(Lost(error)),
@@ -145,7 +145,7 @@ impl Client {
         }))
     }
 
-    /// Returns the fault, with different advice if the running daemon is one of Go Thrum.
+    /// Returns the error, with different advice if the running daemon is one of Go Thrum.
     fn or_of_go(&mut self, error: Error) -> Error {
         match self
             .call::<Value>(HEALTH, json!({}))
@@ -218,7 +218,7 @@ pub(crate) fn nobody_listens(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// The fault for a connection that failed although a daemon may be running.
+/// The error for a connection that failed although a daemon may be running.
 pub(crate) fn cannot_connect(path: &Path, cause: &io::Error) -> Error {
     let kind = match cause.kind() {
         io::ErrorKind::PermissionDenied => ErrorKind::Refused,

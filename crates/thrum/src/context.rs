@@ -1,5 +1,5 @@
-//! The environment of a command: the repository, the agent's identity, the daemon, and the output. Each is determined
-//! on first use.
+//! The environment of a command: the repository, the agent's identity, the daemon, and the output. Repository and
+//! identity are determined on first use.
 
 use std::{
     cell::OnceCell,
@@ -70,7 +70,7 @@ impl Context {
         Self { interrupt: Some(interrupt), ..Self::new(global, Output::new(false, true)) }
     }
 
-    /// Sets the caller, if its program names it.
+    /// Replaces the caller, unless `caller` is `None`: then it remains the one of this process.
     pub(crate) fn by(self, caller: Option<Caller>) -> Self {
         Self { caller: caller.unwrap_or_else(|| self.caller.clone()), ..self }
     }
@@ -130,7 +130,7 @@ impl Context {
         Ok(self.identity.get_or_init(|| found).clone())
     }
 
-    /// The agent named by flag or environment, whether or not it has an identity here.
+    /// The agent named by flag or environment, whether or not it has an identity here; `None` if neither names one.
     pub(crate) fn given_name(&self) -> Result<Option<String>, Error> {
         if self.global.acting_as.is_some() { Ok(self.global.acting_as.clone()) } else { env_name() }
     }
@@ -145,7 +145,7 @@ impl Context {
         !self.global.no_start
     }
 
-    /// Connects to the daemon, and starts it if it is not running.
+    /// Connects to the daemon, and starts it if it is not running, unless `--no-start` forbids that.
     pub(crate) fn daemon(&self) -> Result<Client, Error> {
         let repo = self.repo()?;
         match Client::connect(&repo.socket()) {

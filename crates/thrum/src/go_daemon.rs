@@ -1,7 +1,8 @@
 //! A running daemon of Go Thrum: how to recognize it, and how to migrate from it.
 //!
-//! It serves the same socket with the same methods, so many commands work with it. A hint to stop or restart it would
-//! be wrong: our daemon cannot start on its `.thrum`, so a user who follows the hint would be left without a daemon.
+//! Such a daemon serves the same socket with the same methods, so many commands work with it. A hint to restart it
+//! would be wrong: our daemon cannot start on its `.thrum`, so a user who follows the hint would be left without a
+//! daemon.
 
 use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::{lock, paths::Repo};
@@ -21,7 +22,7 @@ pub(crate) fn sentence(health: &Health) -> String {
     format!("the running daemon is one of Go Thrum (version {})", printable(&health.version))
 }
 
-/// The fault for a daemon of Go Thrum that was left running, with the way to migrate.
+/// The error for a daemon of Go Thrum that was left running, with the way to migrate.
 pub(crate) fn left_running(health: &Health) -> Error {
     Error::new(
         ErrorKind::Refused,
@@ -30,7 +31,7 @@ pub(crate) fn left_running(health: &Health) -> Error {
     .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
 }
 
-/// The fault for a running daemon that cannot be reached because its socket is gone; `None` if there is no such daemon.
+/// The error for a running daemon that cannot be reached because its socket is gone; `None` if there is no such daemon.
 pub(crate) fn without_socket(repo: &Repo) -> Option<Error> {
     let pid = lock::go_holder(repo)?.as_raw_nonzero();
     let text = format!(

@@ -91,9 +91,9 @@ impl Identity {
 /// identity in `dir`.
 ///
 /// # Errors
-/// `invalid` if the given name is not a valid name, if the variable names none of the agents of `dir`, if no name is
-/// given and `dir` has several agents, or if a file is not a valid identity; `refused` for a copied identity;
-/// `not_found` if no name is given and `dir` has no agent.
+/// `invalid` if the given name is not a valid name, if `dir` has agents and the variable names none of them, if no name
+/// is given and `dir` has several agents, or if a file is not a valid identity; `refused` for a copied identity;
+/// `not_found` if no name is given and `dir` has no agent; `failed` if `dir` or a file cannot be read.
 pub(crate) fn resolve(
     flag: Option<&str>,
     session: Option<&str>,

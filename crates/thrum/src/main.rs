@@ -1,4 +1,4 @@
-//! The `thrum` command: parses arguments, makes one call to the repository's daemon, and prints the result.
+//! The `thrum` command: parses arguments, calls the repository's daemon, and prints the result.
 //!
 //! It has no domain rules: only the daemon knows what a message, a peer or an acknowledgement is.
 

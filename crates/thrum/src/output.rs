@@ -182,7 +182,7 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// Handles a failed write to standard output: exits if the reader has closed the pipe (`thrum inbox | head -1`),
-/// otherwise returns a fault.
+/// otherwise returns an error.
 pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Error> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);

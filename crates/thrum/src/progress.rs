@@ -18,7 +18,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thrum_core::name::printable;
 
-/// Work that takes less time shows no line.
+/// How long work lasts before its line appears.
 const APPEARS_AFTER: Duration = Duration::from_millis(700);
 
 /// How often the line moves while nothing is reported.
@@ -40,8 +40,8 @@ impl Progress {
         Self(None)
     }
 
-    /// Shows `what` is going on, and how far it is if `total` is known. Shows nothing unless standard error is a
-    /// terminal.
+    /// Shows `what` as the name of the work, and how far the work is if `total` is known. Shows nothing unless standard
+    /// error is a terminal.
     pub(crate) fn on_terminal(what: &str, total: Option<u64>) -> Self {
         if !io::stderr().is_terminal() || env::var_os("TERM").is_none_or(|term| term == "dumb") {
             return Self::silent();

@@ -91,7 +91,8 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // If the worktree's repository is set up, the daemon may know the agent and what is missing here.
+    // If the worktree's repository is set up, the daemon may know the agent, and so the role and module that are not
+    // given here.
     if around.is_some() || cx.repo().is_err() {
         wanted.check(cx)?;
     }
@@ -113,7 +114,7 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds another worktree of this daemon with an identity of this name.
+/// Finds another worktree of this daemon with an identity of this name, and returns the name of its directory.
 fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
     let others = worktrees::of(repo).into_iter().filter_map(|top| Repo::discover(&top).ok());
     let mut sharing = others.filter(|other| other.root() != repo.root() && other.thrum_dir() == repo.thrum_dir());
@@ -122,7 +123,7 @@ fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
 }
 
 impl Enrolled {
-    /// Writes the identity file, and prints a hint if it changes how commands choose the agent.
+    /// Writes the identity file, and prints a hint if the worktree has several agents now and the user has named none.
     pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Error> {
         self.file.updated_at = time::now().to_string();
         let dir = cx.repo()?.identities();

@@ -1,4 +1,4 @@
-//! Renders results as text: one trait, one page.
+//! Renders results: the trait [`Render`] for their two forms, and the [`Page`] that their text is written on.
 
 use std::{
     io::{self, IsTerminal},
@@ -42,7 +42,7 @@ pub(crate) trait Render {
         None
     }
 
-    /// The exit code, if the result is not simply a success.
+    /// The exit code; 0 unless a result overrides it.
     fn code(&self) -> u8 {
         0
     }
@@ -68,8 +68,8 @@ pub(crate) struct Page {
     now: Timestamp,
 }
 
-/// The width of the stream's terminal in columns. `None` if it is not a terminal, or if it is unknown or too narrow to
-/// wrap lines.
+/// The width of the stream's terminal in columns. `None` if the stream is not a terminal, or if the width is unknown or
+/// too small to wrap lines.
 pub(crate) fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
     let columns = if stream.is_terminal() { size(stream) } else { None };
     columns.map(usize::from).filter(|columns| *columns >= LEAST)
@@ -108,7 +108,7 @@ impl Page {
         self.now
     }
 
-    /// Adds a line. If the terminal is too narrow, it continues below, indented.
+    /// Adds one or more lines. A line that is too long for the terminal continues below, indented.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         for line in line.as_ref().split('\n') {
             // Measure the indent without styles: one may come before a space.
@@ -169,8 +169,8 @@ impl Page {
 
     /// Adds one line, wrapped to the terminal, with the continuation lines indented by `hang`.
     ///
-    /// The caller has neutralized the texts of others in it. In case a caller forgot to, this still lets nothing but
-    /// styles through.
+    /// The caller has escaped the texts of others in the line. In case it forgot to, everything but styles is escaped
+    /// here.
     fn put(&mut self, line: &str, hang: usize) {
         let line = text::styled(line);
         match self.width.map(usize::from) {
@@ -185,13 +185,13 @@ impl Page {
         if self.width.is_some() { time::ago(self.now, then) } else { time::exact(then) }
     }
 
-    /// Formats how long something has lasted.
+    /// Formats how long something has lasted: `5m` at a terminal, `since TIME` otherwise.
     pub(crate) fn lasting(&self, since: Timestamp) -> String {
         if self.width.is_some() { time::brief(self.now.since(since)) } else { format!("since {}", time::exact(since)) }
     }
 
-    /// Adds a table without borders, no wider than the terminal. If the first column does not fit beside the others,
-    /// each row becomes a block of lines, so that an id can be copied.
+    /// Adds a table without borders, no wider than the terminal. On a narrow terminal, if the first column would take
+    /// most of a line, each row becomes a block of lines, so that an id can be copied.
     pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
         let first = rows
             .iter()
@@ -240,10 +240,11 @@ impl Page {
 /// Indentation of the continuation of a long line.
 pub(crate) const HANG: usize = 4;
 
-/// On a terminal with fewer columns, field names do not get their own column.
+/// Number of columns below which a terminal is narrow: values then wrap below their field names, and wide tables become
+/// blocks of lines.
 const NARROW: u16 = 50;
 
-/// On a terminal with fewer columns, wrapping at words is pointless.
+/// Number of columns below which lines are not wrapped: they would hold hardly a word.
 const LEAST: usize = 20;
 
 /// Formats an agent of this daemon as `@name`.

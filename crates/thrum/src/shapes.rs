@@ -176,7 +176,7 @@ pub(crate) struct Tailnet {
 #[serde(default)]
 pub(crate) struct Sent {
     pub(crate) message_id: String,
-    /// Number of the given names that were resolved to recipients.
+    /// Number of the names in `--to`; for a reply, of the recipients and names that it goes to.
     pub(crate) resolved_to: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) recipients: Vec<Recipient>,
@@ -219,7 +219,7 @@ pub(crate) struct Summary {
     pub(crate) audiences: Vec<Tag>,
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
-    /// Only in an outbox.
+    /// The recipients with their delivery states; empty except in an outbox.
     pub(crate) recipients: Vec<Recipient>,
     /// Size of the whole content in bytes, if only its beginning is here.
     pub(crate) content_bytes: Option<u64>,
@@ -242,7 +242,7 @@ impl Summary {
 #[serde(default)]
 pub(crate) struct Body {
     pub(crate) content: String,
-    /// A JSON text.
+    /// Data for programs, as a JSON text; `None` if the message has none.
     pub(crate) structured: Option<String>,
 }
 
@@ -558,7 +558,7 @@ pub(crate) struct Member {
     pub(crate) home_state_since: Option<Timestamp>,
 }
 
-/// Mail from an agent that is held back from `to`.
+/// Mail that is held back: messages from one agent to the agent `to`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Held {
@@ -707,7 +707,7 @@ pub(crate) struct Pairing {
 pub(crate) struct Paired {
     /// `paired`, or `waiting` while no daemon has joined.
     pub(crate) status: String,
-    /// The wrong codes so far, while it waits.
+    /// The wrong codes so far, while no daemon has joined.
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) peer_name: String,
     pub(crate) peer_address: String,
@@ -737,7 +737,7 @@ pub(crate) struct SyncStatus {
     pub(crate) local_only: bool,
     /// `true` if the tailnet is used.
     pub(crate) tailnet: bool,
-    /// In seconds.
+    /// The time between two periodic pulls, in seconds.
     pub(crate) sync_interval: u64,
     pub(crate) peers: Vec<Peer>,
 }

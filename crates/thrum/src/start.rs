@@ -2,7 +2,8 @@
 //!
 //! The new process is this program again, as `daemon run`, in its own session. It is up when it answers `health` on its
 //! socket. Until then its standard error goes to a file in memory, because the disk may be what keeps it from starting.
-//! Two commands may start a daemon at the same time: the lock admits one of them, and both commands find it answering.
+//! Two commands may start a daemon at the same time: the lock admits one of the daemons, and both commands find that
+//! one answering.
 
 use std::{
     env,
@@ -56,14 +57,14 @@ pub(crate) fn ensure(repo: &Repo, output: &Output) -> Result<(Client, Health), E
     answering(repo).map_or_else(|| start(repo, &[], output), Ok)
 }
 
-/// The fault for a daemon that is not running, with the command that starts it.
+/// The error for a daemon that is not running, with the command that starts it.
 pub(crate) fn not_running(repo: &Repo) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the daemon of {} is not running", repo.main_root().display()))
         .hint("thrum daemon start")
 }
 
 /// Checks that the system lets this process use the daemon's socket and create one beside it. A sandbox may forbid
-/// that; stopping the daemon there for a restart would leave all agents without one.
+/// that; stopping the daemon there for a restart would leave all agents without a daemon.
 ///
 /// # Errors
 /// `refused`, with the sandbox and how to get out of it.
@@ -94,8 +95,9 @@ pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Error> {
 /// Starts the daemon with further flags for `daemon run`, and waits until it answers.
 ///
 /// # Errors
-/// Returns the error that the daemon printed before it ended, or `unavailable` with the last lines of its log if it
-/// does not answer in time.
+/// Returns the error that the daemon printed before it ended, or `unavailable` if it does not answer in time;
+/// `try_again` if another process holds the lock and does not answer; `refused` if a daemon of Go Thrum runs without
+/// its socket.
 pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Error> {
     let cannot = |what: &str, cause: io::Error| {
         let error = Error::new(ErrorKind::Failed, format!("cannot {what}: {cause}"));
@@ -168,7 +170,7 @@ fn has_just_started(repo: &Repo) -> bool {
     started.is_some_and(|started| (started..started.plus(UP)).contains(&time::now()))
 }
 
-/// The fault for a process that holds the lock and does not answer.
+/// The error for a process that holds the lock and does not answer.
 fn silent(repo: &Repo) -> Error {
     let who = lock::holder(repo).map_or_else(String::new, |pid| format!(" (pid {})", pid.as_raw_nonzero()));
     let within = limits::SILENT_DAEMON.as_secs();
@@ -204,7 +206,7 @@ pub(crate) fn lock_is_held(repo: &Repo) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// The fault with the error that the daemon printed before it ended.
+/// Returns the error that the daemon printed before it ended; without one, the last lines of its output.
 fn did_not_start(code: Option<i32>, talk: &File) -> Error {
     let said = lines(talk);
     let after =

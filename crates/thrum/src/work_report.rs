@@ -15,7 +15,8 @@ use thrum_daemon::{git, paths::Repo};
 
 use crate::{client::Client, context::Context, shapes::Whoami};
 
-/// A shorter wait reports nothing: there was mail, or the caller only polled.
+/// How long a wait lasts before its first report. A shorter wait reports nothing: there was mail, or the caller only
+/// polled.
 const FIRST: Duration = Duration::from_secs(1);
 
 /// How often a long wait repeats its report.

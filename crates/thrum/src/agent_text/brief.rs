@@ -15,7 +15,7 @@ use crate::{
 const MOST: usize = 8;
 const OF_UNREAD: usize = 3;
 
-/// Maximum length of a text such as an intent, in characters.
+/// Maximum number of characters shown of a text such as an intent, not counting the "…" after a text that was cut.
 const OF_TEXT: usize = 120;
 
 /// A briefing, as data and as text.

@@ -125,7 +125,7 @@ fn check(line: &str, is_whole: bool) -> Result<(), String> {
     }
 }
 
-/// Splits a command line into words as a shell does, up to an unquoted character that ends it.
+/// Splits a command line into words at unquoted spaces and line breaks.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut is_open = false;
@@ -250,7 +250,7 @@ fn collect_options(command: &Command, known: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|command| collect_options(command, known));
 }
 
-/// The string literals of Rust source, as written.
+/// The string literals of Rust source, except raw ones.
 fn literals(source: &str) -> Vec<String> {
     let (mut found, mut chars) = (Vec::new(), source.chars().peekable());
     let mut before = '\n';

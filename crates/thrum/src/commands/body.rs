@@ -91,7 +91,8 @@ pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Error> {
 /// A short text such as an intent: the argument, or standard input without trailing white space.
 ///
 /// # Errors
-/// `invalid` if nothing was given. An empty argument is a valid text.
+/// `invalid` if nothing was given, or if standard input is blank, too long or not UTF-8. An empty argument is a valid
+/// text.
 pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Error> {
     match text {
         Some(text) if text != "-" => return Ok(text),

@@ -91,11 +91,11 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
 }
 
-/// Checks the files against the claims of others. Missing parts and failures are ignored, so that a commit is never
-/// delayed or blocked by them.
+/// Checks the files against the claims of others. A missing mailbox, daemon or agent and all failures are ignored, so
+/// that they do not block a commit.
 ///
 /// # Errors
-/// `invalid` for a path outside this worktree, if there is a mailbox.
+/// `invalid` for a path outside this worktree, if there is a mailbox with a daemon.
 fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let Some(mut client) =
         cx.repo().ok().filter(|repo| repo.is_set_up()).and_then(|repo| Client::connect(&repo.socket()).ok())
@@ -120,7 +120,7 @@ fn nothing(cx: &Context) -> Box<dyn Render> {
 /// Time limit for git to list the staged files.
 const GIT: Duration = Duration::from_secs(2);
 
-/// Returns the claims of other agents on the files.
+/// Returns the claims of other agents on the files; `None` if git or the daemon does not answer.
 fn others(args: &Check, mut files: Vec<String>, client: &mut Client, cx: &Context) -> Option<Checked> {
     let me = cx.identity().ok().map(|me| me.name);
     if args.staged {

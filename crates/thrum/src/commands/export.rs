@@ -79,8 +79,9 @@ impl Failed {
     }
 }
 
-/// Writes the whole log. Returns the number of events and the last one's sequence. Holds one page of the log at a time,
-/// and no read transaction between pages, which would keep the write-ahead log from being checkpointed.
+/// Writes the log up to its end at the start of the export. Returns the number of events and the last one's sequence.
+/// Holds one page of the log at a time, and no read transaction between pages, which would keep the write-ahead log
+/// from being checkpointed.
 fn write_log(
     readers: Option<&Readers>,
     cx: &Context,
@@ -117,8 +118,8 @@ fn write_log(
     }
 }
 
-/// Returns an event as it is stored, byte for byte. For a terminal, control characters are replaced by escapes, which
-/// are equivalent JSON.
+/// Returns an event as peers are served it, byte for byte: in canonical form, with this daemon's `sequence` first. For
+/// a terminal, control characters are replaced by escapes, which are equivalent JSON.
 fn line(row: &Row, escaped: bool) -> String {
     let line = row.event_json();
     if escaped { thrum_core::json::printable(&line) } else { line }

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Error> {
             me.name
         ));
     }
-    // If this fails, the mail is shown without it.
+    // If the collisions cannot be fetched, the mail is shown without them.
     let told = if marks { collisions(&me.name, cx).ok() } else { None };
     let collisions = told.unwrap_or_else(|| Answer { raw: Value::Null, read: Collisions::default() });
     if !collisions.read.collisions.is_empty() {

@@ -34,7 +34,8 @@ const MOST_MESSAGES: usize = 5;
 const MOST_AGENTS: usize = 20;
 const MOST_FILES: usize = 20;
 
-/// Maximum number of characters shown of a message.
+/// Maximum number of characters shown of a message, an intent or a task, not counting the "…" after a text that was
+/// cut.
 const OF_MESSAGE: usize = 240;
 
 /// Maximum number of characters shown of the notes, and of the preamble.

@@ -102,8 +102,8 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Error> {
     Ok(Stored { answer, verb: "Sent" })
 }
 
-/// Sends a message so that it is stored once, however often the request is repeated: the daemon recognizes it by its
-/// key.
+/// Sends a message so that it is stored once, however often the request is repeated: the daemon recognizes a repeated
+/// request by its idempotency key.
 ///
 /// # Errors
 /// Returns the daemon's error. If a retry may help, `repeat` adds a sentence on how to retry with the same key.
@@ -178,7 +178,7 @@ pub(crate) fn with_option(key: &str) -> String {
     format!("With --idempotency-key {key} the same message is not sent twice.")
 }
 
-/// Appends a sentence to the hint of a fault.
+/// Appends a sentence to the hint of an error.
 fn with_hint(error: Error, more: &str) -> Error {
     let before = error.hint.as_deref().map(|hint| format!("{hint} ")).unwrap_or_default();
     error.hint(format!("{before}{more}"))

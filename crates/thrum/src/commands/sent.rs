@@ -21,7 +21,7 @@ use crate::{
 /// Maximum number of recipients that a list shows individually; for more it shows totals.
 const SHOWN: usize = 6;
 
-/// Maximum number of characters of the text that a list shows.
+/// Maximum number of characters that a list shows of a text, not counting the "…" after a text that was cut.
 const PREVIEW: usize = 100;
 
 /// Show what you sent, newest first, and how far it got with each recipient

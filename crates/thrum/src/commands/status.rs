@@ -28,7 +28,7 @@ Examples:
   thrum status --json")]
 pub(crate) struct Args {}
 
-/// One look at everything.
+/// The state of this agent, its mail, the team, the daemon and the peers.
 pub(crate) struct StatusPage {
     health: Answer<Health>,
     sync: Answer<SyncStatus>,
@@ -133,7 +133,8 @@ impl StatusPage {
 /// Maximum number of agents that are named in one line.
 const NAMED: usize = 5;
 
-/// Shows which agents have asked their user something, and whose mail is held after too many messages without a person.
+/// Shows the agents that have asked their user something, and the agents whose mail is held because too many messages
+/// were exchanged without a person.
 fn show_who_waits_for_a_person(members: &[Member], page: &mut Page) {
     let mut line = |name: &str, all: Vec<String>| {
         let more = all.len().saturating_sub(NAMED);
@@ -148,11 +149,11 @@ fn show_who_waits_for_a_person(members: &[Member], page: &mut Page) {
     line("Held", held.map(|(from, held)| format!("{} to {}", printable(&from.address), printable(&held.to))).collect());
 }
 
-/// Maximum number of purges by unsigned origins that are shown.
+/// Maximum number of unsigned origins whose purges are shown.
 const PURGES: usize = 3;
 
-/// Shows the purge cutoff with the daemon that purged and the peer that passed it on, if it is among the last purges.
-/// Also shows purges by unsigned origins, which affect only their own mail.
+/// Shows the purge cutoff and, if its purge is among the last ones, the daemon that purged and the peer that passed the
+/// purge on. Also shows the last purges by unsigned origins, which affect only their own mail.
 fn show_purges(purges: &Purges, page: &mut Page) {
     let who = |purge: &SaidPurge, page: &Page| {
         let by = name::shown_machine(purge.by_name.as_ref().unwrap_or(&purge.by));

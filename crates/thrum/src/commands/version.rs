@@ -13,7 +13,7 @@ Examples:
   thrum version --json")]
 pub(crate) struct Args {}
 
-/// The version of this command, which is also the daemon's if it was started by it.
+/// The version of this command, and of every daemon that it starts.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(crate) fn run(_: &Args) -> Result<OneLine, Error> {

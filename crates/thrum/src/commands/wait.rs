@@ -120,7 +120,7 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Error> {
 /// `deadline`.
 ///
 /// # Errors
-/// Returns the daemon's refusal; `unavailable` or `try_again` if it is gone at the deadline.
+/// Returns the daemon's refusal; `unavailable` or `try_again` if the daemon is gone at the deadline.
 pub(crate) fn for_mail(cx: &Context, ask: Value, deadline: Instant) -> Result<Answer<Waited>, Error> {
     again_until("message.wait", cx, ask, deadline, |waited: &Waited| !waited.messages.is_empty())
 }
@@ -150,7 +150,7 @@ fn again_until<T: for<'a> Deserialize<'a>>(
 }
 
 /// Waits for a daemon that is gone or has no room. A daemon that crashed is started again. A daemon that was stopped is
-/// not: the user had a reason. The pid file tells them apart, because only a crash leaves it.
+/// not: the user had a reason. The pid file distinguishes the two cases, because only a crash leaves it behind.
 fn come_back(cx: &Context, deadline: Instant, gone: Error) -> Result<Client, Error> {
     const LOOK: Duration = Duration::from_millis(100);
     let repo = cx.repo()?;

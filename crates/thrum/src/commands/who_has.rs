@@ -62,8 +62,7 @@ pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Error> {
     Ok(Holders { path, contexts, claims, collisions })
 }
 
-/// Fetches what two agents changed at nearly the same time within the last hour, optionally limited to a file or
-/// directory.
+/// Fetches the collisions of the last hour, optionally limited to a file or directory.
 ///
 /// # Errors
 /// Returns the daemon's error.

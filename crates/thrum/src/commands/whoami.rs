@@ -1,5 +1,5 @@
-//! `thrum whoami`: shows the agent's identity. Works without the daemon, which is asked if it is running or if this
-//! worktree has no identity file.
+//! `thrum whoami`: shows the agent's identity. Works without the daemon if this worktree has the agent's identity file,
+//! and otherwise starts the daemon.
 
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, name::printable};
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     field: Option<String>,
 }
 
-/// An agent as known to this worktree and, if it is running, to the daemon.
+/// An agent as known to this worktree and, if the daemon answers, to the daemon.
 pub(crate) struct Me {
     identity: Identity,
     known: Whoami,

@@ -1,8 +1,8 @@
 //! The few questions that we ask git.
 //!
 //! Commands in daily use do not wait for git: the branch is read from a file, and `prime` runs git in parallel to its
-//! other work, for a limited time ([`changes`]). Only setting up waits, with a time limit, and continues without an
-//! answer. The state of an agent's work is collected by [`thrum_daemon::git`].
+//! other work, for a limited time ([`changes`]). Setting up, `backup` and `doctor` wait for git, with a time limit, and
+//! continue without an answer. The state of an agent's work is collected by [`thrum_daemon::git`].
 
 pub(crate) mod changes;
 
@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 use thrum_daemon::git as run;
 pub(crate) use thrum_daemon::git::branch;
 
-/// How long setting up waits for an answer of git.
+/// How long a command that waits for git, such as setting up, waits for an answer.
 const SETTING_UP: Duration = Duration::from_secs(5);
 
 /// Returns `true` if git ignores `name` in `top`; `None` if git gives no answer.

@@ -1,8 +1,9 @@
 //! The programs that run hooks: how to recognize each, and the form of its answers.
 //!
-//! The facts are those of `docs/agents.md`, seen with the real programs. A program may also read another one's settings
-//! file, as Copilot CLI reads Claude Code's. Then its own hook serves it and this one must be silent; otherwise mail
-//! that the program dropped would count as shown.
+//! The facts are those of `docs/agents.md`, seen with the real programs, except for Cursor and Antigravity. A program
+//! may also run the hooks in another program's settings file, as Copilot CLI runs Claude Code's. The program is served
+//! by its own hook, so the other program's hook must be silent; otherwise mail that the program dropped would count as
+//! shown.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -87,9 +88,9 @@ impl Host {
             .or_else(|| by_variable.into_iter().find_map(|(name, host)| variable(name).then_some(host)))
     }
 
-    /// Returns the program that runs this hook if it is not the one whose settings contain it. An agent may start
-    /// another program from its shell, so inherited variables prove nothing here. Copilot sets this variable for its
-    /// hooks only, and gives the hooks in Claude Code's settings a payload like Claude Code's.
+    /// Returns the program that runs this hook if that is not `self`, whose settings contain the hook. An agent may
+    /// start another program from its shell, so inherited variables prove nothing here. Copilot sets `COPILOT_HOOK_DIR`
+    /// for its hooks only, and gives the hooks in Claude Code's settings a payload like Claude Code's.
     pub(crate) fn is_not(self, payload: &Value, variable: impl Fn(&str) -> bool) -> Option<Self> {
         let found = Self::by_payload(payload).or(variable("COPILOT_HOOK_DIR").then_some(Self::Copilot));
         found.filter(|found| *found != self)

@@ -3,12 +3,14 @@
 //!
 //! A hook gets a JSON object on standard input and answers in the form of the program that sent it (`host.rs`). It
 //! brings the session what it would otherwise have to look for: its identity and the team's work at the start, new mail
-//! with the next prompt, and unread mail before it ends its turn. Each message is told once to a session. For that, the
-//! session has two readers of its own (`message.news`): one for what it has been told, and one for what has kept it
-//! from ending a turn, so that no message can do so twice.
+//! with the next prompt, and unread mail before it ends its turn. A session is told each message once, and again at the
+//! end of a turn if the message is still unread. For that, the session has two readers of its own (`message.news`): one
+//! for the mail that it has been told, and one for the mail that has kept it from ending a turn, so that no message
+//! prevents that twice.
 //!
-//! A hook never breaks or delays an agent. It never starts the daemon. It is silent without a mailbox, a daemon or an
-//! agent, exits with 0 whatever fails, and is cut off after a second (except `wait`).
+//! A hook never breaks or delays an agent. It never starts the daemon. It is silent without a mailbox or an agent, and
+//! without a daemon (except at a compaction); it exits with 0 whatever fails. Reading the payload and answering are
+//! each cut off after a second (except in `wait`).
 
 mod caller;
 pub(crate) mod host;
@@ -43,7 +45,8 @@ use host::{Answer, Event, Host};
 use record::Record;
 pub(crate) use record::{Records, Seen};
 
-/// How long a hook may take before it exits silently.
+/// How long a hook waits for its payload, and then for its answer. Without a payload it continues; without an answer it
+/// exits silently.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Maximum size of a payload in bytes; that of a Stop hook contains the model's last answer.
@@ -89,8 +92,8 @@ pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Globa
     answer.code
 }
 
-/// Removes from the record what the session could not be told, so that it does not count as read with the next hook.
-/// The mail stays unread, and keeps the turn from ending.
+/// Removes from the record the mail that the session could not be told, so that the mail does not count as read with
+/// the next hook. The mail stays unread, and keeps the turn from ending.
 fn discard_unsent(session: &str, global: &Global) {
     let cx = Context::of_call(global.clone(), Interrupt::default());
     let Ok(records) = cx.repo().map(Records::of) else { return };
@@ -102,7 +105,7 @@ fn discard_unsent(session: &str, global: &Global) {
     }
 }
 
-/// Reads the program's payload from standard input; `null` if there is none, or if it is not JSON.
+/// Reads the program's payload from standard input; `null` if none comes in time, or if it is not JSON.
 fn payload() -> Value {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
@@ -127,7 +130,7 @@ struct Hook {
 }
 
 impl Hook {
-    /// Returns the answer; silence if anything is missing.
+    /// Returns the answer; silence if there is nothing to tell, or if anything fails.
     fn answer(&self, interrupt: Interrupt) -> Answer {
         let cx = Context::of_call(Global { no_start: true, ..self.global.clone() }, interrupt);
         if self.probe {
@@ -137,14 +140,14 @@ impl Hook {
         told.map_or_else(|| self.host.silence(), |text| self.host.tells(self.event, &self.event_name(), &text))
     }
 
-    /// Returns the text for the session.
+    /// Returns the text for the session; `None` if there is nothing to tell.
     fn context_text(&self, cx: &Context) -> Result<Option<String>, Error> {
-        // A sub-agent works for the session and has no mail of its own. The same holds for the request that writes a
-        // summary.
+        // A sub-agent works for the session and has no mail of its own. The same holds for a request by the program
+        // itself for a summary, which also carries the id of a sub-agent.
         if !cx.repo()?.is_set_up() || self.is_of_sub_agent() {
             return Ok(None);
         }
-        // For one event, the program runs the hooks of its settings and those of a plugin at the same time.
+        // For one event, a program runs the hooks of its settings and those of a plugin at the same time.
         let id = self.session().unwrap_or_default();
         if self.event != Event::End && Records::of(cx.repo()?).is_served(id, self.event, &self.payload, self.plugin) {
             return Ok(None);
@@ -220,7 +223,7 @@ impl Hook {
 /// Prefix of a prompt that a waiter has caused in Claude Code. opencode's plugin sets `is_wake` instead.
 const WAKE: &str = "<task-notification>";
 
-/// Prefix of a text that keeps a turn from ending; some programs turn it into a prompt.
+/// Prefix of a text that keeps a turn from ending; some programs turn this text into a prompt.
 const BEFORE_IT_ENDS: &str = "Before you end your turn:";
 
 /// The parameters of `agent.setPresence` for a session. `by_person` is `true` if a person may have given the prompt.
@@ -237,15 +240,15 @@ struct Session<'a> {
     me: String,
     records: Records,
     record: Record,
-    /// `true` if another hook has already run for this session.
+    /// `true` if another hook has already run for this session, and the session has not ended since.
     has_begun: bool,
-    /// Locks out other hooks of the session.
+    /// Locks out other hooks of the session; `None` if the lock was not free in time.
     _turn: Option<File>,
 }
 
 impl<'a> Session<'a> {
-    /// Finds the session of a hook. Once the session's agent is recorded, the session's id determines the agent,
-    /// because a program may give all its sessions the environment of the first.
+    /// Finds the session of a hook. Once the session's agent is recorded, the session's id determines the agent unless
+    /// `--as` names one, because a program may give all its sessions the environment of the first.
     fn of(hook: &Hook, cx: &'a Context) -> Result<Self, Error> {
         let id = hook.session().unwrap_or_default().to_owned();
         let records = Records::of(cx.repo()?);
@@ -270,7 +273,7 @@ impl<'a> Session<'a> {
         record.transcript = hook.text("transcript_path").map(PathBuf::from).or(record.transcript);
         let goes_on = record.goes_on(hook.event, &hook.payload, hook.began);
         let mut session = Self { cx, id, me, records, record, has_begun, _turn: turn };
-        // If no daemon is running, the next hook does this.
+        // If no daemon is running, this mail is marked by the next hook.
         if goes_on && session.has_taken(&session.record.shown, &session.record.shown_in_part).is_ok() {
             (session.record.shown, session.record.shown_in_part) = Default::default();
         }
@@ -315,14 +318,14 @@ impl<'a> Session<'a> {
     }
 
     /// Reports what the session is doing; `by_person` if a person may just have given it a prompt. Returns `true` if
-    /// the agent has an open session, or if the daemon does not say.
+    /// the agent has an open session, or if that is unknown.
     fn does_by(&self, state: PresenceState, by_person: bool) -> bool {
         let ask = presence(&self.me, &self.id, &self.record, state, by_person);
         self.cx.repeat::<Value>("agent.setPresence", &ask).ok().is_none_or(|answer| answer["in_session"] != false)
     }
 
-    /// Opens a session of the agent and returns the briefing. If no daemon is running, the next prompt brings the
-    /// briefing.
+    /// Opens a session of the agent, unless one is open, and returns the briefing. If that fails, the next prompt
+    /// brings the briefing.
     fn begins(mut self, compacted: bool, host: Host) -> Result<Option<String>, Error> {
         self.records.clean();
         let told = self.at_start(compacted, host);

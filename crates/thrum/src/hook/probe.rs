@@ -2,8 +2,8 @@
 //!
 //! `thrum doctor agents` runs the commands in the settings as the program would, with [`VARIABLE`] set and a payload in
 //! the form that the program was seen to send. A probed hook reads what it would normally read and answers in its
-//! program's form, but records nothing: no session begins, and no mail counts as told. If it would be silent, it writes
-//! the reason to standard error.
+//! program's form, but records nothing: no session begins, and no mail counts as told. If the text cannot be
+//! determined, the hook writes the reason to standard error.
 
 use serde_json::{Value, json};
 use thrum_core::Error;
@@ -162,7 +162,8 @@ impl Hook {
         }
     }
 
-    /// Returns the text that there is to tell now.
+    /// Returns the briefing at the start of a session, and for other events the unread mail, or a line that there is
+    /// none.
     fn probe_text(&self, cx: &Context) -> Result<String, Error> {
         let me = cx.identity()?.name;
         if self.event == Event::Start {

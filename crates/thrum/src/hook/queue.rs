@@ -3,9 +3,9 @@
 //! Codex has no hook that may wait beside an idle session. So the hook at the end of a turn starts its own waiter
 //! (`wait.rs`), if the user has enabled that (`codex.wake`). Observations of Codex 0.171.0 determine the rest:
 //!
-//! * Sessions on a terminal run in one background process, which outlives them, and so does the process of each hook.
-//!   No hook reports that a user has quit, so a queued text could run a turn with no user present. Therefore a waiter
-//!   ends with the last Codex on a terminal in this worktree, and none starts without one.
+//! * Sessions on a terminal run in one background process. That process and the processes of the hooks outlive the
+//! terminal. No hook reports that a user has quit, so a queued text could run a turn with no user present. Therefore a
+//! waiter ends with the last Codex on a terminal in this worktree, and none starts without one.
 //! * Which of several sessions such a Codex shows cannot be known, so only the session that ran a hook last is woken.
 //! * A run of `codex exec` is over at its end, and gets no waiter.
 //!
@@ -57,7 +57,7 @@ pub(super) fn start_waiter(hook: &Hook, repo: &Repo) {
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let Ok(mut waiter) = command.spawn() else { return };
-    // The waiter reads this line before it reads the record.
+    // The waiter reads the record only after it has got the line that is written below.
     let records = Records::of(repo);
     let _turn = records.turn(id);
     let mut record = records.read(id);
@@ -76,12 +76,12 @@ pub(crate) fn is_wanted(repo: &Repo) -> bool {
 /// Key under which a waiter gets the process id of its session's program.
 const PROGRAM: &str = "program";
 
-/// The process that runs the waiter's session.
+/// The process that runs the waiter's session; `None` if the payload does not name it.
 pub(super) fn program_of(hook: &Hook) -> Option<Pid> {
     hook.payload[PROGRAM].as_i64().and_then(|pid| pid.try_into().ok()).and_then(Pid::from_raw)
 }
 
-/// The Codex process that runs this hook; `None` for a run without a terminal.
+/// The Codex process that runs this hook; `None` for `codex exec`, or if Codex is not among the nearest ancestors.
 fn program() -> Option<Pid> {
     let mut process = getppid();
     for _ in 0..MOST_ABOVE {
@@ -94,7 +94,8 @@ fn program() -> Option<Pid> {
     None
 }
 
-/// The Codex processes of this user that are on a terminal, with a working directory at or below `top`.
+/// The Codex processes of this user that are on a terminal, with a working directory at or below `top`, without `codex
+/// exec` and `codex app-server`. Empty if the system has no `/proc`.
 pub(super) fn on_terminals(top: &Path) -> Vec<Pid> {
     let Ok(top) = fs::canonicalize(top) else { return Vec::new() };
     let pids = fs::read_dir("/proc")
@@ -135,7 +136,7 @@ fn proc(pid: Pid) -> PathBuf {
 }
 
 /// Queues a text for a session. Returns `false` if that certainly failed. `program` is the process that runs the
-/// session; its own executable is used if it still exists.
+/// session; its executable is used if that still exists, otherwise the `codex` in `PATH`.
 pub(super) fn queue(program: Pid, session: &str, text: &str) -> bool {
     let own = fs::read_link(proc(program).join("exe")).ok().filter(|path| path.ends_with("codex") && path.is_file());
     let mut command = Command::new(own.unwrap_or_else(|| "codex".into()));
@@ -149,8 +150,8 @@ pub(super) fn queue(program: Pid, session: &str, text: &str) -> bool {
     ended(&mut child, PATIENCE).is_none_or(|status| status.success())
 }
 
-/// Waits for a child to end, and kills it if it takes too long. `bounded::run` is not suitable: it would also end
-/// Codex's background process if the child has started it.
+/// Waits for a child to end, and kills the child and returns `None` if that takes too long. `bounded::run` is not
+/// suitable: it would also end Codex's background process if the child has started it.
 fn ended(child: &mut Child, within: Duration) -> Option<ExitStatus> {
     const LOOK: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + within;

@@ -27,11 +27,12 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Maximum number of records, latest first, that are searched for a match.
 const MOST_LOOKED_AT: usize = 100;
 
-/// Maximum number of a program's sessions that are counted, and of sessions that are remembered after their end.
+/// Maximum number of sessions that are counted, or searched for an open one, and of records before those of ended
+/// sessions are removed.
 const MOST_LISTED: usize = 1000;
 
-/// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for it; a
-/// hook has one second in all.
+/// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for the
+/// lock, less than the second that it has for its answer.
 const LOCK: &str = "lock";
 const TURN: Duration = Duration::from_millis(500);
 
@@ -52,7 +53,7 @@ pub(crate) struct Record {
     pub(crate) host: String,
     /// The top of the worktree that the session's last hook ran in.
     pub(crate) worktree: PathBuf,
-    /// The process that runs the session, if known.
+    /// The id of the process that runs the session; known for Claude Code only.
     pub(crate) program: Option<u32>,
     /// The program's transcript of the session, if known.
     pub(crate) transcript: Option<PathBuf>,
@@ -187,9 +188,10 @@ impl Records {
         Some(file)
     }
 
-    /// Finds the agent of the session that a `/clear` has just ended in this program, and that a new session continues.
+    /// Finds the agent of the session that ended last in this program, and that a new session continues after `/clear`.
     pub(crate) fn cleared(&self, host: &str, program: Option<u32>) -> Option<String> {
-        // A known process is the same program however long its other hooks take.
+        // A known process identifies the program, so its new session may begin much later. Otherwise only the time
+        // shows that the two sessions belong together.
         let within = if program.is_some() { limits::AGENT_SILENT } else { AT_THE_SAME_TIME };
         let mut recent = self.newest().take_while(|(at, ..)| age(*at) < within).map(|(.., record)| record);
         let former = recent.find(|record| record.ended && record.host == host && record.program == program);
@@ -282,7 +284,8 @@ impl Records {
         }
     }
 
-    /// Removes the records of sessions without a hook for a month, and all but the latest of those that have ended.
+    /// Removes the records of sessions without a hook for a month, and, beyond the latest `MOST_LISTED`, those of
+    /// sessions that have ended.
     pub(crate) fn clean(&self) {
         let is_old = |path: &Path| {
             let changed = fs::metadata(path).and_then(|about| about.modified()).ok();

@@ -12,7 +12,8 @@ use std::{
 
 use serde_json::Value;
 
-/// How much of the end is read, in bytes. Entries after the last one of the conversation are short.
+/// Maximum number of bytes that are read from the end of a transcript. Entries after the last one of the conversation
+/// are short.
 const END: u32 = 64 * 1024;
 
 /// Prefix of the text that marks an interruption.

@@ -2,15 +2,15 @@
 //!
 //! Claude Code starts a waiter after every turn and ends none of them (`asyncRewake`). A waiter that exits with 2
 //! starts a turn, whose end starts the next waiter. So there must be one waiter per program: the daemon ends an older
-//! waiter when a newer one asks in the same name, and mail that one of them has told is not told again by a later one.
-//! The program may switch sessions while the waiter waits, so the session is looked up when mail has come.
+//! waiter when a newer one asks under the same name, and mail that one waiter has told is not told again by a later
+//! one. The program may switch sessions while the waiter waits, so the session is looked up when mail has come.
 //!
-//! Beside Codex there is one waiter per agent, which our own hook starts (`queue.rs`). It stays with its session as
-//! long as that is the agent's latest one.
+//! Beside Codex there is one waiter per agent, which our own hook starts (`queue.rs`). The waiter stays with its
+//! session as long as that session is the agent's latest.
 //!
 //! A busy session is not woken: the end of its turn brings the mail. Claude Code runs no hook when its user interrupts
-//! a turn, so while mail waits for the end of a turn, the transcript is checked for that (`transcript.rs`). A waiter
-//! ends with its program, and at once in an unattended run.
+//! a turn, so while mail waits for the end of a turn, the transcript is checked for an interruption (`transcript.rs`).
+//! A waiter ends with its program, and at once in an unattended run of Claude Code.
 
 use std::{env, process, thread, time::Duration};
 
@@ -30,10 +30,10 @@ use crate::{
     text::count,
 };
 
-/// How often to look for a daemon that is gone.
+/// Pause before the next call to a daemon that is gone, stopping or restarting.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long the hook at the end of a turn may take to record it.
+/// How long the hook at the end of a turn may take to record that the turn has ended.
 const NOTED: Duration = super::PATIENCE.saturating_mul(2);
 
 /// Waits for mail, and wakes the session.
@@ -53,8 +53,8 @@ fn program() -> Option<Pid> {
     said.or_else(getppid)
 }
 
-/// Ends this process when the last of these programs has ended. They may have been killed, and then nothing else ends
-/// the waiter.
+/// Ends this process when all these programs have ended. They may have been killed, and then nothing else ends the
+/// waiter.
 fn end_with(programs: Vec<Pid>) {
     thread::spawn(move || {
         for handle in programs.into_iter().filter_map(|program| pidfd_open(program, PidfdFlags::empty()).ok()) {
@@ -65,7 +65,7 @@ fn end_with(programs: Vec<Pid>) {
     });
 }
 
-/// A waiter, and the program that it waits beside.
+/// A waiter, and the process of the program that it waits beside (known for Claude Code and Codex).
 struct Waiter<'a> {
     hook: &'a Hook,
     records: Records,
@@ -109,14 +109,14 @@ impl Waiter<'_> {
     }
 
     fn wait(&self, cx: &Context) -> Result<Option<Answer>, Error> {
-        // Before replacing an older waiter in the daemon.
+        // First wait until another wake is allowed, because the call below replaces an older waiter in the daemon.
         while let Some((_, record)) = self.current().filter(|_| self.is_of_codex()) {
             match queue::held_back(&record.wakes, queue::now()) {
                 Duration::ZERO => break,
                 time => thread::sleep(time.min(LOOK)),
             }
         }
-        // The loop ends when the session has ended or has another waiter.
+        // Beside Codex, the loop ends when the session has ended or has another waiter.
         while let Some((id, record)) = self.current() {
             let me = if record.agent.is_empty() { cx.identity()?.name } else { record.agent.clone() };
             let room = self.room();
@@ -139,7 +139,7 @@ impl Waiter<'_> {
                     continue;
                 }
                 Some(Ok(Err(error))) if error.kind != ErrorKind::TryAgain => return Err(error),
-                // The daemon is gone, stopping or restarting; another process will start it.
+                // The daemon is gone, stopping or restarting; the waiter leaves the start to other commands.
                 Some(Ok(Err(_)) | Err(_)) | None => {
                     thread::sleep(AGAIN);
                     continue;
@@ -184,7 +184,7 @@ impl Waiter<'_> {
         }
     }
 
-    /// The name under which it waits: the daemon ends an older waiter of the same name.
+    /// The name under which this waiter waits: the daemon ends an older waiter of the same name.
     fn name(&self, agent: &str) -> String {
         match self.number() {
             Some(_) if self.is_of_codex() => format!("codex:{agent}"),
@@ -218,7 +218,8 @@ impl Waiter<'_> {
         Some((id, record))
     }
 
-    /// Starts a turn with these messages. They count as shown once the prompt hook proves that the turn has begun.
+    /// Starts a turn with these messages. They are marked as read once the prompt hook proves that the turn has begun.
+    /// Returns `None` beside Codex, where the text is queued.
     fn wake(&self, id: &str, me: &str, news: News) -> Option<Answer> {
         let turn = self.records.turn(id);
         let mut record = self.records.read(id);
@@ -263,7 +264,7 @@ struct Room {
 
 const ROOM_OF_HOOKS: Room = Room { messages: MESSAGES, of_message: OF_MESSAGE, text: ROOM };
 
-/// Small, because a text queued for Codex appears as the user's, and is an argument of a command.
+/// Bounds for a text queued for Codex: small, because it appears as the user's, and is an argument of a command.
 const ROOM_OF_CODEX: Room = Room { messages: 5, of_message: 1024, text: 4 * 1024 };
 
 /// How often a delayed waiter checks whether it is still wanted.

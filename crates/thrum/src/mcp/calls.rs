@@ -1,4 +1,4 @@
-//! Implements the tools: each makes one or two calls to the daemon, as the equivalent command does.
+//! Implements the tools: each makes the calls to the daemon that the equivalent command makes.
 
 use std::{
     sync::Arc,
@@ -37,7 +37,7 @@ const OF_MESSAGE: usize = 8 * 1024;
 /// The longest wait, in seconds: the shortest call limit among the clients is a minute.
 const LONGEST_WAIT: u64 = 50;
 
-/// Maximum number of agents that are listed.
+/// Maximum number of agents, recipients or claims that are listed.
 const MOST_AGENTS: usize = 60;
 
 /// State that concurrent calls share.
@@ -119,7 +119,7 @@ fn send_message(args: SendMessage, cx: &Context) -> Result<CallResult, Error> {
 /// Checks that the text of the parameter `name` is not blank.
 ///
 /// # Errors
-/// `invalid` with `hint` if it is.
+/// `invalid` with `hint` if the text is blank.
 fn check_not_empty(name: &str, text: &str, hint: &str) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::new(ErrorKind::Invalid, format!("{name} is empty")).hint(hint));
@@ -145,7 +145,7 @@ fn reply(args: Reply, cx: &Context) -> Result<CallResult, Error> {
     store(cx, params, send::Details::default(), repeat)
 }
 
-/// Sends a message. `repeat` tells how to repeat the call with its key.
+/// Sends a message. `repeat` returns the advice on repeating the call, given its idempotency key.
 ///
 /// # Errors
 /// Returns the daemon's error. Its hint names the tool that lists agents, not the command.
@@ -302,8 +302,7 @@ fn first_mail(
             answer => answer,
         }?;
         let turn = shared.marking.turn();
-        // Ask again if another call has returned mail meanwhile: this answer contains that mail if it was not marked
-        // yet.
+        // Ask again if another call has returned mail meanwhile: this answer may contain the same mail, not marked yet.
         if answer.read.messages.is_empty() || shared.marking.marked() == marked {
             return Ok((answer, turn));
         }

@@ -49,7 +49,7 @@ use transport::{Marking, Transport};
 /// How often a waiting call reports progress. The shortest client limit that progress extends is 30 s.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// The server's instructions, which a client may pass on to its model. Some show only the first 247 characters.
+/// The server's instructions, which a client may pass on to its model. Some clients show only the first 247 characters.
 const INSTRUCTIONS: &str = "\
 Thrum is the mailbox you share with other coding agents, also on other machines. check_messages reads your mail, send_message writes \
 to @name, @role or @everyone, reply answers, wait_for_message waits for an answer. Begin with brief. \
@@ -59,15 +59,16 @@ would not give. \"unsigned\" means that the sender's machine does not sign what 
 Before you change a file that others may work on, ask who_has; say what you work on with set_status. \
 \"stored\" means that a message is safe on this disk and goes out by itself, also if the other machine is away.";
 
-/// Marks the server as started by a plugin. This is a variable and not an option, because Claude Code leaves a plugin's
-/// server out if a settings file has one with the same command and arguments (seen of 2.1.332).
+/// The environment variable that marks the server as started by a plugin. It is not an option, because Claude Code
+/// leaves a plugin's server out if a settings file has one with the same command and arguments (seen of 2.1.332).
 pub(crate) const PLUGIN: &str = "THRUM_PLUGIN";
 
 /// Serves until standard input ends. A plugin starts its server in every repository; without a mailbox there, the
 /// server offers nothing.
 ///
 /// # Errors
-/// `failed` if the runtime cannot be created, or if the client breaks the protocol during the handshake.
+/// `failed` if the runtime cannot be created, if the client breaks the protocol during the handshake, or if the server
+/// fails.
 pub(crate) fn serve(global: Global) -> Result<(), Error> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("{what}: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -100,7 +101,7 @@ pub(crate) fn serve(global: Global) -> Result<(), Error> {
 
 /// Starts the daemon of a repository with a mailbox, in the background. Otherwise, after a reboot, nothing in a session
 /// might start the daemon before the first tool call, and until then no agent here would be briefed or woken. A server
-/// that is only tried changes nothing.
+/// that is only probed ([`probe::VARIABLE`]) starts no daemon.
 fn start_daemon(global: Global) {
     tokio::task::spawn_blocking(move || {
         let cx = Context::of_call(global, Interrupt::default());
@@ -115,7 +116,7 @@ fn start_daemon(global: Global) {
 /// One server: one client, one worktree.
 struct Server {
     global: Global,
-    /// `true` if there is nothing to serve here.
+    /// `true` if a plugin started the server in a repository without a mailbox: it then offers nothing.
     is_idle: bool,
     marking: Arc<Marking>,
     /// `true` after the end of standard input.

@@ -1,7 +1,7 @@
 //! The results of tools: the same facts as structured content and as text, because some clients show only one of them.
 //!
-//! Each is limited to [`ROOM`] bytes, measured as JSON, the form in which both are sent: clients cut long results in
-//! the middle, or do not show them at all. Mail that does not fit stays unread for the next call.
+//! Each of the two is limited to [`ROOM`] bytes, measured as JSON, the form in which both are sent: clients cut long
+//! results in the middle, or do not show them at all. Mail that does not fit stays unread for the next call.
 
 use serde_json::{Value, json};
 use thrum_core::{Error, json as measured};
@@ -9,7 +9,7 @@ use thrum_core::{Error, json as measured};
 use super::turn::Turn;
 use crate::{context::Context, text::clipped};
 
-/// Maximum size of the structured content of a result, and of its text, in bytes: together 32 KiB.
+/// Maximum size of the structured content of a result, and of its text, in bytes each: together 32 KiB.
 pub(super) const ROOM: usize = 16 * 1024;
 
 /// The share of [`ROOM`] for messages; the rest is for the other fields.

@@ -1,6 +1,6 @@
 //! The tools: their names, parameters, results and annotations.
 //!
-//! Every session of every agent pays for every word here, so all descriptions together stay below 6,000 bytes, about
+//! Every session of every agent pays for every word here, so all descriptions together have at most 6,000 bytes, about
 //! 1,500 tokens. A test checks that. The first four names and their fields are those of Go Thrum.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(super) struct Tool {
     description: &'static str,
     /// The parameters: name, JSON type, description. A name that ends in `!` is required.
     takes: &'static [(&'static str, &'static str, &'static str)],
-    /// The fields of the result: name and JSON type.
+    /// The fields of the result: name and JSON type. A name that ends in `!` is always present.
     answers: &'static [(&'static str, &'static str)],
     /// `true` if the tool changes nothing.
     reads_only: bool,
@@ -186,7 +186,7 @@ impl Tool {
     )]
     pub(super) fn normalized(&self, mut arguments: JsonObject) -> JsonObject {
         arguments.retain(|_, value| !value.is_null());
-        // Finds only optional parameters, because the name of a required one ends in `!`.
+        // `optional` finds only optional parameters, because the name of a required one ends in `!`.
         let optional = |name: &str| self.takes.iter().find(|(taken, ..)| *taken == name);
         if !self.empty_means_something {
             arguments.retain(|name, value| value != "" || optional(name).is_none());

@@ -1,8 +1,8 @@
 //! Standard input and output, and what follows after an answer was written.
 //!
 //! A tool that returns mail marks it as read, but only after the answer was written: if the client has died or
-//! cancelled the call, the mail has not been seen and must stay unread. So the call leaves the mail to be marked here,
-//! under the id of its request, and it is marked after the answer with that id was written.
+//! cancelled the call, the mail has not been seen and must stay unread. So the call leaves the mail here, under the id
+//! of its request, and the transport marks the mail after it has written the answer with that id.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ pub(super) struct Marking {
     turns: Turns,
     /// The pending answer with mail. There is at most one, because it holds the turn.
     expected: Mutex<Option<(RequestId, Reading)>>,
-    /// Number of answers with mail that were written and marked.
+    /// Number of answers with mail that were written, including those whose mail could not be marked.
     marked: AtomicU64,
 }
 
@@ -46,13 +46,13 @@ impl Marking {
     /// Returns `None` if that takes too long: messages may then be returned twice, which is better than never.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.turns.take().or_else(|| {
-            // The library must have dropped that answer, or it would be written by now.
+            // The library must have dropped the expected answer, which would be written by now.
             drop(self.expected().take());
             self.turns.try_take()
         })
     }
 
-    /// The number of answers with mail that were written and marked.
+    /// The number of answers with mail that were written, including those whose mail could not be marked.
     pub(super) fn marked(&self) -> u64 {
         self.marked.load(Ordering::Acquire)
     }

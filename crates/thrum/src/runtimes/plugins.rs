@@ -2,8 +2,8 @@
 //! programs that install plugins.
 //!
 //! They are generated from the same table, with two differences. The hooks are marked as a plugin's (`--plugin`),
-//! because `setup` may have written its hooks as well and only one of the two must deliver the mail. A plugin also
-//! stays silent if there is no mailbox or no `thrum`.
+//! because `setup` may have written its hooks as well and only one of the two must deliver the mail. A plugin's server
+//! also offers nothing without a mailbox, and its shell commands exit with 0 without `thrum`.
 //!
 //! After a change of the table: `UPDATE_DOCS=1 cargo test -p thrum --bin thrum plugins::`
 

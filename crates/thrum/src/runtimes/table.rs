@@ -1,8 +1,9 @@
 //! Lists the files, and the parts of each, that are written for each program that runs agents. `thrum setup` and the
 //! plugins are both generated from this table.
 //!
-//! The formats were seen with the real programs (`docs/agents.md` lists the versions). No entry marks anything as
-//! trusted on the user's behalf; the approvals that remain are reported instead.
+//! The formats were seen with the real programs (`docs/hosts.md` lists the versions), except those of Cursor and
+//! Antigravity, which follow descriptions by others. No entry marks anything as trusted on the user's behalf; the
+//! approvals that remain are reported instead.
 
 use serde_json::{Value, json};
 
@@ -29,14 +30,15 @@ pub(super) struct Runtime {
     pub(super) targets: fn() -> Vec<Target>,
     /// When mail wakes an idle session; `None` if mail waits for the next prompt.
     pub(super) wakes: Option<&'static str>,
-    /// Arguments with which it reports, without network and login, whether it has loaded the MCP server.
+    /// Arguments with which it reports, without network and login, whether it has loaded the MCP server; `None` if it
+    /// cannot.
     pub(super) asked: Option<&'static [&'static str]>,
     /// Steps that remain for the user after setup, and known limits.
     pub(super) left: &'static [&'static str],
 }
 
-/// Timeout of a hook in seconds, as written into the programs' settings; a hook ends by itself after one second. Codex
-/// warns about a longer timeout at the end of a session.
+/// Timeout of a hook in seconds, as written into the programs' settings; a hook ends by itself before that. Codex warns
+/// about a longer timeout at the end of a session.
 const SECONDS: u64 = 3;
 
 /// The text that is written into instruction files.
@@ -190,7 +192,8 @@ fn hooks(host: &str) -> Vec<Part> {
 /// only after a turn.
 const A_WEEK: u32 = 7 * 24 * 3600;
 
-/// Returns the hook that waits for mail beside an idle session. It runs without a shell, so its parent is the program.
+/// Returns the hook that waits for mail beside an idle session. It runs without a shell, so the parent process of the
+/// hook is the program.
 fn waiter() -> Value {
     json!({"hooks": [{
         "type": "command", "command": "thrum", "args": ["hook", "wait", "--host", "claude"], "async": true, "asyncRewake": true,
@@ -308,8 +311,8 @@ fn droid() -> Vec<Target> {
 }
 
 /// Returns opencode's files. opencode also looks for plugins in `.opencode/plugin`, but if a directory `.opencode`
-/// exists, it installs a package into it, and every start waits for the package registry as long as that does not
-/// answer. A plugin that the settings name has no such cost.
+/// exists, opencode installs a package into that directory, and every start waits for as long as the package registry
+/// does not answer. A plugin that the settings name has no such cost.
 fn opencode() -> Vec<Target> {
     const PLUGIN: &str = include_str!("opencode.js");
     let server = json!({"type": "local", "command": ["thrum", "mcp", "serve"], "timeout": 300_000});

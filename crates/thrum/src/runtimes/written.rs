@@ -35,7 +35,7 @@ pub(crate) struct Hook {
     pub(crate) file: String,
     /// The command: a program with its arguments, or the shell with a command line.
     pub(crate) words: Vec<String>,
-    /// The timeout after which the program ends the hook.
+    /// The timeout after which the program ends the hook; `None` if the file sets none.
     pub(crate) limit: Option<Duration>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Written {
     pub(crate) host: Host,
     /// The name shown to users.
     pub(crate) name: &'static str,
-    /// The path of the installed executable.
+    /// The path of the installed executable; `None` if the program is not in `PATH`.
     pub(crate) program: Option<PathBuf>,
     pub(crate) state: State,
     /// The files that `setup` leaves alone, each with the reason.

@@ -90,7 +90,7 @@ fn show(context: &Working, page: &mut Page) {
     }
 }
 
-/// One line per session.
+/// Adds a table with one row per session.
 pub(super) fn table(contexts: &Contexts, page: &mut Page) {
     let row = |context: &Working| {
         let Working { session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;

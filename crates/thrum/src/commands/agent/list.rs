@@ -29,7 +29,7 @@ pub(crate) struct Args {
     context: bool,
 }
 
-/// Maximum length of a display name or host name, in characters.
+/// Maximum number of characters shown of a display name or host name, not counting the "…" after a name that was cut.
 const MOST: usize = 60;
 
 /// Agents, with their contexts if requested.

@@ -1,4 +1,4 @@
-//! `thrum agent`: lists registered agents, and deletes them or those that were left behind.
+//! `thrum agent`: lists registered agents, shows their work, and deletes single agents or all that were left behind.
 
 mod cleanup;
 mod context;

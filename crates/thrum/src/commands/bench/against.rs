@@ -7,10 +7,11 @@ use super::{
     work::{self, Agent},
 };
 
-/// Messages that each of several concurrent writers sends.
+/// Number of messages that each of several concurrent writers sends.
 const EACH: usize = 40;
 
-/// Messages that are followed to the second daemon; low, because the other daemons may need seconds for each.
+/// Maximum number of messages that are followed to the second daemon; low, because the other daemons may need seconds
+/// for each.
 const FOLLOWED: usize = 50;
 
 /// Measures the same work on both pairs. Writes go to the first daemon of a pair; the second one is paired with it.

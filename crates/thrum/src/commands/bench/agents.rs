@@ -32,7 +32,7 @@ use crate::{
 const LEAST: usize = 10;
 const MOST: usize = 300;
 
-/// How often a session is woken.
+/// Maximum number of wakes that are measured.
 const WAKES: usize = 40;
 
 /// Time limit for all calls to the MCP server.
@@ -119,7 +119,7 @@ pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figure
     Ok(())
 }
 
-/// A session of `bob`, and `ann`, who writes to it from the other machine.
+/// A session of the agent `bob`, and the agent `ann`, which writes to `bob` from the other daemon.
 struct Office<'a> {
     ann: Agent,
     sending: crate::client::Client,
@@ -202,7 +202,7 @@ impl Office<'_> {
 struct Waiter(Child);
 
 impl Waiter {
-    /// Returns the output, and records the time until its first line in `times`.
+    /// Returns what the waiter writes to standard error, and records the time until its first line in `times`.
     fn text(&mut self, times: &mut Vec<Duration>, began: Instant) -> Result<String, Error> {
         let Some(stderr) = self.0.stderr.take() else { return Ok(String::new()) };
         let (mut stderr, mut text) = (BufReader::new(stderr), String::new());

@@ -26,9 +26,9 @@ struct Figure {
 
 /// A number in the data of a line that can be compared between two runs.
 pub(super) struct Number {
-    /// Its key in the line's JSON.
+    /// The number's key in the line's JSON.
     pub(super) key: &'static str,
-    /// What it says, in words to append to the line's name.
+    /// The words for the number that are appended to the line's name; empty if the name says enough.
     pub(super) says: &'static str,
     pub(super) unit: &'static str,
 }
@@ -52,7 +52,7 @@ pub(super) struct Measured {
 pub(super) struct Ended {
     /// Number of events that were taken.
     pub(super) taken: u64,
-    /// `true` if the quota stopped it.
+    /// `true` if the quota stopped the reading.
     pub(super) is_over_quota: bool,
     /// Time until the end; `None` if the measurement ended first.
     pub(super) after: Option<Duration>,
@@ -213,7 +213,7 @@ fn median(values: &[f64]) -> f64 {
     sorted[(sorted.len() - 1) / 2]
 }
 
-/// A number with three significant digits, as a person reads it.
+/// A number rounded for reading: to two decimals below 10, to one below 100, and to none above.
 fn short(number: f64) -> String {
     match number.abs() {
         size if size >= 100.0 => format!("{number:.0}"),

@@ -18,7 +18,7 @@ use crate::commands::demo::{
     stage::{Stage, StagedRepo},
 };
 
-/// Number of durable writes, and of round trips.
+/// Number of durable writes, of round trips and of signatures.
 const RUNS: usize = 500;
 
 /// Maximum number of rows for SQLite.

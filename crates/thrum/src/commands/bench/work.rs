@@ -16,7 +16,7 @@ use crate::{
     shapes::Sent,
 };
 
-/// A message that has not reached the other daemon within this time is lost.
+/// How long a message may take to reach the other daemon before it counts as lost.
 const LOST: Duration = Duration::from_secs(60);
 
 /// How often the other daemon is polled for a message.

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 /// How often a followed log is polled.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How far back to look for lines, in bytes; a log file has ten times as much.
+/// How far back to look for lines, in bytes; a log file may have ten times as much.
 const MOST_BYTES: u64 = 1 << 20;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Error> {

@@ -178,10 +178,11 @@ fn summary(line: String, status: &str, health: &Health) -> OneLine {
     }
 }
 
-/// Finds the process that holds the daemon's lock, or that listens on its socket, as the operating system reports it.
+/// Finds the process that holds the daemon's lock, or that listens on its socket, as the operating system reports it;
+/// `None` if the lock is free.
 ///
-/// The pid file is not used: after a crash its number may belong to another process, and while a new daemon starts it
-/// is still the old one.
+/// The pid file is not used: after a crash its number may belong to another process, and while a new daemon starts, it
+/// is still the old daemon's number.
 fn holder(repo: &Repo) -> Result<Option<Pid>, Error> {
     let deadline = Instant::now() + SILENT;
     while start::lock_is_held(repo) {
@@ -201,8 +202,8 @@ fn holder(repo: &Repo) -> Result<Option<Pid>, Error> {
     Ok(None)
 }
 
-/// Returns `true` while this process has the daemon's lock. Another daemon may take the lock as soon as it is free,
-/// because any command of an agent starts one.
+/// Returns `true` while `process` has the daemon's lock, or an unknown process has it. Another daemon may take the lock
+/// as soon as it is free, because any command of an agent starts one.
 fn still_holds(repo: &Repo, process: Pid) -> bool {
     start::lock_is_held(repo) && lock::holder(repo).is_none_or(|holder| holder == process)
 }

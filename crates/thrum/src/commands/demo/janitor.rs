@@ -31,7 +31,8 @@ pub(crate) const MARKER: &str = ".thrum-stage";
 /// The message that makes the janitor leave everything as it is.
 pub(crate) const KEEP: &[u8] = b"keep";
 
-/// A daemon that has left its starter's process group takes its lock within this time, or finds its directory gone.
+/// Pause before daemons are ended a second time: a daemon that has just left its starter's process group takes its lock
+/// within this time, or finds its directory gone.
 const STARTING: Duration = Duration::from_millis(100);
 
 /// Clean up after a demo or a benchmark
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     fs::remove_dir_all(&dir).map_err(failed("remove the directory"))
 }
 
-/// Reads standard input until the process at the other end has ended.
+/// Reads standard input until the process at the other end has ended or has sent [`KEEP`].
 fn read_stdin() -> Vec<u8> {
     let mut heard = Vec::new();
     // An error also means that the other side is gone.

@@ -8,7 +8,7 @@ use thrum_core::{Error, ErrorKind};
 
 use crate::{client::Client, shapes::Sent};
 
-/// A delivery that takes longer has failed.
+/// How long a delivery may take before it counts as failed.
 const LOST: Duration = Duration::from_secs(20);
 
 /// Measured times, sorted.

@@ -153,7 +153,7 @@ pub(crate) fn ms(time: std::time::Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Turns an I/O error into a fault that names the failed action.
+/// Turns an I/O error into an [`Error`] that names the failed action.
 pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Error {
     move |error| Error::new(ErrorKind::Failed, format!("cannot {what}: {error}"))
 }

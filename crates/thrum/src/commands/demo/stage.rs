@@ -162,7 +162,7 @@ pub(crate) fn this_program() -> Result<PathBuf, Error> {
     env::current_exe().map_err(failed("find this program"))
 }
 
-/// Returns the output of a child that succeeded; otherwise a fault with its standard error.
+/// Returns the output of a child that succeeded; otherwise an error with the child's standard error.
 pub(crate) fn succeeded(args: &[&str], output: Output) -> Result<Output, Error> {
     if output.status.success() {
         return Ok(output);

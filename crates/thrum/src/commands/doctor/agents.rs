@@ -45,7 +45,7 @@ const OURS: Duration = Duration::from_secs(5);
 /// Time limit for a program to report its version or what it has loaded. Programs on Node need a second to start.
 const THEIRS: Duration = Duration::from_secs(10);
 
-/// A hook that takes longer noticeably delays the user.
+/// How long a hook may take before there is a warning: more would noticeably delay the user.
 const SLOW: Duration = Duration::from_millis(200);
 
 /// A session counts as open if its last hook ran within this time.
@@ -183,7 +183,7 @@ fn settings(written: &Written, is_named: bool) -> Check {
     }
 }
 
-/// Runs a hook as the program would. Its output can be judged only if `is_ready`, because it needs an agent and a
+/// Runs a hook as the program would. Its output can be judged only if `is_ready`, because the hook needs an agent and a
 /// daemon.
 fn try_hook(written: &Written, hook: &Hook, is_ready: bool, top: &Path) -> Check {
     let name = match hook.event {
@@ -375,7 +375,7 @@ fn version(said: &str) -> Option<String> {
     Some(word.trim_end_matches(['.', ',']).chars().take(40).filter(char::is_ascii_graphic).collect())
 }
 
-/// Returns the line if it reports a missing approval or a failure.
+/// Returns the line, cut to 160 characters, if it reports a missing approval or a failure.
 fn pending(line: &str) -> Option<String> {
     let line = line.trim();
     let lower = line.to_lowercase();

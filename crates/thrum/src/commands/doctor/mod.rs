@@ -1,4 +1,4 @@
-//! `thrum doctor`: checks everything that can be wrong here, reports the evidence, and repairs what it can.
+//! `thrum doctor`: checks the mailbox and its surroundings, reports the evidence, and repairs what it can.
 //!
 //! Each area has its own file. A check has a name, a verdict and the evidence for it. If a command helps, the check
 //! names it; if `--fix` can repair the problem, the check carries the repair.
@@ -102,10 +102,10 @@ struct Check {
     name: &'static str,
     verdict: Verdict,
     evidence: String,
-    /// The command that helps.
+    /// The command or other advice that helps, if any.
     fix: Option<String>,
     repair: Option<Mend>,
-    /// What this command did to repair it.
+    /// The repair that `--fix` made, if any.
     fixed: Option<Repaired>,
 }
 

@@ -29,7 +29,7 @@ const AHEAD: std::time::Duration = std::time::Duration::from_secs(1);
 /// Prefix of the directories that hold a copy of the database.
 const COPIES: &str = "doctor-";
 
-/// An older copy was left behind by an interrupted examination.
+/// The age from which a copy counts as left behind by an interrupted examination.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(3600);
 
 pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
@@ -223,7 +223,7 @@ fn remove_left(repo: &Repo) {
     }
 }
 
-/// The bytes that this user may still write to the file system of `dir`.
+/// The bytes that this user may still write to the file system of `dir`; `None` if the system does not report it.
 pub(super) fn free(dir: &Path) -> Option<u64> {
     let about = rustix::fs::statvfs(dir).ok()?;
     Some(about.f_bavail.saturating_mul(about.f_frsize))

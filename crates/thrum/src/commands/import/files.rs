@@ -1,5 +1,5 @@
-//! The files in Go Thrum's `.thrum` other than the database and the identities. Notes are copied; everything else is
-//! listed, so that nothing is left behind silently.
+//! The files in Go Thrum's `.thrum` other than the database and the identities. Notes are copied; all other files that
+//! a user may miss are listed, so that none is left behind silently.
 
 use std::{fs, path::Path};
 

@@ -101,7 +101,7 @@ struct ImportedBatch {
     applied: u64,
     skipped: u64,
     rejected: Vec<RejectedEvent>,
-    /// Counts all batches; `rejected` lists only the first events.
+    /// Number of rejected events in all batches; `rejected` lists only the first of them.
     #[serde(default)]
     rejected_count: u64,
 }
@@ -201,7 +201,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
     Ok(imported)
 }
 
-/// Answers what would be taken over: the daemon, or, for a dry run without a running daemon, a preview from its files.
+/// The receiver of the calls: the daemon, or, for a dry run without a running daemon, a preview from its files.
 enum Target {
     Running(Client),
     AtRest(Preview),

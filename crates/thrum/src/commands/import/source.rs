@@ -69,8 +69,9 @@ impl Source {
             .hint("Stop it with the program it belongs to (`thrum daemon stop` of Go Thrum, there), then repeat this."))
     }
 
-    /// Returns the ids that the source's daemon has used: those in its files, and the one that old versions derived
-    /// from this machine's name. If there are none and the log has a single unsigned origin, that is taken.
+    /// Returns the ids that the source's daemon has used: the `given` ones, those in its files and its database, and
+    /// the one that old versions derived from this machine's name, if the log has events of it. If there are none and
+    /// the log has a single unsigned origin, that origin is taken.
     pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Error> {
         let mut ids = given.to_vec();
         let says = |file: &str, pointer: &str| {
@@ -166,7 +167,8 @@ fn id_of_host(hostname: &str) -> String {
     format!("d_{}", digits.collect::<String>())
 }
 
-/// Reads a file of another program; `None` if it does not exist or is too long to be what we look for.
+/// Reads the text of a small file of another program, or the beginning of a longer one; `None` if it is not a file that
+/// can be read as UTF-8.
 fn small_file(path: &Path) -> Option<String> {
     let mut text = String::new();
     let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;

@@ -77,7 +77,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<JoinResult, Error> {
             Chosen::List(found) => return Ok(JoinResult::Waiting(found)),
         },
     };
-    // The user did not name a daemon that was merely found waiting, so do not send it the code without a question.
+    // `--plain` does not apply to a daemon that was only found waiting: the user has not named it as the recipient of
+    // the code.
     let Way { address, plain } = way(&mut client, cx, target.address, args.plain && !target.found)?;
     let code = match target.code {
         Some(code) => code,

@@ -81,7 +81,8 @@ impl Render for Pong {
     }
 }
 
-/// Smaller clock offsets cannot be measured over a network.
+/// The clock offset, in milliseconds, below which two clocks count as the same: smaller offsets cannot be measured over
+/// a network.
 const SAME_CLOCK_MS: u64 = 100;
 
 #[cfg(test)]

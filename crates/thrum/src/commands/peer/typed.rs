@@ -15,10 +15,11 @@ pub(super) struct Typed {
 
 impl Typed {
     /// Parses `[thrum peer join] [ADDRESS] [CODE]`, where ADDRESS may be `NAME:IP:PORT:CODE` and a code may contain
-    /// spaces. The flags that Go Thrum prints with it, `--peercode` and `--type`, are accepted.
+    /// spaces. The flags in the line that Go Thrum prints, `--peercode` and `--type`, are accepted, and so is our
+    /// `--plain`.
     ///
     /// # Errors
-    /// `Invalid` if the line has neither; `Refused` for what only Go Thrum can do.
+    /// `Invalid` if the line has neither an address nor a code; `Refused` for what only Go Thrum can do.
     pub(super) fn read(line: &str) -> Result<Self, Error> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         if words.starts_with(&["thrum", "peer", "join"]) {
@@ -115,7 +116,7 @@ fn read_place(text: &str) -> Result<Typed, Error> {
     Ok(alone(text))
 }
 
-/// What both programs print before a code.
+/// The labels that this program and Go Thrum print before a code.
 const LABELS: [&str; 2] = ["Waiting for connection... Pairing code:", "Pairing code:"];
 
 /// Length of a code of Go Thrum since v0.7.

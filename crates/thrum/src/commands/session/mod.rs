@@ -62,7 +62,7 @@ fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Resul
     Ok(Mine { session_id, identity: Some(identity) })
 }
 
-/// Changes the caller's identity file, if there is one in this worktree.
+/// Changes the identity file of this agent, if there is one in this worktree.
 fn update_identity(
     identity: Option<Identity>,
     cx: &Context,

@@ -51,7 +51,7 @@ pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<OneLine, Error> 
     Ok(confirmation("Intent", &text, set))
 }
 
-/// Sets the intent of a session, and stores it in the agent's identity file.
+/// Sets the intent of a session, and stores the intent in the identity file of the agent `of`, if one is given.
 ///
 /// # Errors
 /// Returns the daemon's error.

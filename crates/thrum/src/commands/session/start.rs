@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     Ok(OneLine { line, value: with_intent(started.raw, args.intent.as_deref()) })
 }
 
-/// Starts a session of this agent with the state of the worktree, and stores it in the identity file.
+/// Starts a session of this agent with the state of the worktree, and stores the session in the identity file.
 ///
 /// # Errors
 /// Returns the daemon's error.

@@ -6,7 +6,7 @@ use thrum_core::{Error, ErrorKind};
 
 use super::{Comment, cut, newline};
 
-/// Returns the text with the block. It replaces an existing block of ours, or is added at the end.
+/// Returns the text with the block in place of each existing block of ours, or added at the end if there is none.
 ///
 /// # Errors
 /// As [`blocks`].

@@ -26,7 +26,8 @@ fn invalid(what: String) -> Error {
     Error::new(ErrorKind::Invalid, what)
 }
 
-/// Applies a change to the object in a text and returns the new text. Everything else in the text stays as it was.
+/// Applies a change to the object in a text and returns the new text. Everything else in the text stays as it was; an
+/// empty text counts as an empty object.
 ///
 /// # Errors
 /// `invalid` if the text contains no object or a duplicate name along `path`; also the errors of `change`.
@@ -100,11 +101,11 @@ fn object_at(root: &CstObject, path: &[&str]) -> Result<CstObject, Error> {
     })
 }
 
-/// Checks that what is in the place of our server runs a command, such as a script around `thrum mcp serve`; `thrum
-/// doctor agents` tries it. Other members may hold anything.
+/// Checks that the entry in the place of our server has a command. Any command is accepted, because it may be a script
+/// around `thrum mcp serve`; `thrum doctor agents` tries it. Other members may hold anything.
 ///
 /// # Errors
-/// `invalid` if it runs none: a program would start no server.
+/// `invalid` if the entry has no command: a program would start no server.
 pub(super) fn check_server(name: &str, is: &Value, ours: &Value) -> Result<(), Error> {
     if ours::starts_server(ours) && ours::line(is).is_none() {
         return Err(holds_another(&format!("\"{name}\"")));

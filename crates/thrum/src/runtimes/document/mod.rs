@@ -157,7 +157,7 @@ fn after_mark(text: &str) -> (&str, &str) {
     text.split_at(if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 })
 }
 
-/// Something else is in the place of one of our parts.
+/// The error for a file with something else in the place of one of our parts.
 fn holds_another(name: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("{name} in it is something else"))
 }

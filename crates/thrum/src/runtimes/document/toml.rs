@@ -56,7 +56,7 @@ pub(super) fn take_table(text: &str, name: &str) -> Result<String, Error> {
 /// Returns the command of our server's table and its arguments; `None` if there is no such table.
 ///
 /// # Errors
-/// `invalid` if what is in its place runs no command.
+/// `invalid` if the item in its place has no `command`, or if the text is not TOML.
 pub(super) fn table(text: &str, name: &str) -> Result<Option<Value>, Error> {
     match item(&parse(text)?, name) {
         Some(item) if item.get("command").is_none() => Err(holds_another(name)),
