@@ -340,7 +340,13 @@ mod tests {
 
     #[test]
     fn every_known_type_survives_a_round_trip() {
-        assert_eq!(Payload::TYPES.len(), 19);
+        let ids = r#"{"message_id":"m","agent_id":"a","session_id":"s","group_id":"g","receipt_type":"read"}"#;
+        for known in Payload::TYPES {
+            let payload = Payload::read(known.kind, ids).expect("has every field that some type requires");
+            assert_eq!(payload.kind(), known.kind);
+            let body = Value::Object(payload.fields()).to_string();
+            assert_eq!(Payload::read(known.kind, &body).expect("reads"), payload, "{}", known.kind);
+        }
         let payload = Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some("normal".into()) });
         let body = Value::Object(payload.fields()).to_string();
         assert_eq!(Payload::read("agent.session.end", &body).expect("reads"), payload);
