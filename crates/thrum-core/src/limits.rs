@@ -1,8 +1,8 @@
-//! Every bound of the program, once, with its reason. A bound that is reached causes a clear error or back-pressure,
-//! never a silent drop.
+//! The bounds of the program, each with its reason. A bound that is reached causes a clear error or back-pressure, never
+//! a silent drop. A bound that only one file uses may be in that file.
 //!
 //! The constants are grouped by subject, and all of them are named `limits::NAME`. Relations that must hold between
-//! constants are checked here when the program is compiled.
+//! constants are checked when the program is compiled, here or beside the constant.
 
 use std::time::Duration;
 
