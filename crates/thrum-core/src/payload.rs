@@ -1,5 +1,5 @@
-//! The event types and their payloads: the fifteen types of Go Thrum v0.5.9–v0.10.6 (its wire facts, 3.2), and our own
-//! `file.*`, `agent.presence` and `agent.woken`. Go Thrum stores and relays our types as it does every type that it
+//! The event types and their payloads: those of Go Thrum v0.5.9–v0.10.6, and our own `file.*`, `agent.presence` and
+//! `agent.woken`. Go Thrum stores and relays our types as it does every type that it
 //! does not know.
 //!
 //! Reading is lenient where Go is: a `null` or missing optional field becomes its default. It is strict where a fold
@@ -17,18 +17,19 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializ
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// What must be known of an event type without its payload. One row of the table below.
+/// The properties of an event type that do not depend on a payload. One row of the table below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventType {
     /// Its name: `type` of the event.
     pub kind: &'static str,
-    /// The subject under whose id the log indexes the event, so that the fold finds it again; `None` if it never has to.
+    /// The subject under whose id the log indexes the event, so that the fold finds it again; `None` if no fold looks for
+    /// it.
     pub target: Option<Subject>,
     /// Whether the event is parked until its message has arrived.
     pub waits_for_message: bool,
     /// How a purge removes it.
     pub ages: Ages,
-    /// What a legacy peer does with it.
+    /// How a legacy peer handles it.
     pub legacy: Legacy,
 }
 
@@ -66,12 +67,13 @@ pub enum Ages {
     Never,
 }
 
-/// What a legacy peer (Go Thrum v0.5.9–v0.6.3) does with events of a type.
+/// How a legacy peer (Go Thrum v0.5.9–v0.6.3) handles events of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Legacy {
     /// Knows the type and applies it.
     Applied,
-    /// Keeps and relays the event without applying it. It must not be of a message: Go Thrum stops at those.
+    /// Keeps and relays the event without applying it. The name of such a type must not begin with `message.`: Go Thrum
+    /// stops at unknown types of that form.
     Relayed,
 }
 

@@ -63,7 +63,7 @@ pub const PEER_LINE: Duration = Duration::from_secs(30);
 pub const PEER_WRITE: Duration = Duration::from_secs(30);
 
 /// Deadline for connecting to a peer. Go Thrum's clients use the same deadlines for connecting, [`PULL`], [`NOTIFY`],
-/// [`PEER_INFO`] and [`PAIR`](super::PAIR) (`reference/thrum-wire.md`).
+/// [`PEER_INFO`] and [`PAIR`](super::PAIR).
 pub const DIAL: Duration = Duration::from_secs(5);
 
 /// Deadline for one `sync.pull`. A pull of a single event gets this long for each [`SLOW_BYTES`].

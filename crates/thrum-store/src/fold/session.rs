@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{StoreError, Tx, arrival};
 
-/// What is known here about the start of a session.
+/// The recorded start of a session.
 enum Begun {
     Not,
     Unknown,
