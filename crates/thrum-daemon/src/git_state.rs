@@ -57,8 +57,8 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Least time between two times that the list is processed. To find the worktree of an agent costs as much as a message,
-/// so it is not done for each of a thousand messages per second.
+/// Minimum pause between two passes over the list. Finding the worktree of an agent costs about as much as storing a
+/// message, so under load one pass serves many calls.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.

@@ -1,6 +1,7 @@
 //! The methods that local clients can call. Names, parameters and results are Go Thrum's; our additions are optional.
 //!
-//! One table lists the methods and their time bounds. Each family of methods is implemented in one file.
+//! One table lists the methods with their time bounds. Each row calls the function that implements the method, in one of
+//! the modules below.
 
 mod agent;
 mod agent_ref;

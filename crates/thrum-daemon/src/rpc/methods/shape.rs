@@ -57,7 +57,7 @@ pub(super) struct Summary {
     cut: Cut,
 }
 
-/// What is cut from a message in an answer, usually nothing. `message.get` returns the whole message.
+/// Marks the parts that were cut from a message in an answer; usually none. `message.get` returns the whole message.
 #[derive(Debug, Serialize)]
 struct Cut {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
