@@ -145,7 +145,7 @@ fn reply(args: Reply, cx: &Context) -> Result<CallResult, Error> {
     store(cx, params, send::Details::default(), repeat)
 }
 
-/// Sends a message. `repeat` tells how to repeat the call with its key.
+/// Sends a message. `repeat` describes how to repeat the call with its key.
 ///
 /// # Errors
 /// Returns the daemon's error. Its hint names the tool that lists agents, not the command.
