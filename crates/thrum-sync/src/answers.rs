@@ -162,7 +162,7 @@ pub struct Joined {
     pub pairing: Option<String>,
     /// Whether both sides have read the events that the other had when they paired.
     pub syncing: bool,
-    /// What is missing if `syncing` is false.
+    /// Why `syncing` is false, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -204,7 +204,7 @@ pub struct PeerStatus {
     pub details: PeerDetails,
 }
 
-/// What is known about a peer apart from the exchange with it. Has no field of Go Thrum's, so that programs can read it
+/// The state of a peer apart from the exchange with it. Contains none of Go Thrum's fields, so that programs can read it
 /// from the answer of any daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -82,7 +82,7 @@ type KeyMisuse = (Option<TokenMisuse>, Option<TokenMisuse>, Vec<Seen>);
 
 type PeerAndMisuse = (Peer, KeyMisuse);
 
-/// What a legacy peer has requested.
+/// The requests of a legacy peer and their results.
 struct Asked {
     skipped: Vec<Skipped>,
     withheld: Vec<(&'static str, Unsent)>,
