@@ -38,7 +38,7 @@ Takes about a minute. With --against the same requests go to two other daemons t
 \"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
 (docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine. With \
 --agents it is measured what hooks and the MCP server cost and how long they take; tokens are estimated, one for four bytes. With \
---against-binary everything is measured with this program and with another build of thrum in turn, and the ratios are printed.
+--against-binary this program and another build are measured in turn, and the ratios are printed.
 
 Examples:
   thrum bench --messages 500 --events 1000
