@@ -1,5 +1,5 @@
-//! `work.wait`: returns when an agent is idle, when no other agent claims or changes a file, or when a task is not the
-//! current task of another agent.
+//! `work.wait`: returns when an agent is idle, when no other agent has claimed a file or changed it without a commit, or
+//! when a task is not the current task of another agent.
 //!
 //! The call queries at once. It queries again when something is committed, when the program of an agent here reports a new
 //! state, and when something expires, such as a claim. Between two queries it pauses for at least
