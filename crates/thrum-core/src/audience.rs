@@ -20,8 +20,8 @@ use crate::{
     payload::{MessageCreate, Tag},
 };
 
-/// The name that stands for all agents. It is reserved: no agent of ours can have it.
-pub const EVERYONE: &str = "everyone";
+pub use crate::name::EVERYONE;
+
 /// The type of a ref that names an agent; in Go Thrum's messages, also a role.
 pub const MENTION: &str = "mention";
 /// The type of a scope or ref that names a role, a group of Go Thrum, or everyone.

@@ -340,7 +340,14 @@ mod tests {
 
     #[test]
     fn every_known_type_survives_a_round_trip() {
-        assert_eq!(Payload::TYPES.len(), 19);
+        let fields =
+            r#"{"message_id":"m","agent_id":"a","session_id":"s","group_id":"g","receipt_type":"read","cutoff":""}"#;
+        for known in Payload::TYPES {
+            let payload = Payload::read(known.kind, fields).expect("every required field is there");
+            assert_eq!(payload.kind(), known.kind);
+            let body = Value::Object(payload.fields()).to_string();
+            assert_eq!(Payload::read(known.kind, &body).expect("reads"), payload, "{}", known.kind);
+        }
         let payload = Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some("normal".into()) });
         let body = Value::Object(payload.fields()).to_string();
         assert_eq!(Payload::read("agent.session.end", &body).expect("reads"), payload);

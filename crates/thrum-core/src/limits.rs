@@ -1,8 +1,9 @@
-//! The bounds of the program, each once, with its reason. A bound that is reached causes a clear error or
-//! back-pressure. Where entries are dropped instead, the comment of the constant says so.
+//! The bounds of the program, each with its reason. A bound that is reached causes a clear error or back-pressure.
+//! Where entries are dropped instead, the comment of the constant says so. A bound that only one file uses may be in
+//! that file.
 //!
 //! The constants are grouped by subject, and all of them are named `limits::NAME`. Relations that must hold between
-//! constants are checked here when the program is compiled.
+//! constants are checked when the program is compiled, here or beside the constant.
 
 use std::time::Duration;
 

@@ -1,6 +1,9 @@
 //! Validation and display of names: of agents, roles, modules, peers and machines.
 
-use crate::{Error, ErrorKind, audience::EVERYONE, limits};
+use crate::{Error, ErrorKind, limits};
+
+/// The name that stands for all agents. No agent can have it.
+pub const EVERYONE: &str = "everyone";
 
 /// Words that address more than one agent, or that Go Thrum reserves.
 const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", EVERYONE];

@@ -66,7 +66,7 @@ pub enum Ages {
     Never,
 }
 
-/// What a legacy peer (Go Thrum v0.5.9–v0.6.3) does with events of a type.
+/// How a legacy peer (Go Thrum v0.5.9–v0.6.3) handles events of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Legacy {
     /// Knows the type and applies it.

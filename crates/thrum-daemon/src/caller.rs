@@ -1,11 +1,13 @@
 //! Determines which agent a process is when its call names no agent.
 //!
 //! Go Thrum's `message delete` and some older commands name no agent. Such a call is attributed to the agent of the
-//! worktree in which the calling process runs: the kernel reports the process of a connection and its directory. A
-//! process must never act as an agent that it could not be by its own worktree and environment, so every doubt is an
-//! error: a directory outside the repository's worktrees, a worktree with several agents, a `THRUM_NAME` with another
-//! name, an identity file that was copied to a second worktree. If the system does not show the directory (macOS), the
-//! call is accepted only if the whole repository has exactly one agent.
+//! worktree in which the calling process runs.
+//!
+//! The kernel reports which process made a connection, and that process's directory. On Linux the call is refused if
+//! the directory is in no worktree of the repository, if `THRUM_NAME` names no agent of the worktree, if `THRUM_NAME`
+//! is unset and the worktree does not have exactly one agent, or if another worktree has an identity of the same name.
+//! Where the system does not show the directory (macOS), the process cannot be checked: the call is attributed to the
+//! repository's only agent, and refused if there is not exactly one.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -16,7 +18,7 @@ use crate::{paths::Repo, worktrees};
 /// Returns the agent of the process `pid`, as far as the system shows it.
 ///
 /// # Errors
-/// `invalid` unless the process belongs to exactly one agent of `repo`.
+/// `invalid` if the agent cannot be determined by the rules above.
 pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Error> {
     match pid.and_then(Process::of) {
         Some(process) => process.agent(repo),
@@ -30,27 +32,29 @@ pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Error>
 struct Process {
     directory: PathBuf,
     /// The value of its variable `THRUM_NAME`.
-    named: Option<String>,
+    thrum_name: Option<String>,
 }
 
 impl Process {
-    /// Returns the agent that this process would be by the rules of the command line.
+    /// Returns the agent of the worktree in which this process runs: the one that `THRUM_NAME` names, or the only one.
+    /// Stricter than the command line: the agent must have an identity in that worktree and in no other.
     fn agent(&self, repo: &Repo) -> Result<String, Error> {
-        let here = repo
+        let worktree = repo
             .worktree(&self.directory)
             .map_err(|_| unnamed("and the calling process does not run in a worktree of this repository"))?;
-        let agents = worktrees::identities_in(here.root());
-        let agent = match &self.named {
-            Some(named) => agents
-                .get(named)
+        let agents = worktrees::identities_in(worktree.root());
+        let agent = match &self.thrum_name {
+            Some(name) => agents
+                .get(name)
                 .cloned()
-                .ok_or_else(|| unnamed("and THRUM_NAME is no agent of the worktree it came from"))?,
+                .ok_or_else(|| unnamed("and its THRUM_NAME names no agent of the worktree it came from"))?,
             None => {
                 only(&agents).ok_or_else(|| unnamed("and the worktree it came from does not have exactly one agent"))?
             }
         };
-        let copied =
-            worktrees::of(repo).iter().any(|top| top != here.root() && worktrees::identities_in(top).contains(&agent));
+        let copied = worktrees::of(repo)
+            .iter()
+            .any(|top| top != worktree.root() && worktrees::identities_in(top).contains(&agent));
         if copied {
             return Err(unnamed("and the agent of the worktree it came from has an identity in another worktree, too"));
         }
@@ -61,7 +65,8 @@ impl Process {
     fn of(pid: i32) -> Option<Self> {
         use std::{io::Read, os::unix::fs::MetadataExt};
 
-        /// The kernel limits arguments and variables to a quarter of the stack, usually 2 MiB.
+        /// Maximum number of bytes read of a process's variables. Linux allows a quarter of the stack limit, 2 MiB with
+        /// the usual 8 MiB stack.
         const MOST_VARIABLES: u64 = 8 << 20;
 
         let proc = PathBuf::from(format!("/proc/{}", u32::try_from(pid).ok().filter(|pid| *pid > 0)?));
@@ -76,11 +81,11 @@ impl Process {
         if read as u64 == MOST_VARIABLES {
             return None;
         }
-        let named = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"THRUM_NAME="));
-        let named = named
+        let name = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"THRUM_NAME="));
+        let thrum_name = name
             .map(|name| String::from_utf8_lossy(name).trim_start_matches('@').to_owned())
             .filter(|name| !name.is_empty());
-        Some(Self { directory, named })
+        Some(Self { directory, thrum_name })
     }
 
     #[cfg(not(target_os = "linux"))]

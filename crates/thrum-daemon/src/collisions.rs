@@ -1,4 +1,5 @@
-//! Detects when two agents change one file at nearly the same time, and records it for those of them that live here.
+//! Detects when two agents change one file at nearly the same time, and records it for each of the two agents whose home
+//! is this daemon.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +8,12 @@ use tokio::time::sleep;
 
 use crate::{ambient::System, shutdown::Shutdown, storage::Storage};
 
-/// Least time between two searches. A search costs as much as a message, so it is not made for each of a thousand
-/// messages per second.
+/// Minimum pause between two searches. A search costs about as much as storing a message, so under load one search
+/// covers many commits.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Follows the log until the daemon stops. Work reported while the daemon was down is too old to matter.
+/// Searches after each commit until the daemon stops. Events that were in the log before the start are not searched:
+/// they are too old to matter.
 pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
     let mut commits = storage.commits();
     let mut after = commits.borrow_and_update().latest;
@@ -32,15 +34,16 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
     }
 }
 
+/// Searches the events after the sequence `after` for collisions, and records the new ones.
 async fn search(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
-    let news = storage.read(move |reader| {
+    let new_collisions = storage.read(move |reader| {
         let changed = reader.updated_since(after)?;
         let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };
         reader.new_collisions(found, System.now())
     });
-    let news = news.await?;
-    if !news.is_empty() {
-        storage.write(move |tx| tx.record_collisions(news)).await?;
+    let new_collisions = new_collisions.await?;
+    if !new_collisions.is_empty() {
+        storage.write(move |tx| tx.record_collisions(new_collisions)).await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Drops the data of removed peers (`peer remove --forget`), piece by piece in the background.
+//! Removes the events that a removed peer brought, except those that this daemon or a still paired peer wrote (`peer
+//! remove --forget`); piece by piece, in the background. Stops if the peer is paired again.
 //!
-//! The database records what must still be dropped, so a daemon that stops meanwhile continues at its next start.
+//! The database records what must still be dropped, so a daemon that stops before the end continues at its next start.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,10 +12,11 @@ use tokio::sync::Notify;
 
 use crate::{shutdown::Shutdown, storage::Storage};
 
-/// Runs until the daemon stops. `wake` reports that another peer must be forgotten.
-pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
+/// Removes the events of removed peers until the daemon stops. `wake` reports that another peer must be forgotten.
+pub(crate) async fn run(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
     loop {
-        // A stop must not interrupt this read: it would continue without us and keep the database from being closed.
+        // Not inside the `select!` below: a dropped read goes on in its thread, and its use of the storage would keep the
+        // readers from being closed.
         let removed = storage.read(|reader| reader.forgetting()).await;
         let work = async {
             match removed {
@@ -40,18 +42,19 @@ pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wak
     }
 }
 
+/// Removes one peer's events, one piece per transaction.
 async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) -> Result<(), Error> {
     let mut events = 0;
     loop {
         let paired = peers.list();
         if paired.iter().any(|known| known.daemon_id == peer) {
-            let again = peer.to_owned();
-            return storage.write(move |tx| tx.stop_forgetting(&again)).await;
+            let peer = peer.to_owned();
+            return storage.write(move |tx| tx.stop_forgetting(&peer)).await;
         }
         let ids = paired.into_iter().flat_map(|known| [Some(known.daemon_id), known.as_daemon_id]).flatten();
-        let keeps: BTreeSet<String> = ids.chain([own.to_owned()]).collect();
-        let of = peer.to_owned();
-        let piece = storage.write(move |tx| tx.forget_piece(&of, &keeps)).await?;
+        let kept_origins: BTreeSet<String> = ids.chain([own.to_owned()]).collect();
+        let removed = peer.to_owned();
+        let piece = storage.write(move |tx| tx.forget_piece(&removed, &kept_origins)).await?;
         events += piece.events;
         if piece.is_done {
             tracing::info!(%peer, events, "dropped the events of a removed peer");

@@ -17,7 +17,7 @@ use thrum_core::limits;
 use thrum_store::ops::Heartbeat;
 use tokio::{
     sync::Notify,
-    time::{Duration, Instant, sleep, sleep_until},
+    time::{Duration, Instant, sleep_until},
 };
 
 use crate::{git, paths::Repo, shutdown::Shutdown, storage::Storage, worktrees};
@@ -57,19 +57,22 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Pause after each pass over the list. Finding an agent's worktree costs as much as sending a message; the pause turns
-/// the calls that an agent makes meanwhile into one search.
+/// Least time between two searches for the worktree of one agent. A search costs about as much as storing a message, so
+/// it is not repeated for each call of an agent that makes many.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.
 pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, storage: Arc<Storage>, shutdown: Shutdown) {
     let mut worktrees: BTreeMap<PathBuf, Worktree> = BTreeMap::new();
+    // When the worktree of an agent may be searched again, and the agents that wait for that time.
+    let (mut not_before, mut waiting) = (BTreeMap::<String, Instant>::new(), BTreeSet::<String>::new());
     loop {
-        let next = worktrees
+        let of_worktrees = worktrees
             .values()
             .filter(|worktree| !worktree.sessions.is_empty())
-            .filter_map(|worktree| worktree.not_before)
-            .min();
+            .filter_map(|worktree| worktree.not_before);
+        let of_agents = waiting.iter().filter_map(|agent| not_before.get(agent).copied());
+        let next = of_worktrees.chain(of_agents).min();
         let due = async {
             match next {
                 Some(next) => sleep_until(next).await,
@@ -81,9 +84,15 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
             () = due => {}
             () = shutdown.stopping() => return,
         }
-        for agent in state.take() {
-            if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
+        waiting.extend(state.take());
+        let now = Instant::now();
+        not_before.retain(|_, time| *time > now);
+        for agent in std::mem::take(&mut waiting) {
+            if not_before.contains_key(&agent) {
+                waiting.insert(agent);
+            } else if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
                 worktrees.entry(top).or_default().sessions.insert(session_id);
+                not_before.insert(agent, Instant::now() + PAUSE);
             }
         }
         let now = Instant::now();
@@ -104,10 +113,6 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
             }
             let pause = limits::GIT_PAUSE.max(begun.elapsed() * limits::GIT_SHARE);
             worktrees.entry(top).or_default().not_before = Some(Instant::now() + pause);
-        }
-        tokio::select! {
-            () = sleep(PAUSE) => {}
-            () = shutdown.stopping() => return,
         }
     }
 }

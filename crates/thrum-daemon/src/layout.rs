@@ -3,15 +3,17 @@
 //!
 //! All worktrees of a repository share its *common directory*: `.git` in an ordinary clone, the bare repository of `git
 //! clone --bare`, a directory elsewhere (`git init --separate-git-dir`), `.git/modules/NAME` of the outer repository
-//! for a submodule. The location of the shared `.thrum` follows from that directory alone ([`home`]):
+//! for a submodule. The location of the shared `.thrum` depends on the common directory, on its parent's `.git`, and on
+//! whether a `.thrum` already lies inside it ([`shared_dir`]):
 //!
+//! * inside the common directory, if a `.thrum` is there already;
 //! * beside the common directory, if that is called `.git`, or if its parent directory has a `.git` file that leads to
 //!   it (an ordinary clone, and `project/.bare` with `project/.git`);
 //! * inside the common directory otherwise, because the directory around `/srv/project.git` may not belong to that
 //!   project alone.
 //!
-//! The variables `GIT_DIR` and `GIT_WORK_TREE` are ignored. Hooks set them for a repository other than the one in which
-//! a command runs, and two commands in the same directory must use the same mailbox.
+//! The variables `GIT_DIR` and `GIT_WORK_TREE` are ignored. Git sets them for its hooks, where they may refer to another
+//! repository than the current directory does. Two commands in one directory must find the same `.thrum`.
 
 use std::{
     fs,
@@ -25,20 +27,19 @@ use crate::disk;
 /// Returns the top level of the git worktree that contains `start`, or `start` itself outside git. A directory that
 /// contains only a bare repository and a `.git` file leading to it counts as a worktree.
 pub fn git_top(start: &Path) -> PathBuf {
-    around(start).unwrap_or(start).to_owned()
+    nearest_git(start).unwrap_or(start).to_owned()
 }
 
 /// Returns the nearest directory, `start` or above, that has a `.git`.
-pub(crate) fn around(start: &Path) -> Option<&Path> {
+pub(crate) fn nearest_git(start: &Path) -> Option<&Path> {
     start.ancestors().find(|dir| dir.join(".git").exists())
 }
 
 /// Returns the common directory of the worktree with the top level `top`, or of `top` if it is a git directory itself,
 /// with links resolved. `None` outside git.
 pub fn common_dir(top: &Path) -> Option<PathBuf> {
-    let git_dir = git_dir(top)?;
-    let common =
-        small_text(&git_dir.join("commondir")).map_or_else(|| git_dir.clone(), |common| git_dir.join(common.trim()));
+    let dir = git_dir(top)?;
+    let common = small_text(&dir.join("commondir")).map_or_else(|| dir.clone(), |common| dir.join(common.trim()));
     fs::canonicalize(common).ok()
 }
 
@@ -47,16 +48,18 @@ pub fn is_linked(top: &Path) -> bool {
     git_dir(top).is_some_and(|dir| dir.join("commondir").exists())
 }
 
-/// Returns the main checkout of the linked worktree at `top`: the parent of the common directory, if it has a `.git`
-/// directory or file. `None` for the main checkout itself, and for a bare repository without a `.git` beside it.
-pub fn main_checkout(top: &Path) -> Option<PathBuf> {
+/// Returns the parent of the common directory of the linked worktree at `top` if that parent has a `.git`: usually the
+/// main checkout. `None` if `top` is not a linked worktree, and if the parent has no `.git` (bare repository, submodule,
+/// separate git directory).
+pub fn parent_with_git(top: &Path) -> Option<PathBuf> {
     let common = common_dir(top).filter(|_| is_linked(top))?;
     common.parent().filter(|dir| dir.join(".git").exists()).map(Path::to_owned)
 }
 
-/// Returns the directory whose `.thrum` contains the mailbox of the worktree at `top`, if it is not `top` itself.
-/// `None` outside git.
-pub fn home(top: &Path) -> Option<PathBuf> {
+/// Returns the directory in which the layout places the shared `.thrum` of the worktree at `top`. `None` if that is
+/// `top` itself, and outside git. A redirect, or a database that the worktree already has, takes precedence
+/// (`Repo::at`).
+pub fn shared_dir(top: &Path) -> Option<PathBuf> {
     if !top.join(".git").exists() {
         return None;
     }
@@ -64,17 +67,19 @@ pub fn home(top: &Path) -> Option<PathBuf> {
     let beside = common.parent().filter(|parent| {
         let belongs = common.ends_with(".git")
             || git_dir(parent).and_then(|dir| fs::canonicalize(dir).ok()).as_deref() == Some(&common);
-        // A mailbox inside the common directory stays there: it was set up before the `.git` file beside it was added.
+        // A `.thrum` inside the common directory keeps being used, for example one made before somebody added
+        // `project/.git`.
         belongs && !common.join(".thrum").is_dir()
     });
-    let home = beside.unwrap_or(&common);
-    (home != top).then(|| home.to_owned())
+    let shared = beside.unwrap_or(&common);
+    (shared != top).then(|| shared.to_owned())
 }
 
-/// Returns `true` if `dir` lies in the git directory of the enclosing repository, which never contains checked-out
-/// code.
+/// Returns `true` if `dir` lies in the git directory of the enclosing repository, and in no worktree that was added
+/// inside that directory (`git worktree add` in a bare repository). Such a `dir` contains no checked-out code.
 pub(crate) fn is_inside_git_dir(dir: &Path) -> bool {
-    around(dir).and_then(common_dir).is_some_and(|common| dir.starts_with(common))
+    let Some(top) = nearest_git(dir) else { return false };
+    common_dir(top).is_some_and(|common| dir.starts_with(&common) && !top.starts_with(&common))
 }
 
 /// Returns the git directory of the worktree at `top`: `.git`, the target of the file `.git`, or `top` if it is a git
@@ -137,15 +142,15 @@ mod tests {
         run(&main, &["worktree", "add", "-q", "-b", "inner", ".worktrees/inner"]);
         fs::create_dir(dir.join("feature/src")).unwrap();
         assert_eq!(git_top(&dir.join("feature/src")), dir.join("feature"));
-        assert_eq!((home(&main), home(&dir.join("feature"))), (None, Some(main.clone())));
-        assert_eq!(home(&main.join(".worktrees/inner")), Some(main.clone()));
+        assert_eq!((shared_dir(&main), shared_dir(&dir.join("feature"))), (None, Some(main.clone())));
+        assert_eq!(shared_dir(&main.join(".worktrees/inner")), Some(main.clone()));
         assert_eq!((is_linked(&main), is_linked(&dir.join("feature"))), (false, true));
-        assert_eq!((main_checkout(&main), main_checkout(&dir.join("feature"))), (None, Some(main.clone())));
+        assert_eq!((parent_with_git(&main), parent_with_git(&dir.join("feature"))), (None, Some(main.clone())));
         assert_eq!(common_dir(&dir.join("feature")), Some(main.join(".git")));
-        assert_eq!((home(&dir), common_dir(&dir), git_top(&dir)), (None, None, dir.clone()));
+        assert_eq!((shared_dir(&dir), common_dir(&dir), git_top(&dir)), (None, None, dir.clone()));
         // Git itself writes a relative path if `worktree.useRelativePaths` is set.
         fs::write(dir.join("feature/.git"), "gitdir: ../main/.git/worktrees/feature\n").unwrap();
-        assert_eq!(home(&dir.join("feature")), Some(main));
+        assert_eq!(shared_dir(&dir.join("feature")), Some(main));
     }
 
     #[test]
@@ -153,8 +158,8 @@ mod tests {
         let (_guard, dir) = with_repository();
         for (bare, home_of_all) in [("p/.bare", "p"), ("q/.git", "q"), ("r/store", "r/store"), ("s.git", "s.git")] {
             let bare = dir.join(bare);
-            let around = bare.parent().unwrap().to_owned();
-            fs::create_dir_all(&around).unwrap();
+            let parent = bare.parent().unwrap().to_owned();
+            fs::create_dir_all(&parent).unwrap();
             run(&dir, &["clone", "-q", "--bare", "main", bare.to_str().unwrap()]);
             if home_of_all == "p" {
                 fs::write(dir.join("p/.git"), "gitdir: ./.bare\n").unwrap();
@@ -163,10 +168,10 @@ mod tests {
             for name in ["one", "two"] {
                 let top = dir.join(format!("{}-{name}", bare.file_name().unwrap().to_str().unwrap()));
                 run(&bare, &["worktree", "add", "-q", "-b", name, top.to_str().unwrap()]);
-                assert_eq!(home(&top), shared, "{}", bare.display());
+                assert_eq!(shared_dir(&top), shared, "{}", bare.display());
             }
         }
-        assert_eq!(home(&dir.join("p")), None, "the directory around it holds it");
+        assert_eq!(shared_dir(&dir.join("p")), None, "its own .thrum is the shared one");
         assert!(is_inside_git_dir(&dir.join("p/.bare")) && !is_inside_git_dir(&dir.join("p")));
         assert_eq!(common_dir(&dir.join("s.git")), Some(dir.join("s.git")));
     }
@@ -179,7 +184,7 @@ mod tests {
         fs::create_dir(dir.join("p/.bare/.thrum")).unwrap();
         fs::write(dir.join("p/.git"), "gitdir: ./.bare\n").unwrap();
         for top in ["p/one", "p"] {
-            assert_eq!(home(&dir.join(top)), Some(dir.join("p/.bare")), "{top}");
+            assert_eq!(shared_dir(&dir.join(top)), Some(dir.join("p/.bare")), "{top}");
         }
     }
 
@@ -192,17 +197,17 @@ mod tests {
         run(&dir.join("outer/sub"), &["worktree", "add", "-q", "-b", "feature", "../../sub-feature"]);
         let module = dir.join("outer/.git/modules/sub");
         assert_eq!(
-            (home(&dir.join("outer/sub")), home(&dir.join("sub-feature"))),
+            (shared_dir(&dir.join("outer/sub")), shared_dir(&dir.join("sub-feature"))),
             (Some(module.clone()), Some(module.clone()))
         );
-        assert_eq!((is_linked(&dir.join("outer/sub")), home(&dir.join("outer"))), (false, None));
+        assert_eq!((is_linked(&dir.join("outer/sub")), shared_dir(&dir.join("outer"))), (false, None));
         assert!(is_inside_git_dir(&module));
 
         run(&dir, &["init", "-q", "-b", "main", "--separate-git-dir", "store", "work"]);
         run(&dir.join("work"), &["commit", "-q", "--allow-empty", "-m", "one"]);
         run(&dir.join("work"), &["worktree", "add", "-q", "-b", "feature", "../work-feature"]);
         let store = Some(dir.join("store"));
-        assert_eq!((home(&dir.join("work")), home(&dir.join("work-feature"))), (store.clone(), store));
+        assert_eq!((shared_dir(&dir.join("work")), shared_dir(&dir.join("work-feature"))), (store.clone(), store));
     }
 
     #[test]

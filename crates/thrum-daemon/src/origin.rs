@@ -125,6 +125,26 @@ mod tests {
 
     /// C28
     #[test]
+    fn a_database_that_came_with_a_worktree_inside_a_bare_repository_is_refused() {
+        let (_guard, root, repo) = repository();
+        fs::write(repo.thrum_dir().join("var/messages.db"), "theirs").unwrap();
+        git(&root, &["add", "--force", ".thrum/var/messages.db"]);
+        git(&root, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--no-gpg-sign", "-m", "one"]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let bare = fs::canonicalize(elsewhere.path()).unwrap().join("store");
+        fs::rename(root.join(".git"), &bare).unwrap();
+        git(&bare, &["config", "core.bare", "true"]);
+        git(&bare, &["worktree", "add", "--quiet", "-b", "work", "work"]);
+        let work = bare.join("work");
+        assert!(check(&Repo::discover(&work).unwrap()).unwrap_err().message.contains("git tracks files"));
+        fs::create_dir_all(work.join("vendor/pkg")).unwrap();
+        let package = Repo::create(&work.join("vendor/pkg"), None).unwrap();
+        assert!(check(&package).unwrap_err().message.contains("not at its top"));
+        assert_eq!(check(&Repo::create(&bare, None).unwrap()), Ok(()), "the bare repository itself");
+    }
+
+    /// C28
+    #[test]
     fn a_directory_in_a_bare_repository_that_came_with_the_code_is_refused() {
         let (_guard, root, _) = repository();
         git(&root, &["init", "--quiet", "--bare", "vendor/evil.git"]);

@@ -1,6 +1,6 @@
 //! The paths of a repository: its worktrees, their `.thrum` directories, and the daemon's files in them.
 //!
-//! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::home`]. Every
+//! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::shared_dir`]. Every
 //! other worktree that is set up has a `.thrum` of its own for its identities, with a file `redirect` that contains the
 //! path of the shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and following it would
 //! hide the mistake. A fresh worktree has no such file and shares the same mailbox, because git's files show which
@@ -42,7 +42,7 @@ impl Repo {
     pub fn discover(start: &Path) -> Result<Self, Error> {
         let start = fs::canonicalize(start).map_err(|error| disk::io_error("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
-        match (root, layout::around(&start)) {
+        match (root, layout::nearest_git(&start)) {
             (Some(root), top) if top.is_none_or(|top| root.starts_with(top)) => Self::at(root),
             (outer, Some(top)) => Self::without_own(top, outer),
             _ => Err(nothing_here(&start)),
@@ -52,7 +52,7 @@ impl Repo {
     /// Returns the repository of the git worktree at `top`, which has no `.thrum`. `outer` is the nearest directory
     /// above that has one.
     fn without_own(top: &Path, outer: Option<&Path>) -> Result<Self, Error> {
-        if let Some(home) = layout::home(top).filter(|home| home.join(".thrum").is_dir()) {
+        if let Some(home) = layout::shared_dir(top).filter(|home| home.join(".thrum").is_dir()) {
             return Ok(Self { root: top.to_owned(), local_dir: top.join(".thrum"), ..Self::at(&home)? });
         }
         // An agent in a linked worktree that lies inside another worktree is not the agent of the outer one.
@@ -105,7 +105,7 @@ impl Repo {
     fn at(root: &Path) -> Result<Self, Error> {
         let local_dir = resolve_inside(root)?;
         let root = root.to_owned();
-        let (main_root, thrum_dir) = match (follow_redirect(&local_dir)?, layout::home(&root)) {
+        let (main_root, thrum_dir) = match (follow_redirect(&local_dir)?, layout::shared_dir(&root)) {
             (Some(elsewhere), _) => (elsewhere.parent().unwrap_or(&elsewhere).to_owned(), elsewhere),
             (None, Some(home)) if !has_mailbox(&local_dir) && home.join(".thrum").is_dir() => {
                 let shared = Self::at(&home)?;
@@ -289,7 +289,7 @@ fn resolve_inside(root: &Path) -> Result<PathBuf, Error> {
             ErrorKind::Refused,
             format!("{} is a link that leads out of the repository", named.display()),
         )
-        .hint(match layout::home(root) {
+        .hint(match layout::shared_dir(root) {
             Some(_) => {
                 "Remove the link, then run `thrum init`: a worktree shares the mailbox of its repository without one."
             }
@@ -303,13 +303,15 @@ fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Error> {
     let file = local_dir.join("redirect");
     let wrong = |why: String| {
         let top = local_dir.parent().unwrap_or(local_dir);
-        Error::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
-            "`thrum init` in this worktree writes it again."
-        } else if top.join(".git").is_file() {
-            "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
-        } else {
-            "It holds one line: the absolute path of the .thrum directory that has the daemon."
-        })
+        Error::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(
+            if layout::shared_dir(top).is_some() {
+                "`thrum init` in this worktree writes it again."
+            } else if top.join(".git").is_file() {
+                "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
+            } else {
+                "It holds one line: the absolute path of the .thrum directory that has the daemon."
+            },
+        )
     };
     let Some(bytes) = disk::read_private(&file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8".to_owned()))?;

@@ -138,7 +138,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
     shutdown.spawn(reading);
     shutdown.spawn(collisions::follow(Arc::clone(&storage), shutdown.clone()));
     let wake = Arc::new(Notify::new());
-    shutdown.spawn(forgetting::follow(
+    shutdown.spawn(forgetting::run(
         Arc::clone(&storage),
         peers.clone(),
         id.clone(),
@@ -259,7 +259,7 @@ fn runtime() -> Result<Runtime, Error> {
         .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
 }
 
-/// What the environment, the `.env` files and `config.json` contain.
+/// The content of the environment, the `.env` files and `config.json`.
 struct Loaded {
     settings: Settings,
     config: Config,

@@ -116,12 +116,32 @@ fn concerned(page: &Page) -> Concerned {
 }
 
 fn concerned_by(row: &Row) -> Concerned {
-    match Payload::read(&row.kind, &row.body) {
-        Ok(Payload::MessageCreate(message)) => addressed(message),
+    let no_agent = Concerned::Agents(BTreeSet::new());
+    // Unreadable events are not folded.
+    let Ok(payload) = Payload::read(&row.kind, &row.body) else { return no_agent };
+    match payload {
+        Payload::MessageCreate(message) => addressed(message),
         // An agent that registers after its mail was sent finds the mail then.
-        Ok(Payload::AgentRegister(agent)) => Concerned::Agents(BTreeSet::from([agent.agent_id])),
-        // Other events put no mail into a mailbox, and unreadable events are not folded.
-        _ => Concerned::Agents(BTreeSet::new()),
+        Payload::AgentRegister(agent) => Concerned::Agents(BTreeSet::from([agent.agent_id])),
+        // The others put no mail into a mailbox.
+        Payload::MessageEdit(_)
+        | Payload::MessageDelete(_)
+        | Payload::MessageReceipt(_)
+        | Payload::AgentUpdate(_)
+        | Payload::AgentCleanup(_)
+        | Payload::AgentPresence(_)
+        | Payload::AgentWoken(_)
+        | Payload::SessionStart(_)
+        | Payload::SessionEnd(_)
+        | Payload::PurgeExecuted(_)
+        | Payload::GroupCreate(_)
+        | Payload::GroupUpdate(_)
+        | Payload::GroupDelete(_)
+        | Payload::GroupMemberAdd(_)
+        | Payload::GroupMemberRemove(_)
+        | Payload::FileClaim(_)
+        | Payload::FileRelease(_)
+        | Payload::Unknown => no_agent,
     }
 }
 

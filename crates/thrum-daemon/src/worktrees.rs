@@ -47,7 +47,7 @@ fn linked(git_dir: &Path) -> Option<PathBuf> {
 /// at most one, unless some were created before worktrees of one common directory shared theirs.
 pub fn mailboxes(repo: &Repo) -> Vec<PathBuf> {
     let tops = of(repo);
-    let shared = tops.iter().filter_map(|top| layout::home(top)).next();
+    let shared = tops.iter().filter_map(|top| layout::shared_dir(top)).next();
     let dirs = tops.into_iter().chain(shared).filter_map(|top| fs::canonicalize(top.join(".thrum")).ok());
     let dirs: BTreeSet<PathBuf> = dirs.filter(|dir| paths::has_mailbox(dir)).collect();
     dirs.into_iter().collect()

@@ -24,7 +24,7 @@ use crate::{
     legacy::serving::Askers,
     pairing::{Exchange, Pairing},
     protocol::wire::{About, Begin, Id, Info, Pull, Query, Request, RpcError},
-    registry::{Origin, Peer, Registry},
+    registry::{NodeMatch, Peer, Registry},
     transport::{Caller, Kind, Node},
 };
 
@@ -289,9 +289,9 @@ fn from_its_node(
     if peer.has_key() && session.owes_proof(&peer.daemon_id) {
         return Err((demand_proof(peer, session, ambient), None));
     }
-    match (peer.origin(&session.caller), &session.caller.node) {
-        (Origin::Its, _) => Ok(()),
-        (Origin::New, Some(node)) => {
+    match (peer.match_node(&session.caller), &session.caller.node) {
+        (NodeMatch::Known, _) => Ok(()),
+        (NodeMatch::FirstCall, Some(node)) => {
             auth.registry.learn_caller(&peer.daemon_id, node).map_err(|error| (error.into(), None))?;
             tracing::info!(
                 peer = %peer.name,
@@ -301,7 +301,7 @@ fn from_its_node(
             );
             Ok(())
         }
-        (Origin::Elsewhere, Some(node)) => {
+        (NodeMatch::Elsewhere, Some(node)) => {
             if peer.has_key() {
                 return Err((demand_proof(peer, session, ambient), None));
             }
@@ -368,7 +368,7 @@ fn prove(auth: &mut AuthState, request: &Request, peer: &Peer, session: &mut Pee
         let effects = refused(auth, &peer.daemon_id, now).into_iter().collect();
         return Received { effects, ..refuse(&RpcError::unauthorized()) };
     }
-    if let (Origin::Elsewhere, Some(node)) = (peer.origin(&session.caller), &session.caller.node) {
+    if let (NodeMatch::Elsewhere, Some(node)) = (peer.match_node(&session.caller), &session.caller.node) {
         if let Err(error) = auth.registry.moved(&peer.daemon_id, node, now.at) {
             return refuse(&error.into());
         }

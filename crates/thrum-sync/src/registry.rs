@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{Error, ErrorKind, Timestamp, json, limits, name};
 
-pub use entry::{Moved, Origin, Peer, Stranger};
+pub use entry::{Candidate, Moved, NodeMatch, Peer};
 use lives::Lives;
 pub use lives::{Seen, Sign};
 
@@ -176,12 +176,12 @@ impl Registry {
     /// # Errors
     /// `Refused` if the id is already paired, unless that pairing never worked or the peer has removed us since; or if
     /// there are too many peers. Otherwise those of the disk.
-    pub fn pair(&mut self, stranger: Stranger, token: Token, at: Timestamp) -> Result<Peer, Error> {
-        if let Some(known) = self.working_pairing(&stranger.daemon_id) {
+    pub fn pair(&mut self, candidate: Candidate, token: Token, at: Timestamp) -> Result<Peer, Error> {
+        if let Some(known) = self.working_pairing(&candidate.daemon_id) {
             return Err(Error::new(ErrorKind::Refused, format!("already paired with {}", known.name))
                 .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
         }
-        if self.content.peers.len() >= limits::MAX_PEERS && self.get(&stranger.daemon_id).is_none() {
+        if self.content.peers.len() >= limits::MAX_PEERS && self.get(&candidate.daemon_id).is_none() {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("there are {} peers already, the most allowed", limits::MAX_PEERS),
@@ -192,11 +192,11 @@ impl Registry {
             let known = content
                 .peers
                 .iter()
-                .find(|peer| peer.daemon_id == stranger.daemon_id && stranger.protocol == Protocol::Plain);
+                .find(|peer| peer.daemon_id == candidate.daemon_id && candidate.protocol == Protocol::Plain);
             let as_daemon_id = known.and_then(|peer| peer.as_daemon_id.clone());
-            content.peers.retain(|peer| peer.daemon_id != stranger.daemon_id);
-            let name = content.free_name(&stranger.display_name());
-            let mut peer = Peer::new(stranger, name, token, at);
+            content.peers.retain(|peer| peer.daemon_id != candidate.daemon_id);
+            let name = content.free_name(&candidate.display_name());
+            let mut peer = Peer::new(candidate, name, token, at);
             peer.as_daemon_id = as_daemon_id;
             content.peers.push(peer.clone());
             peer
@@ -256,7 +256,7 @@ impl Registry {
     /// chose that name, it already is `own` (perhaps with a number that makes it unique), or `own` cannot be used.
     pub fn follows_name(&self, daemon_id: &str, own: &str) -> Option<String> {
         let peer = self.get(daemon_id).filter(|peer| !peer.named_here && !own.is_empty())?;
-        let wanted = entry::shown(own);
+        let wanted = entry::display_name(own);
         let is_numbered = |rest: &str| {
             rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
         };

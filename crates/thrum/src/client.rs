@@ -82,7 +82,7 @@ struct RpcError {
 }
 
 impl Client {
-    /// Connects to the socket at `path`. [`nobody_listens`] tells from the error whether a daemon is running.
+    /// Connects to the socket at `path`. [`nobody_listens`] determines from the error whether a daemon is running.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(ANSWER))?;

@@ -26,6 +26,7 @@ mod shapes;
 mod start;
 mod text;
 mod time;
+mod variables;
 mod work_report;
 
 use std::process::ExitCode;

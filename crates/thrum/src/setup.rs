@@ -51,7 +51,7 @@ impl Setup {
 }
 
 /// Sets up the git worktree that contains `start` (outside git, `start` itself). If the mailbox of its repository is in
-/// another place ([`layout::home`]), that place is set up as well if necessary, and the worktree gets a redirect to it.
+/// another place ([`layout::shared_dir`]), that place is set up as well if necessary, and the worktree gets a redirect to it.
 /// `stealth` leaves `.gitignore` alone.
 pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Error> {
     let start = fs::canonicalize(start).map_err(|error| io_error("look at", start, &error))?;
@@ -72,7 +72,7 @@ fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Error> {
         // Reject a link that leads elsewhere before anything is looked up or created behind it.
         Repo::discover(&top)?;
     }
-    let home = layout::home(&top);
+    let home = layout::shared_dir(&top);
     let main = match (&home, shared_already(&top)) {
         // A main worktree may have got its mailbox before its repository had other worktrees.
         (Some(_), None) if !layout::is_linked(&top) && own_mailbox(&top).is_some() => None,

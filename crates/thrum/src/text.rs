@@ -27,7 +27,7 @@ fn line(text: &str) -> String {
         marks = if columns(c) == 0 { marks + 1 } else { 0 };
         match c {
             '\t' => out.push_str("    "),
-            // These join emoji and the letters of some scripts. After ASCII they have no legitimate use.
+            // The zero-width non-joiner and joiner, which emoji and some scripts need. After ASCII they have no use.
             '\u{200c}' | '\u{200d}' if !before.is_ascii() => out.push(c),
             c if is_printable(c) && marks <= MOST_MARKS => out.push(c),
             c if is_printable(c) => out.extend(c.escape_unicode()),
@@ -38,8 +38,8 @@ fn line(text: &str) -> String {
     out
 }
 
-/// Maximum number of combining marks on one letter. More would grow into the lines above and below, and no language
-/// needs as many.
+/// Maximum number of combining marks on one letter. Further marks are escaped: they would grow into the lines above and
+/// below, and no language needs more.
 const MOST_MARKS: usize = 6;
 
 /// The number of columns that a line takes, not counting styles.
@@ -51,7 +51,8 @@ fn columns(c: char) -> usize {
     if c.is_ascii() { usize::from(!c.is_ascii_control()) } else { display_width(c.encode_utf8(&mut [0; 4])) }
 }
 
-/// Escapes a text except for our own styles (`ESC [ digits m`).
+/// Escapes a text, but keeps every style sequence (`ESC [`, digits and `;`, `m`). Escape foreign text before it is
+/// styled: its own styles would pass.
 pub(crate) fn styled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -88,23 +89,24 @@ pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
         .break_words(false)
         // An option or a name that is broken at its dash cannot be copied.
         .word_splitter(WordSplitter::NoHyphenation)
-        .word_separator(WordSeparator::Custom(apart));
+        .word_separator(WordSeparator::Custom(split_words));
     textwrap::wrap(words, options).join("\n")
 }
 
 /// Characters that must not begin a line, in scripts without spaces between words.
-const CLOSING: [char; 14] = ['、', '。', '，', '．', '！', '？', '：', '；', '）', '」', '』', '】', '〉', 'ー'];
+const NOT_AT_LINE_START: [char; 14] =
+    ['、', '。', '，', '．', '！', '？', '：', '；', '）', '」', '』', '】', '〉', 'ー'];
 
-/// Splits a line into words: at spaces, and after each character of two columns, because scripts with those have no
-/// spaces.
-fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+/// Splits a line into words: at spaces, and after each two-column character, because Chinese and Japanese have no
+/// spaces; but not before a character of [`NOT_AT_LINE_START`] or one without width.
+fn split_words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     let mut rest = line;
     Box::new(iter::from_fn(move || {
         let mut spaces = false;
         let mut wide = false;
         let mut ends = rest.char_indices().filter_map(|(at, c)| {
             // A character without width belongs to the one before it.
-            let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0 && !CLOSING.contains(&c));
+            let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0 && !NOT_AT_LINE_START.contains(&c));
             spaces |= c == ' ';
             wide = columns(c) == 2 || (wide && columns(c) == 0);
             end.then_some(at)
@@ -115,7 +117,7 @@ fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     }))
 }
 
-/// Returns the beginning of a text on one line of at most `chars` characters.
+/// Returns the beginning of a text on one line: about `chars` characters, and then `…` if something was cut.
 pub(crate) fn preview(text: &str, chars: usize) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line(&words);
@@ -133,19 +135,19 @@ pub(crate) fn json(value: &Value) -> String {
 
 pub(crate) use thrum_core::words::count;
 
-/// Precedes each line of a text by others.
+/// Shown before each line of a text that somebody else wrote.
 pub(crate) const BAR: char = '│';
 
-/// Maximum number of characters shown of a text by others without another limit: longer than any id or path.
-const MOST_SAID: usize = 1000;
+/// Default limit of [`quote`], in characters. Ids and usual paths are shorter.
+const QUOTE_CHARS: usize = 1000;
 
 /// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
 /// quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
 pub(crate) fn quote(text: &str) -> String {
-    quote_within(text, MOST_SAID)
+    quote_within(text, QUOTE_CHARS)
 }
 
-/// Formats the beginning of a text by others, at most `most` characters.
+/// Quotes a text by others like [`quote`]; after `most` characters of the original it is cut and ends with `…`.
 pub(crate) fn quote_within(text: &str, most: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(most) {

@@ -14,7 +14,7 @@ use thrum_daemon::{METHODS, paths::Repo};
 use crate::harness::{Client, Daemon, Start, World, is_root, stranger};
 
 /// Methods that act in no agent's name, and show nothing or only what every local client may see.
-const IN_NOBODYS_NAME: [&str; 41] = [
+const IN_NOBODYS_NAME: &[&str] = &[
     "health",
     "agent.list",
     "agent.listContext",
@@ -61,7 +61,7 @@ const IN_NOBODYS_NAME: [&str; 41] = [
 ];
 
 /// Methods that concern daemons rather than agents.
-const OF_DAEMONS: [&str; 8] = [
+const OF_DAEMONS: &[&str] = &[
     "peer.start_pairing",
     "peer.wait_pairing",
     "peer.join",

@@ -1,8 +1,7 @@
-//! Folds claims of files: per agent, home and path the last claim or release counts. A release of all files is a
-//! release of the path `''`.
+//! Folds claims of files: for each agent, home and path the last claim or release counts, by event time and then id. A
+//! release of all files is a release of the path `''`.
 //!
-//! Queries decide whether a claim has expired, because no rule here uses the clock. Purges do not remove claims or
-//! registrations: they are not mail, and there are few.
+//! Folds never use the clock, so queries decide whether a claim has expired. Purges keep claims: they are few.
 
 use rusqlite::Connection;
 use thrum_core::{
@@ -17,10 +16,12 @@ use super::{
 };
 use crate::StoreError;
 
-/// Folds a claim of files until a given time, at most [`limits::MAX_CLAIM`] after the event.
+/// Folds a claim of files. It ends when the event says, at the latest [`limits::MAX_CLAIM`] after the event.
 pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.expires_at) else {
-        return Ok(Parking::not_understood(format!("its end is no time: {}", body.expires_at)).into());
+        return Ok(
+            Parking::not_understood(format!("the end of the claim is not a timestamp: {}", body.expires_at)).into()
+        );
     };
     let until = asked.clamp(at.event.at, at.event.at.plus(limits::MAX_CLAIM));
     put(conn, at, &body.agent_id, body.paths.iter().filter(|path| !path.is_empty()), until)
@@ -28,10 +29,12 @@ pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<F
 
 /// Folds a release of files.
 pub(super) fn release(conn: &Connection, at: At<'_>, body: &FileRelease) -> Result<Folded, StoreError> {
-    let all = [String::new()];
-    let listed = body.paths.iter().filter(|path| !path.is_empty());
-    let all = all.iter().filter(|_| body.paths.is_empty());
-    put(conn, at, &body.agent_id, listed.chain(all), at.event.at)
+    let all_files = [String::new()];
+    if body.paths.is_empty() {
+        put(conn, at, &body.agent_id, all_files.iter(), at.event.at)
+    } else {
+        put(conn, at, &body.agent_id, body.paths.iter().filter(|path| !path.is_empty()), at.event.at)
+    }
 }
 
 fn put<'p>(
@@ -56,8 +59,8 @@ fn put<'p>(
     Ok(Folded::Done)
 }
 
-/// Hides an agent's claims at `home` that are older than its clean-up there.
-pub(super) fn hide(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
+/// Deletes the claims that an agent made before its last clean-up.
+pub(super) fn delete_before_cleanup(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some((time, id)) = cleanup::cleaned_up(conn, agent_id, home)? else { return Ok(()) };
     conn.prepare_cached("DELETE FROM claims WHERE agent_id = ?1 AND home = ?2 AND (at, event_id) < (?3, ?4)")?
         .execute((agent_id, home, time.nanos(), &id))?;

@@ -20,7 +20,7 @@ pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
     for (agent_id, home) in mem::take(&mut tx.deferred.cleaned) {
         session::hide(tx, &agent_id, &home)?;
-        claim::hide(tx.conn, &agent_id, &home)?;
+        claim::delete_before_cleanup(tx.conn, &agent_id, &home)?;
     }
     for session in mem::take(&mut tx.deferred.sessions) {
         session::refold(tx, &session)?;

@@ -1,4 +1,5 @@
-//! Handles calls from later versions of the Go daemon: answers them with advice, and records them for the status.
+//! Handles calls from later versions of the Go daemon: answers with an error that says what to do, and records them for
+//! the status.
 
 use std::{fmt, time::Duration};
 

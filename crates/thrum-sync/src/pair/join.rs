@@ -26,7 +26,7 @@ use crate::{
     error::Timeout,
     pairing::{Code, Protocol, pake},
     protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, Refusal, RpcError},
-    registry::{Peer, Stranger},
+    registry::{Candidate, Peer},
     transport::{Conn, Kind},
 };
 
@@ -225,7 +225,7 @@ impl PairingFlow {
         blocking(move || {
             let now = env.clock.now();
             env.auth().registry.pair(
-                Stranger { daemon_id, name, address, kind, node, calls_from: None, protocol },
+                Candidate { daemon_id, name, address, kind, node, calls_from: None, protocol },
                 token,
                 now.at,
             )

@@ -7,7 +7,7 @@ use crate::{
     Now, Token,
     pairing::{Protocol, pake},
     protocol::wire::{self, Begin, Id, Pair, Probed, Refusal, RpcError},
-    registry::{Peer, Stranger},
+    registry::{Candidate, Peer},
     transport::{Caller, Kind, is_address, local_address},
 };
 
@@ -189,7 +189,7 @@ fn admit(
         node if key::is_signed_origin(&joiner.daemon_id) => (node, None),
         node => (None, node),
     };
-    let stranger = Stranger {
+    let candidate = Candidate {
         daemon_id: joiner.daemon_id,
         name: joiner.name,
         address: joiner.address,
@@ -198,8 +198,8 @@ fn admit(
         calls_from,
         protocol: joiner.protocol,
     };
-    let is_known = auth.registry.working_pairing(&stranger.daemon_id).is_some();
-    auth.registry.pair(stranger, token.clone(), now.at).map_err(|error| {
+    let is_known = auth.registry.working_pairing(&candidate.daemon_id).is_some();
+    auth.registry.pair(candidate, token.clone(), now.at).map_err(|error| {
         let answer = match error.kind {
             ErrorKind::Refused if is_known => RpcError::refused(Refusal::AlreadyPaired, error.message.clone()),
             ErrorKind::Refused => RpcError::plain(error.message.clone()),

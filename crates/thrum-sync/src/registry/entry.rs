@@ -24,21 +24,21 @@ pub struct Peer {
     pub address: String,
     /// The peer's daemon id.
     pub daemon_id: String,
-    /// The shared secret. Entries of Go's oldest versions have none and cannot sync.
+    /// The shared secret. Peers from Go's oldest versions have none and cannot sync.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "token")]
     pub token: Option<Token>,
     /// When it was paired.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub paired_at: Option<Timestamp>,
-    /// When we last had contact with the peer, at most one sync interval out of date.
+    /// When we last had contact with the peer; the name is Go's. The file may lag by [`limits::ROUND`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub last_sync: Option<Timestamp>,
     /// The kind of transport on which it was paired; its token is valid only there. Missing in Go's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
-    /// Whether its token has ever worked. A pairing that one side never learned about is replaced without asking. Go's
-    /// files do not contain this; their entries are in use.
-    #[serde(default = "yes")]
+    /// Whether the token has ever worked. Until it has, pairing with the same daemon again replaces this entry. Entries
+    /// from Go's files lack this field and count as used.
+    #[serde(default = "default_true")]
     pub token_used: bool,
     /// Whether the peer has told us that it no longer knows us.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,11 +47,11 @@ pub struct Peer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired_by: Option<String>,
     /// The id by which the peer knows us: that of the Go Thrum that we replaced. The peer stores our token under this
-    /// id.
+    /// id. `None` if it knows us by our own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_daemon_id: Option<String>,
     /// The node on which the peer listens. Its token is sent only there. A peer with a key also calls from there.
-    /// `None` on loopback, and for imported entries until the node is known.
+    /// `None` on loopback. Also `None`, until learnt, for imported entries and for a Go Thrum that joined us.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub node: Option<Node>,
     /// The node from which the peer calls, if that may be another one: Go Thrum listens on a node of its own, and dials
@@ -74,26 +74,26 @@ pub struct Moved {
     /// The current node.
     #[serde(deserialize_with = "node")]
     pub to: Node,
-    /// When it moved.
+    /// When the peer proved the move.
     pub at: Timestamp,
 }
 
 /// How the calling node relates to the peer whose token was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It is the peer's node.
-    Its,
-    /// The peer's node was unknown; this node is recorded as the peer's.
-    New,
+pub enum NodeMatch {
+    /// A node that is recorded for this peer, or loopback.
+    Known,
+    /// It was not yet known from which node the peer calls; the caller records this one.
+    FirstCall,
     /// The peer is on another node.
     Elsewhere,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
-/// Go omits an absent token; hand-edited files contain an empty one.
+/// Reads a token. Go omits an absent one; hand-edited files may contain an empty one.
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
     let text = zeroize::Zeroizing::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default());
     if text.is_empty() {
@@ -102,12 +102,13 @@ fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D:
     Token::parse(&text).map(Some).ok_or_else(|| serde::de::Error::custom("a token that is not 64 hex digits"))
 }
 
-/// Go writes the year 1 for "never".
+/// Reads a time. `None` for a missing or unreadable one, and for the year 1, which Go writes for "never".
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Timestamp::parse))
 }
 
-/// Shortens texts that are only displayed, so that no node name can keep a daemon from starting.
+/// Reads a node. Cuts its name and user to the limit instead of refusing the entry: both are only displayed. A node id
+/// that is too long is an error ([`Peer::check`]).
 fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
     let mut node = Node::deserialize(deserializer)?;
     for text in [&mut node.name, &mut node.user] {
@@ -118,33 +119,34 @@ fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
 
 fn node_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Node>, D::Error> {
     #[derive(Deserialize)]
-    struct Cut(#[serde(deserialize_with = "node")] Node);
-    Ok(Option::<Cut>::deserialize(deserializer)?.map(|Cut(node)| node))
+    struct BoundedNode(#[serde(deserialize_with = "node")] Node);
+    Ok(Option::<BoundedNode>::deserialize(deserializer)?.map(|BoundedNode(node)| node))
 }
 
 impl Peer {
-    pub(super) fn new(stranger: Stranger, name: String, token: Token, at: Timestamp) -> Self {
+    pub(super) fn new(candidate: Candidate, name: String, token: Token, at: Timestamp) -> Self {
         Self {
             name,
             named_here: false,
-            address: stranger.address,
-            daemon_id: stranger.daemon_id,
+            address: candidate.address,
+            daemon_id: candidate.daemon_id,
             token: Some(token),
             paired_at: Some(at),
             last_sync: None,
-            transport: Some(stranger.kind.as_str().to_owned()),
+            transport: Some(candidate.kind.as_str().to_owned()),
             token_used: false,
             removed_us: false,
-            paired_by: Some(stranger.protocol.as_str().to_owned()),
+            paired_by: Some(candidate.protocol.as_str().to_owned()),
             as_daemon_id: None,
-            node: stranger.node,
-            calls_from: stranger.calls_from,
+            node: candidate.node,
+            calls_from: candidate.calls_from,
             moved: None,
             unknown: Map::new(),
         }
     }
 
-    /// Creates the entry of a Go Thrum's peer, whose token is in use. The peer knows us as `as_daemon_id`.
+    /// Creates the entry of a peer taken over from a Go Thrum. Its token counts as used. The peer knows us as
+    /// `as_daemon_id`.
     pub(crate) fn taken_over(
         name: String,
         address: String,
@@ -154,7 +156,7 @@ impl Peer {
         as_daemon_id: String,
     ) -> Self {
         let kind = Kind::of_address(&address);
-        let stranger = Stranger {
+        let candidate = Candidate {
             daemon_id,
             name: String::new(),
             address,
@@ -163,7 +165,7 @@ impl Peer {
             calls_from: None,
             protocol: Protocol::Plain,
         };
-        let peer = Self::new(stranger, name, token, Timestamp::ZERO);
+        let peer = Self::new(candidate, name, token, Timestamp::ZERO);
         Self { paired_by: None, paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
 
@@ -182,19 +184,19 @@ impl Peer {
     }
 
     /// Returns how this caller's node relates to the peer whose token it used.
-    pub fn origin(&self, caller: &Caller) -> Origin {
+    pub fn match_node(&self, caller: &Caller) -> NodeMatch {
         let Some(from) = &caller.node else {
-            // A tailnet caller always has a node. Treat one without a node as a stranger.
-            return if caller.kind == Kind::Local { Origin::Its } else { Origin::Elsewhere };
+            // Should not happen on a tailnet, where every caller has a node. Refuse it.
+            return if caller.kind == Kind::Local { NodeMatch::Known } else { NodeMatch::Elsewhere };
         };
         let is = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.id == from.id);
-        let learns = if self.has_key() { self.node.is_none() } else { self.calls_from.is_none() };
+        let is_unrecorded = if self.has_key() { self.node.is_none() } else { self.calls_from.is_none() };
         if is(&self.node) || is(&self.calls_from) {
-            Origin::Its
-        } else if learns {
-            Origin::New
+            NodeMatch::Known
+        } else if is_unrecorded {
+            NodeMatch::FirstCall
         } else {
-            Origin::Elsewhere
+            NodeMatch::Elsewhere
         }
     }
 
@@ -217,16 +219,17 @@ impl Peer {
     }
 }
 
-/// A daemon that is about to become a peer. It supplies all texts itself.
+/// A daemon that is about to become a peer. The id and the name are its own claims. If it called us, so is the address;
+/// if we joined it, the address is the one that we dialled.
 #[derive(Clone, Debug)]
-pub struct Stranger {
+pub struct Candidate {
     /// The id that it claims.
     pub daemon_id: String,
     /// The name that it gives itself; may be any text.
     pub name: String,
     /// The address at which it can be reached.
     pub address: String,
-    /// The kind of transport on which it called.
+    /// The kind of transport on which we paired.
     pub kind: Kind,
     /// The node on which it listens, if known.
     pub node: Option<Node>,
@@ -236,14 +239,16 @@ pub struct Stranger {
     pub protocol: Protocol,
 }
 
-impl Stranger {
-    /// Returns its name in displayable form: printable, and short enough for a suffix.
+impl Candidate {
+    /// Returns its name in displayable form: printable, and short enough to leave room for the `-2`, `-3`, … that makes a
+    /// name unique.
     pub(super) fn display_name(&self) -> String {
-        shown(if self.name.is_empty() { &self.daemon_id } else { &self.name })
+        display_name(if self.name.is_empty() { &self.daemon_id } else { &self.name })
     }
 }
 
-/// Converts a peer's own name into displayable form: printable, and short enough for a suffix.
-pub(super) fn shown(name: &str) -> String {
+/// Converts a peer's own name into displayable form: printable, and short enough to leave room for the `-2`, `-3`, … that
+/// makes a name unique.
+pub(super) fn display_name(name: &str) -> String {
     name::printable(name).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
 }

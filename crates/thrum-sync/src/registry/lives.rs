@@ -58,7 +58,7 @@ pub struct Sign<'a> {
     pub after: Duration,
 }
 
-/// What is known of one process.
+/// One running process of a peer, as far as it is known.
 #[derive(Debug)]
 struct Life {
     instance: String,

@@ -25,9 +25,9 @@ impl thrum_core::Ambient for Seed {
     }
 }
 
-fn stranger(id: &str, name: &str) -> Stranger {
+fn candidate(id: &str, name: &str) -> Candidate {
     let (daemon_id, name, address) = (id.into(), name.into(), "127.0.0.1:9101".into());
-    Stranger { daemon_id, name, address, kind: Kind::Local, node: None, calls_from: None, protocol: Protocol::Plain }
+    Candidate { daemon_id, name, address, kind: Kind::Local, node: None, calls_from: None, protocol: Protocol::Plain }
 }
 
 fn open(directory: &tempfile::TempDir) -> Result<Registry, Error> {
@@ -50,7 +50,7 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
     assert_eq!(peer.as_daemon_id.as_deref(), Some("d_przre8xtmc6c"), "that is whom it knows");
     assert_eq!(peer.last_sync, None, "the year 1 is never");
     assert_eq!(registry.port(Kind::Local), Some(9147));
-    registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
+    registry.pair(candidate("d_new", "new"), Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     let written: Value =
         serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
     assert_eq!(written["future_top"]["kept"], true);
@@ -107,7 +107,7 @@ fn a_pairing_that_works_is_not_replaced_and_one_that_does_not_is() {
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
     let mut pair = |registry: &mut Registry, name: &str| {
-        registry.pair(stranger("d_x", name), Token::generate(&mut seed), Timestamp::ZERO)
+        registry.pair(candidate("d_x", name), Token::generate(&mut seed), Timestamp::ZERO)
     };
     pair(&mut registry, "first").unwrap();
     pair(&mut registry, "second").unwrap();
@@ -126,7 +126,7 @@ fn two_peers_never_have_one_name_and_no_name_drives_a_terminal() {
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
     let mut name = |id: &str, name: &str| {
-        registry.pair(stranger(id, name), Token::generate(&mut seed), Timestamp::ZERO).unwrap().name
+        registry.pair(candidate(id, name), Token::generate(&mut seed), Timestamp::ZERO).unwrap().name
     };
     assert_eq!(name("d_1", "box"), "box");
     assert_eq!(name("d_2", "box"), "box-2");
@@ -143,7 +143,7 @@ fn a_token_is_valid_on_its_kind_of_transport_only() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let token = Token::generate(&mut Seed(0));
-    registry.pair(stranger("d_x", "x"), token.clone(), Timestamp::ZERO).unwrap();
+    registry.pair(candidate("d_x", "x"), token.clone(), Timestamp::ZERO).unwrap();
     assert_eq!(registry.authenticate(token.reveal(), Kind::Local).map(|peer| peer.daemon_id.as_str()), Some("d_x"));
     assert!(registry.authenticate(token.reveal(), Kind::Tailnet).is_none());
     registry.remove("d_x").unwrap();
@@ -155,7 +155,7 @@ fn last_sync_reaches_the_file_once_per_sync_interval() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("peers.json");
     let mut registry = open(&directory).unwrap();
-    registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).unwrap();
+    registry.pair(candidate("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).unwrap();
     let now = |seconds: u64| Now {
         tick: Duration::from_secs(seconds),
         at: Timestamp::from_nanos(1).plus(Duration::from_secs(seconds)),
@@ -181,7 +181,7 @@ fn a_change_that_cannot_be_written_does_not_count() {
     fs::create_dir(&gone).unwrap();
     let mut registry = Registry::open(gone.join("peers.json"), "d_me").unwrap();
     fs::remove_dir(&gone).unwrap();
-    assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).is_err());
+    assert!(registry.pair(candidate("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).is_err());
     assert!(registry.peers().is_empty());
 }
 
@@ -189,7 +189,7 @@ fn a_change_that_cannot_be_written_does_not_count() {
 fn the_address_of_a_peer_follows_its_port_and_the_host_that_the_network_reports() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
-    let peer = Stranger { address: "100.64.0.2:9100".into(), kind: Kind::Tailnet, ..stranger("d_x", "x") };
+    let peer = Candidate { address: "100.64.0.2:9100".into(), kind: Kind::Tailnet, ..candidate("d_x", "x") };
     registry.pair(peer, Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     let ip = |text: &str| Some(text.parse().unwrap());
     for (calls_from, port, address) in [
@@ -208,7 +208,7 @@ fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
     let long = Node { id: "n1".into(), name: "é".repeat(200), user: "tag:x,".repeat(60) };
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
-    let peer = Stranger { node: Some(long.clone()), calls_from: Some(long), ..stranger("d_x", "laptop") };
+    let peer = Candidate { node: Some(long.clone()), calls_from: Some(long), ..candidate("d_x", "laptop") };
     registry.pair(peer, Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     drop(registry);
     let registry = open(&directory).unwrap();
@@ -240,18 +240,18 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     let mut registry = open(&directory).unwrap();
     let key = thrum_core::DaemonKey::generate(&mut Seed(9)).id().to_string();
     for id in [key.as_str(), "d_47fkcmt93fcz"] {
-        let stranger = Stranger { kind: Kind::Tailnet, ..stranger(id, id) };
-        registry.pair(stranger, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Timestamp::ZERO).unwrap();
-        assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::New);
+        let candidate = Candidate { kind: Kind::Tailnet, ..candidate(id, id) };
+        registry.pair(candidate, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Timestamp::ZERO).unwrap();
+        assert_eq!(registry.get(id).unwrap().match_node(&from("a")), NodeMatch::FirstCall);
         assert_eq!(
-            registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }),
-            Origin::Elsewhere,
+            registry.get(id).unwrap().match_node(&Caller { node: None, ..from("a") }),
+            NodeMatch::Elsewhere,
             "nobody of the tailnet"
         );
         registry.learn_caller(id, &node("a")).unwrap();
         registry.learn_caller(id, &node("b")).unwrap();
-        assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::Its);
-        assert_eq!(registry.get(id).unwrap().origin(&from("b")), Origin::Elsewhere, "once");
+        assert_eq!(registry.get(id).unwrap().match_node(&from("a")), NodeMatch::Known);
+        assert_eq!(registry.get(id).unwrap().match_node(&from("b")), NodeMatch::Elsewhere, "once");
     }
     registry.learn_node("d_47fkcmt93fcz", &node("listens")).unwrap();
     registry.learn_node("d_47fkcmt93fcz", &node("other")).unwrap();
@@ -264,7 +264,7 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     registry.moved(&key, &node("b"), Timestamp::ZERO).unwrap();
     let moved = open(&directory).unwrap().get(&key).unwrap().moved.clone();
     assert_eq!(moved, Some(Moved { from: renamed, to: node("b"), at: Timestamp::ZERO }));
-    assert_eq!(registry.get(&key).unwrap().origin(&from("a")), Origin::Elsewhere, "where it was it is no more");
+    assert_eq!(registry.get(&key).unwrap().match_node(&from("a")), NodeMatch::Elsewhere, "where it was it is no more");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_peer_is_called_what_it_calls_itself_until_a_person_names_it() {
     let path = directory.path().join("peers.json");
     let mut registry = Registry::open(path.clone(), "d_me").unwrap();
     for (id, secret) in [("d_a", "1"), ("d_b", "2")] {
-        let stranger = Stranger {
+        let candidate = Candidate {
             daemon_id: id.into(),
             name: "desk".into(),
             address: "127.0.0.1:9101".into(),
@@ -305,7 +305,7 @@ fn a_peer_is_called_what_it_calls_itself_until_a_person_names_it() {
             calls_from: None,
             protocol: Protocol::Pake,
         };
-        registry.pair(stranger, Token::parse(&secret.repeat(64)).unwrap(), Timestamp::ZERO).unwrap();
+        registry.pair(candidate, Token::parse(&secret.repeat(64)).unwrap(), Timestamp::ZERO).unwrap();
     }
     let names = |registry: &Registry| registry.peers().iter().map(|peer| peer.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&registry), ["desk", "desk-2"]);

@@ -1,4 +1,4 @@
-//! What a model reads of mail and of the team, through hooks and through MCP. The size is bounded, because every word
+//! Texts about mail and the team that a model reads, through hooks and through MCP. The size is bounded, because every word
 //! costs tokens.
 
 mod brief;

@@ -21,6 +21,7 @@ use crate::{
     },
     shapes::SyncStatus,
     text, time,
+    variables::{self, OF_THE_COMMAND},
 };
 
 /// See and change the settings
@@ -83,10 +84,6 @@ impl Command {
     }
 }
 
-/// Variables that the command reads only from its own process environment. The caller decides which agent acts; a file
-/// that came with the repository must not.
-const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
-
 /// Shown in place of a secret.
 const HIDDEN: &str = "********";
 
@@ -121,12 +118,8 @@ fn show(cx: &Context) -> Result<CurrentSettings, Error> {
         .chain(OF_THE_COMMAND.map(|name| (name, false)));
     let known = known.filter(|(name, _)| is_read(name));
     let variables = known.filter_map(|(name, secret)| value(name, secret)).collect();
-    let is_known = |name: &str| {
-        VARIABLES.iter().any(|variable| variable.name == name)
-            || OF_THE_COMMAND.contains(&name)
-            || Key::ALL.iter().any(|key| key.variable() == name)
-    };
-    let unknown_variables = env.names().filter(|name| !is_known(name) || !is_read(name)).map(str::to_owned).collect();
+    let unknown_variables =
+        env.names().filter(|name| !variables::is_known(name) || !is_read(name)).map(str::to_owned).collect();
     let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
     let mut client = cx.running_daemon().ok().flatten();
     let running = client.as_mut().and_then(|client| client.call::<SyncStatus>("sync.status", json!({})).ok());

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     paging: Paging,
 }
 
-/// Which part of a list.
+/// The part of a list to show.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Paging {
     /// Messages per page, at most 100

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thrum_core::{Error, Timestamp};
+use thrum_core::{Error, Timestamp, limits};
 use thrum_daemon::backup;
 
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
     time,
 };
 
-/// Time limit: rewriting the file takes some seconds at most, and reading a large log may take as long.
-const WITHIN: Duration = Duration::from_secs(60);
+/// Time limit of the call: the daemon answers within [`limits::PURGE_ANSWERED`], and may first read a large log.
+const WITHIN: Duration = limits::PURGE_ANSWERED.saturating_add(Duration::from_secs(20));
 
 /// Throw old messages, sessions and contexts away, here and at every peer
 #[derive(Debug, clap::Args)]

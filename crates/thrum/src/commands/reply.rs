@@ -8,7 +8,7 @@ use crate::{
     context::Context,
 };
 
-/// Answer a message: to its author and all it was addressed to
+/// Answer a message; the answer goes to its author and to its other recipients
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Marks the message read. An answer to a message to everyone goes to its author only.

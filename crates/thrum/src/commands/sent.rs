@@ -58,7 +58,7 @@ Examples:
   thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H
   thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
     Show {
-        /// Its id
+        /// The id of the message
         #[arg(value_name = "MESSAGE")]
         message_id: String,
     },

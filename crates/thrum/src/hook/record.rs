@@ -137,7 +137,7 @@ impl Record {
     }
 }
 
-/// What the hooks of a session reveal about it.
+/// The state of a session as its hooks have reported it.
 pub(crate) struct Seen {
     /// When the last hook ran.
     pub(crate) at: SystemTime,

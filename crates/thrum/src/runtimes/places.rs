@@ -38,7 +38,7 @@ pub(super) fn variants(file: &'static str) -> Vec<&'static str> {
 /// Returns the directory in which a program looks for `file` when it runs in the worktree at `top`. In a linked
 /// worktree, Codex 0.171.0 reads its hooks, and only these, from the main checkout if there is one.
 pub(super) fn read_in(top: &Path, file: &str) -> PathBuf {
-    let main = if file == CODEX_HOOKS { layout::main_checkout(top) } else { None };
+    let main = if file == CODEX_HOOKS { layout::parent_with_git(top) } else { None };
     main.unwrap_or_else(|| top.to_owned())
 }
 

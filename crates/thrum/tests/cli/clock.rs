@@ -40,7 +40,7 @@ fn mail_dated_years_ahead_does_not_stand_above_new_mail_and_its_machine_is_named
             && !dated["created_at"].as_str().unwrap().starts_with("2099-")
     );
     let got = repo.thrum(&["message", "get", "msg_2099_9", "--as", "a1"]).ok().stdout;
-    assert!(got.contains("2099-01-01") && got.contains("it came before that"), "{got}");
+    assert!(got.contains("2099-01-01") && got.contains("it arrived before that"), "{got}");
 
     let status = repo.thrum(&["status", "--as", "a1"]).ok().stdout;
     assert!(status.contains(&format!("the clock of {GOS_PEER}")) && status.contains("10 events"), "{status}");

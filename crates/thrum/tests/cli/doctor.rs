@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use thrum_daemon::{config::Key, env::VARIABLES};
 
 use crate::common::{Ran, TestRepo, docs, go::GoThrum, instead_of_daemon, paired};
 
@@ -351,7 +352,7 @@ fn a_path_too_long_for_a_socket_is_no_error() {
 }
 
 #[test]
-fn the_variables_of_docs_compatibility_md_are_read_or_ignored_as_documented() {
+fn docs_compatibility_md_lists_every_variable_and_each_is_read_or_ignored_as_documented() {
     let page = fs::read_to_string(docs::path("compatibility.md")).unwrap();
     let (_, section) = page.split_once("## Environment").unwrap();
     let (section, _) = section.split_once("## Files").unwrap();
@@ -363,6 +364,9 @@ fn the_variables_of_docs_compatibility_md_are_read_or_ignored_as_documented() {
             .collect::<Vec<_>>()
     };
     let (read, not_read) = (names(read), names(not_read));
+    let of_the_daemon = VARIABLES.iter().map(|variable| variable.name).chain(Key::ALL.map(Key::variable));
+    let missing: Vec<_> = of_the_daemon.filter(|name| !read.iter().any(|listed| listed == name)).collect();
+    assert!(missing.is_empty(), "the page does not list {missing:?}");
     let repo = TestRepo::with_agent("repo", "ann");
     let value = |name: &str| match name {
         "THRUM_HOME" => repo.root().display().to_string(),

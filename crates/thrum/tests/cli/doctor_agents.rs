@@ -7,10 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::common::{Ran, TestRepo};
-
-const ALL: [&str; 10] =
-    ["claude", "codex", "copilot", "qwen", "gemini", "cursor", "droid", "opencode", "kimi", "antigravity"];
+use crate::common::{AGENT_PROGRAMS, Ran, TestRepo};
 
 /// A repository of the agent `bob`. Its PATH contains only `thrum`, git, `sh` and `cat`.
 fn with_own_path() -> TestRepo {
@@ -61,11 +58,11 @@ fn every_configured_program_is_probed_without_changing_anything() {
     repo.agent("ann", "implementer");
     fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
     repo.thrum(&["send", "for bob", "--to", "@bob", "--as", "ann"]).ok();
-    repo.thrum(&[&["setup"], ALL.as_slice()].concat()).ok();
+    repo.thrum(&[&["setup"], AGENT_PROGRAMS.as_slice()].concat()).ok();
     let session = |repo: &TestRepo| repo.json(&["whoami"])["session_id"].clone();
     let before = (session(&repo), repo.json(&["inbox", "--unread"])["total"].clone());
-    let found = examined(&repo, &ALL);
-    for runtime in ALL {
+    let found = examined(&repo, &AGENT_PROGRAMS);
+    for runtime in AGENT_PROGRAMS {
         let hooks = checks(&found, runtime, "hook");
         assert!(hooks.len() >= 3 && hooks.iter().all(is_well), "{runtime}: {hooks:?}");
         let (verdict, said) = checks(&found, runtime, "mcp").remove(0);

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{Ran, TestRepo};
+use crate::common::{AGENT_PROGRAMS, Ran, TestRepo};
 
 /// Returns every file of the worktree outside `.git` and `.thrum`, with its text.
 fn files(repo: &TestRepo) -> Vec<(String, String)> {
@@ -36,9 +36,6 @@ fn parsed(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-const ALL: [&str; 10] =
-    ["claude", "codex", "copilot", "qwen", "gemini", "cursor", "droid", "opencode", "kimi", "antigravity"];
-
 #[test]
 fn setup_can_be_removed_and_a_second_run_changes_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
@@ -51,8 +48,11 @@ fn setup_can_be_removed_and_a_second_run_changes_nothing() {
     put(&repo, "AGENTS.md", "# Mine\n\nRun the tests.\n");
     fs::set_permissions(repo.path("AGENTS.md"), fs::Permissions::from_mode(0o600)).unwrap();
     let before = files(&repo);
-    let done = repo.json(&[&["setup"], ALL.as_slice()].concat());
-    assert_eq!((done["runtimes"].as_array().unwrap().len(), &done["refused"]), (ALL.len(), &Value::Array(Vec::new())));
+    let done = repo.json(&[&["setup"], AGENT_PROGRAMS.as_slice()].concat());
+    assert_eq!(
+        (done["runtimes"].as_array().unwrap().len(), &done["refused"]),
+        (AGENT_PROGRAMS.len(), &Value::Array(Vec::new()))
+    );
     let after = files(&repo);
     let named: Vec<&str> =
         done["files"].as_array().unwrap().iter().map(|file| file["file"].as_str().unwrap()).collect();
@@ -69,9 +69,9 @@ fn setup_can_be_removed_and_a_second_run_changes_nothing() {
     assert_eq!(parsed(&repo.path(".mcp.json"))["mcpServers"]["thrum"]["args"][1], "serve");
     assert_eq!(parsed(&repo.path(".claude/settings.local.json"))["permissions"]["allow"][0], "mcp__thrum");
     assert_eq!(fs::metadata(repo.path("AGENTS.md")).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(repo.json(&[&["setup"], ALL.as_slice()].concat())["files"].as_array().unwrap().len(), 0);
+    assert_eq!(repo.json(&[&["setup"], AGENT_PROGRAMS.as_slice()].concat())["files"].as_array().unwrap().len(), 0);
     assert_eq!(files(&repo), after);
-    repo.thrum(&[&["setup", "--remove"], ALL.as_slice()].concat()).ok();
+    repo.thrum(&[&["setup", "--remove"], AGENT_PROGRAMS.as_slice()].concat()).ok();
     assert_eq!(files(&repo), before);
 }
 
@@ -399,7 +399,7 @@ fn files_that_were_there_before_come_back_byte_for_byte() {
     comes_back("qwen", &[(".qwen/settings.json", "{\"permissions\": {\"allow\": []}, \"hooks\": {}}")]);
     comes_back("opencode", &[("opencode.json", "{\"plugin\": [], \"mcp\": {}}"), (".agents/opencode/thrum.js", "\n")]);
     comes_back("antigravity", &[(".agents/hooks.json", "{\"thrum\": {}}"), (".agents/mcp_config.json", "{}")]);
-    for program in ALL.into_iter().filter(|program| *program != "kimi") {
+    for program in AGENT_PROGRAMS.into_iter().filter(|program| *program != "kimi") {
         comes_back(program, &[]);
     }
 }

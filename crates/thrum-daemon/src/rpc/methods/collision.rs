@@ -1,5 +1,5 @@
 //! `collision.*`: files that two agents changed at nearly the same time. A collision is not mail: it is in no mailbox
-//! and is sent to nobody.
+//! and is not sent.
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, Error, Machines, Timestamp, path};

@@ -1,7 +1,8 @@
 //! The methods that local clients can call. A method that Go Thrum has keeps its name, parameters and results; our
 //! additions to it are optional.
 //!
-//! One table lists the methods and their time bounds. The files beside this one implement them.
+//! One table lists the methods with their time bounds. Each row calls the function that implements the method, in one of
+//! the modules below.
 
 mod agent;
 mod agent_ref;

@@ -1,4 +1,4 @@
-//! What a sender can expect of a recipient: whether its machine can be reached, and whether the agent is there to read.
+//! The outlook of a recipient: whether its machine can be reached, and whether the agent is there to read a message.
 //!
 //! A message is stored regardless of the outlook. The outlook uses only what this daemon already knows and never waits
 //! for a network.
@@ -218,7 +218,7 @@ fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Recip
     }))
 }
 
-/// What the store holds about the recipients of a message, in their order: at most [`limits::MAX_OUTLOOKS`] of them.
+/// The stored records of the recipients of a message, in their order; at most [`limits::MAX_OUTLOOKS`].
 pub(super) struct Recipients {
     records: Vec<Option<RecipientRecord>>,
     machines: Machines,

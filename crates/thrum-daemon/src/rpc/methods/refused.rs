@@ -1,6 +1,6 @@
 //! Go Thrum's methods that are refused here, because another method does their job, or none does.
 //!
-//! The error tells callers the reason and what to call instead, unlike "method not found".
+//! Unlike "method not found", the error contains the reason and the method to call instead.
 
 use thrum_core::{Error, ErrorKind};
 
@@ -12,8 +12,8 @@ fn refusal(why: impl Into<String>, instead: &str) -> Refusal {
     Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
-/// Refuses to delete messages on this machine only. Go Thrum deletes such messages from its own database only, and
-/// every daemon that synchronises with it keeps them for ever.
+/// Refuses a deletion on one machine. Go Thrum deletes such messages from its own database only, and every daemon that
+/// synchronises with it keeps them forever.
 pub(super) fn local_deletion(method: &str) -> Refusal {
     refusal(
         format!("{method} would delete other agents' messages on this machine only; every peer would keep them"),
@@ -21,7 +21,7 @@ pub(super) fn local_deletion(method: &str) -> Refusal {
     )
 }
 
-/// Refuses to change groups. Custom groups are passed on between daemons, but address nobody here.
+/// Refuses custom groups. Daemons relay them, but a message to one has no recipients here.
 pub(super) fn custom_groups() -> Refusal {
     refusal(
         "the groups are everyone and one for each role; others cannot be made or changed",

@@ -1,8 +1,8 @@
-//! `work.wait`: returns when nobody is in the way any more, that is, when an agent is idle, a file is free, or a task
-//! is not the current task of another agent; or when the time is over.
+//! `work.wait`: returns when an agent is idle, when no other agent has claimed a file or changed it without a commit, or
+//! when a task is not the current task of another agent.
 //!
-//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a
-//! new state, and when a claim expires or a session becomes silent. Between two queries it pauses for at least
+//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a new
+//! state, and when something expires, such as a claim. Between two queries it pauses for at least
 //! [`limits::WAIT_LOOK`].
 
 use std::{ops::ControlFlow, time::Duration};

@@ -8,7 +8,7 @@ use thrum_sync::{
     },
     protocol::wire::{self, Begin, Pair},
     protocol::{self, Next},
-    registry::Stranger,
+    registry::Candidate,
     transport::{Caller, Kind},
 };
 
@@ -46,7 +46,7 @@ impl Sim {
             joining.confirm(&wire::read_begun(ask(begin.line(1)).as_bytes(), 1).unwrap()).unwrap();
         let confirmed = wire::read_confirmed(ask(wire::confirm_request(2, &confirmation)).as_bytes(), 2).unwrap();
         let token = confirming.open(&confirmed.confirmation, &confirmed.sealed, &confirmed.name).unwrap();
-        let stranger = Stranger {
+        let candidate = Candidate {
             daemon_id: listener.clone(),
             name: confirmed.name,
             address: format!("127.0.0.1:{}", 9100 + here),
@@ -56,7 +56,7 @@ impl Sim {
             protocol: Protocol::Pake,
         };
         let at = self.now(there).at;
-        self.daemons[there].auth.registry.pair(stranger, token, at).unwrap();
+        self.daemons[there].auth.registry.pair(candidate, token, at).unwrap();
         let joiner = self.daemons[there].id.clone();
         self.drive(here, &joiner);
         self.drive(there, &listener);

@@ -14,20 +14,21 @@ use crate::{
 /// Find agents that were left behind, and delete them if told so
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Left behind is an agent of this machine that was not heard of for so long, is at work in no session, and has an \
-identity in no worktree of this repository. Without --force nothing is deleted unless you say yes on a terminal.
+An agent counts as left behind if it is registered with this repository's daemon, has given no sign of life for \
+--threshold days, is active in no session, and has no identity file in any worktree of the repository. Without --force \
+nothing is deleted unless you say yes on a terminal.
 
 Examples:
   thrum agent cleanup --dry-run
   thrum agent cleanup --force --threshold 90")]
 pub(crate) struct Args {
-    /// Only show them
+    /// Only list them
     #[arg(long, conflicts_with = "force")]
     dry_run: bool,
     /// Delete them without asking
     #[arg(long)]
     force: bool,
-    /// For how many days nobody must have heard of them
+    /// List only agents without a sign of life for this many days
     #[arg(long, value_name = "DAYS", default_value_t = thrum_core::limits::ABANDONED_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     threshold: u32,
 }

@@ -100,8 +100,10 @@ fn mailboxes(repo: &Repo) -> Check {
         found.len(),
         each.join("; ")
     );
-    let shared =
-        worktrees::of(repo).iter().find_map(|top| layout::home(top)).unwrap_or_else(|| repo.main_root().to_owned());
+    let shared = worktrees::of(repo)
+        .iter()
+        .find_map(|top| layout::shared_dir(top))
+        .unwrap_or_else(|| repo.main_root().to_owned());
     Check::new("mailboxes", Warning, text).fix(format!(
         "To exchange mail, pair them: thrum peer add --via local in one worktree, thrum peer join in the other. To have one only: in \
          each worktree named, thrum daemon stop, move its .thrum away (its old mail stays there), thrum quickstart; that uses {}",

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     fix: bool,
 }
 
-/// What is examined by itself.
+/// A part of the setup with an examination of its own.
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     Agents(agents::Args),

@@ -22,35 +22,13 @@ use crate::{
     identity,
     shapes::{self, Peer},
     text::{count, quote},
-    time,
+    time, variables,
 };
 
 /// Less free space than this is a warning; less than `NO_ROOM` is a problem, because a large message or a checkpoint
 /// may not fit.
 const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
-
-/// Variables that commands and tests read in addition to those of [`Settings`].
-const KNOWN: [&str; 18] = [
-    "THRUM_NAME",
-    "THRUM_AGENT_ID",
-    "THRUM_HOME",
-    "THRUM_HOSTNAME",
-    "THRUM_LOG",
-    "THRUM_NO_HINTS",
-    "THRUM_LOCAL",
-    "THRUM_SYNC_INTERVAL",
-    "THRUM_TS_ENABLED",
-    "THRUM_TS_HOSTNAME",
-    "THRUM_TS_PORT",
-    "THRUM_TS_AUTHKEY",
-    "THRUM_TS_STATE_DIR",
-    "THRUM_TS_MODE",
-    "THRUM_TS_SOCKET",
-    "THRUM_TS_TAILSCALED",
-    "THRUM_TS_CONTROL_URL",
-    "THRUM_TAILSCALE_CONTROL_URL",
-];
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
     vec![tailnet(&daemon), listening(repo, &daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
@@ -189,7 +167,7 @@ fn environment(repo: &Repo) -> Check {
     let found: Vec<&Error> = config.warnings.iter().chain(environment.warnings()).chain(&wrong).collect();
     let mut faults: Vec<String> = found.iter().map(ToString::to_string).collect();
     let unknown = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let unknown = unknown.filter(|name| name.starts_with("THRUM_") && !KNOWN.contains(&name.as_str()));
+    let unknown = unknown.filter(|name| name.starts_with("THRUM_") && !variables::is_known(name));
     faults.extend(unknown.map(|name| format!("{} means nothing here", printable(&name))));
     if faults.is_empty() {
         Check::new("environment", Fine, "all settings can be read")

@@ -16,7 +16,7 @@ Examples:
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force --reason \"wrong branch\"")]
 pub(crate) struct Args {
-    /// Its id
+    /// The id of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
     /// Do not ask

@@ -14,7 +14,7 @@ Examples:
   thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H \"Ready for review, tests included\"
   thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --body-file notes.md")]
 pub(crate) struct Args {
-    /// Its id
+    /// The id of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
     #[command(flatten)]

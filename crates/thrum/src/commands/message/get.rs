@@ -19,32 +19,33 @@ Examples:
   thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
   thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
 pub(crate) struct Args {
-    /// Its id
+    /// The id of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
 }
 
 /// A message, and the agent that reads it.
-pub(crate) struct Seen {
+pub(crate) struct Shown {
     answer: Answer<Got>,
     me: String,
-    /// The message's id, if it is unread mail of the reader.
-    new: Option<String>,
+    /// The id to mark as read once it is shown. `None` if it is read, deleted or the reader's own, or if showing it must
+    /// not mark it ([`Context::takes_mail`]).
+    to_mark_read: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Error> {
     let me = cx.identity()?.name;
     let answer: Answer<Got> =
         cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me}))?;
     let Message { message_id, author, deleted, is_read, .. } = &answer.read.message;
-    // A message that I sent is not my mail; sent to myself, it is never unread. An agent of the same name on another
-    // machine is not me.
+    // The agent's own messages are never unread, even if it is a recipient. An author of the same name on another
+    // machine is somebody else.
     let is_mine = author.agent_id == me && Address::parse(&author.address).machine.is_none();
     let is_new = !is_read && !deleted && !is_mine && cx.takes_mail();
-    Ok(Seen { new: is_new.then(|| message_id.clone()), answer, me })
+    Ok(Shown { to_mark_read: is_new.then(|| message_id.clone()), answer, me })
 }
 
-impl Render for Seen {
+impl Render for Shown {
     fn human(&self, page: &mut Page) {
         let Message {
             message_id,
@@ -68,7 +69,7 @@ impl Render for Seen {
         if let Some(at) = &self.answer.read.message.claimed_at {
             page.field(
                 "Dated",
-                format!("{}: it came before that, from a clock that is or was wrong", time::exact(*at)),
+                format!("{}: it arrived before that, so the clock that says so is or was wrong", time::exact(*at)),
             );
         }
         if let Some(at) = updated_at {
@@ -79,7 +80,7 @@ impl Render for Seen {
                 page.field(name, quote(id));
             }
         }
-        // The recipients and the answered message are already shown.
+        // Leave out tags of kinds that To and Answers already show.
         for (name, tags, shown) in
             [("Scopes", scopes, ["group"].as_slice()), ("Refs", refs, &["group", "mention", "reply_to"])]
         {
@@ -105,6 +106,6 @@ impl Render for Seen {
     }
 
     fn new_mail(&self) -> Option<NewMail<'_>> {
-        Some(NewMail { reader: &self.me, message_ids: self.new.as_slice() })
+        Some(NewMail { reader: &self.me, message_ids: self.to_mark_read.as_slice() })
     }
 }

@@ -25,6 +25,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 pub(crate) use terminal::OnTerminal;
 
+/// The agent programs that `thrum setup` knows.
+pub(crate) const AGENT_PROGRAMS: [&str; 10] =
+    ["claude", "codex", "copilot", "qwen", "gemini", "cursor", "droid", "opencode", "kimi", "antigravity"];
+
 /// A temporary directory with a repository, whose daemons are killed on drop.
 pub(crate) struct TestRepo {
     _dir: TempDir,
