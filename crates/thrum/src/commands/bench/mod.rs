@@ -43,8 +43,7 @@ Takes about a minute. With --against the same requests go to two other daemons t
 Examples:
   thrum bench --messages 500 --events 1000
   thrum bench --messages 500 --events 1000 --json
-  thrum bench --agents --messages 100
-  thrum bench --messages 20000 --against-binary ../thrum-before --rounds 3")]
+  thrum bench --agents --messages 100")]
 pub(crate) struct Args {
     /// Messages to send in all; the last figures are with so many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
