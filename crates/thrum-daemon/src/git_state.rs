@@ -90,7 +90,9 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
         for agent in std::mem::take(&mut waiting) {
             if not_before.contains_key(&agent) {
                 waiting.insert(agent);
-            } else if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
+                continue;
+            }
+            if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
                 worktrees.entry(top).or_default().sessions.insert(session_id);
                 not_before.insert(agent, Instant::now() + PAUSE);
             }

@@ -244,14 +244,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Records that an agent was notified of all its collisions.
+    /// Records that an agent was notified of its collisions up to the one recorded at `upto`.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn collisions_told(&mut self, agent_id: &str) -> Result<(), StoreError> {
+    pub fn collisions_told(&mut self, agent_id: &str, upto: Timestamp) -> Result<(), StoreError> {
         self.conn
-            .prepare_cached("UPDATE collisions SET told = 1 WHERE agent_id = ?1 AND NOT told")?
-            .execute([agent_id])?;
+            .prepare_cached("UPDATE collisions SET told = 1 WHERE agent_id = ?1 AND noted_at <= ?2 AND NOT told")?
+            .execute((agent_id, upto.nanos()))?;
         Ok(())
     }
 }

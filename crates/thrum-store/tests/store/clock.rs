@@ -211,6 +211,23 @@ fn ids_are_unique_although_the_clock_shows_the_same_time_twice() {
 }
 
 #[test]
+fn a_deleted_agent_leaves_no_claim_that_lies_ahead() {
+    let mut node = Node::new(1);
+    node.register("ben", "tester");
+    let right = now(&node);
+    set(&node, right.plus(THREE_YEARS));
+    node.store.write(|tx| tx.claim("ben", &["a.rs".to_owned()], DAY)).expect("claims");
+    set(&node, right.plus(DAY));
+    let claims = |node: &Node| node.store.reader().claims(now(node), |_| true).expect("reads").0.len();
+    assert_eq!(claims(&node), 1);
+    node.store.write(|tx| tx.delete_agent("ben", None)).expect("deletes");
+    assert_eq!(claims(&node), 0);
+    node.register("ben", "tester");
+    assert_eq!(claims(&node), 0, "the next agent of that name does not inherit it");
+    node.check();
+}
+
+#[test]
 fn an_event_that_replaces_one_that_lies_ahead_takes_effect() {
     let mut node = Node::new(1);
     node.register("ann", "coder");

@@ -87,7 +87,12 @@ fn a_pair_of_agents_is_notified_of_a_file_once_an_hour() {
     works(&mut node, "ann", &[("a.rs", 500)], false);
     works(&mut node, "bob", &[("a.rs", 520)], false);
     later(&mut node);
-    node.store.write(|tx| tx.collisions_told("ann")).expect("notes");
+    let shown = node.store.reader().collisions(node.world.clone().now(), Some("ann")).expect("reads");
+    let upto = shown.iter().map(|one| one.noted_at).max().expect("one is shown");
+    let before = Timestamp::from_nanos(upto.nanos() - 1);
+    node.store.write(move |tx| tx.collisions_told("ann", before)).expect("notes");
+    assert_eq!(told(&node, Some("ann")).len(), 1, "a collision that was recorded later is news");
+    node.store.write(move |tx| tx.collisions_told("ann", upto)).expect("notes");
     found(&mut node);
     assert_eq!((told(&node, Some("ann")), told(&node, Some("bob"))), (vec![], vec!["bob: ann a.rs".to_owned()]));
     node.world.pass(limits::COLLISION_AGAIN);

@@ -110,6 +110,7 @@ impl Render for Me {
 fn decided_by(identity: &Identity) -> String {
     match (identity.source, &identity.file) {
         ("flag", _) => "--as".to_owned(),
+        ("session", _) => "the session of the agent program".to_owned(),
         ("environment", _) => "the variable THRUM_NAME".to_owned(),
         (_, Some((path, _))) => path.display().to_string(),
         _ => "this worktree".to_owned(),

@@ -4,8 +4,8 @@
 //! (`wait.rs`), if the user has enabled that (`codex.wake`). Observations of Codex 0.171.0 determine the rest:
 //!
 //! * Sessions on a terminal run in one background process. That process and the processes of the hooks outlive the
-//! terminal. No hook reports that a user has quit, so a queued text could run a turn with no user present. Therefore a
-//! waiter ends with the last Codex on a terminal in this worktree, and none starts without one.
+//!   terminal. No hook reports that a user has quit, so a queued text could run a turn with no user present. Therefore
+//!   a waiter ends with the last Codex on a terminal in this worktree, and none starts without one.
 //! * Which of several sessions such a Codex shows cannot be known, so only the session that ran a hook last is woken.
 //! * A run of `codex exec` is over at its end, and gets no waiter.
 //!

@@ -75,8 +75,9 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         Ok((found, machines))
     });
     let (found, machines) = found.await?;
-    if !found.is_empty() {
-        daemon.storage.write(move |tx| tx.collisions_told(&agent)).await?;
+    // Collisions that are recorded between this read and the write are news for the next call.
+    if let Some(upto) = found.iter().map(|one| one.noted_at).max() {
+        daemon.storage.write(move |tx| tx.collisions_told(&agent, upto)).await?;
     }
     Ok(shown(daemon, &machines, found))
 }
