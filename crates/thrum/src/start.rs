@@ -133,6 +133,12 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
     loop {
         let ended = child.try_wait().ok().flatten();
         if let Some(up) = answering(repo) {
+            // Another process started the daemon that answers. Ours must not become the daemon later, after that one
+            // was stopped.
+            if ended.is_none() && up.1.pid != child.id() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
             return Ok(up);
         }
         match ended {

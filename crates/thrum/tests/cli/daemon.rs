@@ -108,6 +108,30 @@ fn stop_waits_for_its_own_process_even_if_another_daemon_has_the_lock_by_then() 
     assert_eq!(repo.json(&["daemon", "status"])["health"]["pid"], new, "it was left running");
 }
 
+/// A start that finds the daemon of another process answering leaves no process that may become a daemon later.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_ends_its_own_process_if_another_daemon_answers() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let health = repo.connect().call("health", &json!({}));
+    let mut asked = 0;
+    // Does not answer at first, so that a daemon is started; that process waits for the lock, which this test holds.
+    let served = instead_of_daemon(&repo, 2, move |request| {
+        asked += 1;
+        (asked > 1).then(|| json!({"jsonrpc": "2.0", "id": request["id"], "result": health}))
+    });
+    let lock = fs::File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.lock().unwrap();
+    repo.thrum(&["daemon", "start"]).ok();
+    served.join().unwrap();
+    let root = repo.root().to_str().unwrap().to_owned();
+    let daemons = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let command = fs::read_to_string(entry.ok()?.path().join("cmdline")).ok()?;
+        (command.contains("daemon\0run\0") && command.contains(&root)).then_some(command)
+    });
+    assert_eq!(daemons.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
 /// C28: a start that finds another daemon starting or stopping waits for the result.
 #[test]
 fn c28_a_start_that_finds_the_lock_taken_waits_and_then_starts_a_daemon() {

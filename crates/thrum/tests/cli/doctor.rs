@@ -163,8 +163,10 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
     let path = repo.path(".thrum/var/messages.db");
     let whole = fs::read(&path).unwrap();
     let mut damaged = whole.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle..middle + 8192].fill(0x5a);
+    let root: usize = database(&repo)
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0))
+        .unwrap();
+    damaged[(root - 1) * 4096..root * 4096].fill(0x5a);
     fs::write(&path, damaged).unwrap();
     let ran = repo.thrum(&["doctor", "--json"]);
     let found = ran.json();
