@@ -18,7 +18,8 @@ pub struct Page {
 /// One row of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The row's sequence in this daemon's log; meaningless to other daemons.
+    /// The row's sequence in this daemon's log. A peer uses it only as its position in this log: the same event has
+    /// another sequence in every other log.
     pub sequence: u64,
     /// `event_id`.
     pub id: String,
@@ -49,7 +50,8 @@ pub struct Batch {
     pub log: String,
     /// The sequence up to which the peer's log was read; 0 leaves the checkpoint unchanged.
     pub checkpoint: u64,
-    /// The event at the checkpoint, which identifies a log without id. Empty for logs with an id.
+    /// The id of the event at the checkpoint; empty if the log has an id. It shows at the next pull whether a log
+    /// without id is still the same.
     pub checkpoint_event: String,
     /// Well-formed events in the order served, each with a valid signature or from an origin that does not sign.
     pub events: Vec<Event>,
@@ -64,18 +66,19 @@ pub struct Checkpoint {
     pub log: String,
     /// The last sequence that was read.
     pub sequence: u64,
-    /// The event at that sequence, for a log without id; otherwise empty.
+    /// The id of the event at that sequence; empty if the log has an id.
     pub event: String,
 }
 
 /// The causal prerequisites of a row, for a peer that applies rows one by one and cannot wait for missing ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prerequisites {
-    /// Whether a purge or a clean-up hides the row.
+    /// Whether the row has no effect, because a later purge or a later clean-up of its author covers it. It is then not
+    /// served to such a peer.
     pub hidden: bool,
-    /// For an edit, deletion or receipt: whether the message is missing for the peer. The message is present if an
-    /// earlier row creates it, the peer can apply that row, the row is not hidden, and the message's author was not
-    /// cleaned up after it.
+    /// For an edit, deletion or receipt: whether the peer lacks its message. The peer has the message if an earlier row
+    /// creates it, the peer can apply that creating row, the creating row is not hidden, and no clean-up of its author
+    /// follows the creating row in the log.
     pub message_missing: bool,
     /// For an `agent.update`: whether the start of one of its sessions is missing for the peer, by the same criteria.
     pub session_missing: bool,
@@ -86,7 +89,7 @@ pub struct Prerequisites {
 pub struct LongEvents {
     /// The ids of the events, newest first.
     pub ids: Vec<String>,
-    /// Whether older events may not have been examined.
+    /// Whether the search stopped at its limit, so that older long events may exist.
     pub more: bool,
 }
 
@@ -125,7 +128,7 @@ pub struct Applied {
     pub skipped: usize,
     /// Skipped events whose content differs from the event held here under the same id.
     pub collided: usize,
-    /// Events that stayed outside the log.
+    /// Events of [`Batch::rejected`]. Those counted in `collided` are recorded as rejected, too.
     pub rejected: usize,
     /// Whether a purge in the batch moved a cutoff, so that the whole log is searched for events to remove.
     pub purged: bool,

@@ -36,7 +36,7 @@ pub(crate) struct Daemon {
     pub(crate) repo: Repo,
     pub(crate) settings: Settings,
     pub(crate) config: Config,
-    /// The variables that `settings` was read from, without secrets.
+    /// The variables in effect that have no key in `config.json`; a secret is shown as a mark.
     pub(crate) variables: Vec<Effective>,
     /// Problems in the settings.
     pub(crate) warnings: Vec<String>,
@@ -54,7 +54,8 @@ pub(crate) struct Daemon {
     pub(crate) large: LargeAnswers,
 }
 
-/// State of the local agents since the start of the daemon, kept in memory only.
+/// The current state of the local agents, in memory. What must survive a restart is stored as well: the last signs of
+/// life beside the log, the states of the programs as events.
 #[derive(Default)]
 pub(crate) struct Live {
     /// Named waits; only the newest wait of a name continues.
@@ -63,7 +64,8 @@ pub(crate) struct Live {
     pub(crate) presence: Arc<Presence>,
     /// The state of the agents' programs.
     pub(crate) programs: Arc<Programs>,
-    /// The held mail of the agents.
+    /// The pairs of agents whose messages to each other are refused, because they have exchanged too many without a
+    /// person.
     pub(crate) guard: Guard,
     /// The agents whose worktrees must be read from git.
     pub(crate) git_state: Arc<GitState>,
@@ -112,7 +114,8 @@ impl Daemon {
     }
 
     /// Returns the names of this machine and of the peers' machines.
-    /// [`Reader::name_machines`](thrum_store::Reader::name_machines) adds those of the machines behind the peers.
+    /// [`Reader::name_machines`](thrum_store::Reader::name_machines) adds the names of
+    /// daemons that are known only through a peer.
     pub(crate) fn machines(&self) -> Machines {
         let peers = self.peers.list();
         Machines::new((&self.id, &self.name), peers.iter().map(|peer| (peer.daemon_id.as_str(), peer.name.as_str())))
@@ -125,7 +128,8 @@ impl Daemon {
 }
 
 /// Returns the name of the daemon of `repo` towards other machines: the user's setting, or else `HOSTNAME-REPO` in
-/// lower case. Unprintable characters are left out, and the name is cut to [`limits::MAX_PEER_NAME_CHARS`].
+/// lower case. Unprintable characters are left out, and the name is cut to [`limits::MAX_PEER_NAME_CHARS`]; `thrum` if
+/// nothing remains.
 pub(crate) fn name_towards_peers(settings: &Settings, repo: &Repo) -> String {
     let name = settings
         .ts_hostname

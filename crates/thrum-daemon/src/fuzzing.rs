@@ -1,4 +1,4 @@
-//! Exposes the daemon's internal parsers to `fuzz/`. Compiled only with the feature `fuzzing`; not part of the program.
+//! Exposes to `fuzz/` the parser of `.env` files, and a daemon without a network that answers on a socket. Compiled only with the feature `fuzzing`; not part of the program.
 
 use std::{
     io::{Read, Write},
@@ -54,8 +54,8 @@ impl EnvFile {
     }
 }
 
-/// Parses a `.env` with these bytes as the daemon does, without the checks that depend on the file itself: who can read
-/// it, whether git tracks it, and which variables no file may set.
+/// Parses a `.env` with these bytes as the daemon does, but leaves out three checks: who can read the file, whether git
+/// tracks it, and whether it sets a variable that no file may set.
 ///
 /// # Errors
 /// The content is larger than such a file may be, or is not text.
@@ -78,7 +78,7 @@ pub fn env_file(bytes: &[u8]) -> Result<EnvFile, String> {
 /// How long a long call may wait.
 const WAIT: Duration = Duration::from_millis(2);
 
-/// A daemon with all its methods and no network, and a socket to it.
+/// A daemon with all its methods and no network. Every [`talk`](Self::talk) is a new connection to it.
 pub struct Socket {
     runtime: Runtime,
     service: Arc<Patience>,
@@ -163,7 +163,7 @@ impl Socket {
             started: Instant::now(),
             storage: Arc::clone(&storage),
             wakes,
-            // No task reads this state, so no worktree is read from git.
+            // The task that reads worktrees from git is not started, so git never runs.
             live: Live::default(),
             peers,
             tailnet,

@@ -1,9 +1,8 @@
 //! Works out answers that may have megabytes: the team with its work contexts, a page of long messages.
 //!
 //! Reading such an answer and serialising it takes tens of milliseconds of a core, and several copies of it are in
-//! memory meanwhile. So each is worked out on a separate thread, one answer per thread at a time. On Linux these
-//! threads have a lower priority than all others of the daemon: regardless of how much clients request, senders and
-//! woken agents are served first.
+//! memory meanwhile. So each occupies one thread of a small pool until it is done. On Linux these threads get a smaller
+//! share of the processor than the daemon's other threads, so that large answers delay senders and woken agents little.
 
 use std::{
     io,
@@ -71,7 +70,8 @@ impl Turn {
         let failed = || Error::new(ErrorKind::Failed, "an answer could not be worked out; see the daemon's log");
         let (sender, receiver) = oneshot::channel();
         let work = move || {
-            // The thread survives a panic, which ends only this answer, because the sender is dropped with it.
+            // A panic ends only this answer: it is caught here, so the thread goes on, and the caller gets an error
+            // because `sender` is dropped unused.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             if let Ok(outcome) = outcome {
                 // The receiver is gone if the caller dropped the future.
@@ -83,7 +83,8 @@ impl Turn {
     }
 }
 
-/// Lowers the priority of this thread below the daemon's other threads. Outside Linux, a priority applies to the whole
+/// Gives this thread a priority below that of the daemon's other threads, unless the daemon itself was started with one
+/// that low. Outside Linux, a priority applies to the whole
 /// process, so nothing is changed.
 fn give_way() {
     #[cfg(target_os = "linux")]

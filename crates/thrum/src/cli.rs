@@ -1,4 +1,5 @@
-//! The command line's grammar. The doc comments here and in `commands/` are the help texts.
+//! The command line's grammar. The doc comments of [`Cli`], and those of the arguments in `commands/`, are the help
+//! texts.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -40,7 +41,7 @@ Only --NAME, and a dash and a letter, without a space in them, are options. For 
 
 Exit codes: 0 done, 1 failed (wait: timed out; claim: others hold it, too), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
 
-/// The commands, in the order of a first day.
+/// The commands, in the order in which a new user needs them; `--help` lists them so.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(init::Args),
@@ -147,8 +148,9 @@ fn pause_if_waiting() {
     }
 }
 
-/// The exit code for a command line that cannot be parsed: success for `thrum hook`. Settings may name a hook of a
-/// later version, and an exit code of 2 from a hook makes the agent's program reject the prompt.
+/// The exit code for a command line that cannot be parsed: success for `thrum hook`. The settings file of an agent
+/// program may name an event or option of a later version of Thrum, and a program rejects the prompt if its hook exits
+/// with 2.
 fn harmless_to_agents(code: ExitCode) -> ExitCode {
     if command_named() == "thrum help hook" { ExitCode::SUCCESS } else { code }
 }
@@ -157,7 +159,7 @@ fn harmless_to_agents(code: ExitCode) -> ExitCode {
 fn command_named() -> String {
     let root = Cli::command();
     let (mut at, mut words) = (&root, vec!["thrum help"]);
-    for arg in std::env::args().skip(1) {
+    for arg in std::env::args_os().skip(1) {
         match at.find_subcommand(&arg) {
             Some(found) => {
                 words.push(found.get_name());
@@ -171,8 +173,9 @@ fn command_named() -> String {
     words.join(" ")
 }
 
-/// Adds a tip on how to pass a text that looks like an option. This applies to an option without its value, and to one
-/// dash with several letters, of which the parser names only the first.
+/// Adds a tip on how to pass a text that looks like an option, in two cases: an option lacks its value; or an argument
+/// such as `-done`, of which the parser names only `-d`, begins with an unknown letter. In the second case the error
+/// then names the whole argument.
 fn with_way_to_give_a_text(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let invalid = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if error.kind() == Usage::UnknownArgument && !invalid.starts_with("--") {

@@ -9,20 +9,22 @@ pub const MAX_CONTENT_BYTES: usize = 1 << 20;
 /// addition.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
-/// Longest line accepted on any connection, in bytes. Twice the largest event, to leave room for the envelope around
-/// `event_json`.
+/// Longest line read as a whole, in bytes: a request or answer of a local client, or a peer's reply. Requests of peers
+/// are shorter; of a longer reply of a legacy peer only the beginning is read ([`MAX_SKIPPED_LINE_BYTES`]). Twice the
+/// largest event, to leave room for the envelope around `event_json`.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// Largest answer to a local client that lists messages, agents or sessions, in bytes. Thirty ordinary messages take
-/// thirty kilobytes. The bound exists because four concurrent clients hold several copies of their answers in memory.
+/// Approximate size, in bytes, at which an answer that lists messages, agents or sessions is cut. Thirty ordinary
+/// messages take thirty kilobytes. Bounded because up to four such answers are worked out at once, each with several
+/// copies in memory.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 
-/// Most bytes of one message's text that `inbox`, `sent`, `wait` and `prime` print unless the caller asks for the full
-/// text: about eight thousand tokens of the reader's context window.
+/// Most bytes of one message's text that `inbox`, `sent`, `wait` and `prime` print: about eight thousand tokens of the
+/// reader's context window. `inbox` and `wait` with `--full`, and `sent show`, print the whole text.
 pub const MAX_PRINTED_BYTES: usize = 32 << 10;
 
-/// Longest answer of a legacy peer that is read and discarded, in bytes. It contains one event that exceeds
-/// [`MAX_LINE_BYTES`] and is skipped.
+/// Longest answer of a legacy peer, in bytes, that does not end the exchange. If an answer with a single event exceeds
+/// [`MAX_LINE_BYTES`], only its beginning is kept, which shows which event to skip; the rest is discarded.
 pub const MAX_SKIPPED_LINE_BYTES: usize = 256 << 20;
 
 /// Depth of nesting at which JSON is refused; one level less is accepted. This is the built-in limit of `serde_json`,
@@ -45,7 +47,8 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 /// of a message may have twice as many entries. Thirty agents are typical; two hundred have been observed.
 pub const MAX_AUDIENCE: usize = 1000;
 
-/// Most recipients for which the answer to a send includes an expectation of delivery. Longer lists would not be read.
+/// Number of recipients, from the first, for which the answer to a send includes an outlook (whether and when each gets
+/// the message). A longer list would not be read.
 pub const MAX_OUTLOOKS: usize = 100;
 
 /// Most messages marked as read by one request to mark all. Each receipt is an event, and together they occupy the
@@ -69,7 +72,8 @@ pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
 /// with its version.
 pub const MAX_FORMER_HOMES: usize = 16;
 
-/// Most members of an object inside a work context, and most changed fields of a group. Go Thrum's objects have five.
+/// Most members of one commit or file change in a work context (Go Thrum writes five), and most fields that one
+/// `group.update` may change.
 pub const MAX_GROUP_FIELDS: usize = 16;
 
 /// Longest stored reason why an event is parked or rejected, in bytes. The error of a JSON parser quotes its unexpected

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-/// Deadline for one call of a `tailscaled` on this machine, except for dialling. Except for pings, `tailscaled` answers
-/// from memory, within a millisecond.
+/// Deadline for one call to a `tailscaled`, and for one run of `ps`. Dialling has a deadline of its own, and so has the
+/// lookup of a caller ([`WHOIS`]); a notification stream is bounded only until it begins. A status request takes about
+/// a millisecond, a ping as long as the network.
 pub const LOCALAPI_CALL: Duration = Duration::from_secs(5);
 
 /// Deadline for asking `tailscaled` who is calling, once per connection that it forwards. The answer takes 0.7 ms; for
 /// an unknown caller, `tailscaled` itself searches for a tenth of a second.
 pub const WHOIS: Duration = Duration::from_secs(2);
 
-/// Most connections whose callers are being looked up at once. Further connections wait in the operating system's
+/// Most connections of one listener whose callers are being looked up at once. Further connections wait in the operating system's
 /// queue, so that a program that connects continuously costs no more than this.
 pub const MAX_WHOIS: usize = 32;
 
@@ -21,7 +22,8 @@ pub const MAX_LOCALAPI_BYTES: usize = 32 << 20;
 /// of which only the fact that it changed matters here.
 pub const MAX_LOCALAPI_NOTICE_BYTES: usize = 256 << 10;
 
-/// Longest time between two status requests to a `tailscaled`, even if it sends no notification.
+/// Longest time between two status requests to a `tailscaled`, even if it sends no notification. Also the least time
+/// between two requests for a new login.
 pub const TAILNET_LOOK: Duration = Duration::from_secs(30);
 
 /// First wait before another attempt to find a missing `tailscaled`, or to start our own again. The wait doubles up to
@@ -39,7 +41,8 @@ pub const TAILNET_STARTING: Duration = Duration::from_secs(15);
 /// How long our own `tailscaled` may take from its start until it answers on its socket; usually 50 ms.
 pub const TAILSCALED_START: Duration = Duration::from_secs(10);
 
-/// How often the socket of our own `tailscaled` is tried while it starts.
+/// Time between two checks of our own `tailscaled`: whether its socket answers while it starts, and whether one left by
+/// an earlier daemon has ended.
 pub const TAILSCALED_LOOK: Duration = Duration::from_millis(20);
 
 /// How long our own `tailscaled` may take to exit after it was asked to; then it is killed. Together with the rest of a

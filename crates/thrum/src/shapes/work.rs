@@ -46,7 +46,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Formats the remaining time as `for 30m`, rounded up to a second.
+    /// Formats the remaining time as `for 30m`, cut to the units shown. A begun second counts as a whole one, so that a
+    /// claim just taken for 30 minutes is not shown as `29m`.
     pub(crate) fn lasts(&self, now: Timestamp) -> String {
         format!("for {}", time::brief(self.expires_at.since(now) + Duration::from_millis(999)))
     }

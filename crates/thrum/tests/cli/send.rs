@@ -186,3 +186,15 @@ fn an_error_after_which_the_same_message_may_be_sent_again_shows_its_key() {
     assert!(failed.stderr.contains(&format!("--idempotency-key {} ", keys[0].as_str().unwrap())), "{}", failed.stderr);
     assert_eq!(keys[1], "mine");
 }
+
+#[test]
+fn an_argument_that_is_no_text_is_a_usage_error() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let repo = TestRepo::with_agent("repo", "ann");
+    let mut command = repo.command(&["send"]);
+    let output = command.arg(std::ffi::OsStr::from_bytes(b"\xff")).args(["--to", "@ann"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("UTF-8") && !said.contains("panicked"), "{said}");
+}
