@@ -83,10 +83,14 @@ fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone, file: &str
     }
 }
 
-/// Checks that the text contains no word of the file that could be a token.
+/// Checks that the text contains no token of the file. A word that the file also uses for something else, such as an id,
+/// may be shown.
 fn assert_shows_no_token(words: &str, file: &str) {
     assert_sayable(words);
     for word in file.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64) {
-        assert!(!words.contains(word), "a token is shown: {words}");
+        let is_token = |(at, _): (usize, &str)| {
+            file[..at].trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | ':')).ends_with("token")
+        };
+        assert!(!file.match_indices(word).all(is_token) || !words.contains(word), "a token is shown: {words}");
     }
 }
