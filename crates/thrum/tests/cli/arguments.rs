@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use crate::common::{Ran, TestRepo};
+use crate::common::{Ran, TestRepo, contents};
 
 fn two_agents() -> TestRepo {
     let repo = TestRepo::with_agent("repo", "ann");
@@ -13,12 +13,7 @@ fn two_agents() -> TestRepo {
 
 fn texts_of_bob(repo: &TestRepo) -> Vec<String> {
     let inbox = repo.json(&["inbox", "--as", "bob", "--oldest", "--limit", "100"]);
-    inbox["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| message["body"]["content"].as_str().unwrap().to_owned())
-        .collect()
+    contents(&inbox).into_iter().map(str::to_owned).collect()
 }
 
 #[test]

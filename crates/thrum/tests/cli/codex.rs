@@ -48,9 +48,7 @@ struct Codex {
 impl Codex {
     /// Starts Codex in the repository of `bob`, to whom `ann` can write.
     fn start() -> Self {
-        let repo = TestRepo::with_agent("repo", "bob");
-        repo.agent("ann", "implementer");
-        fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
+        let repo = TestRepo::with_reader_and_writer();
         let dir = repo.above().join("bin");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("codex"), SCRIPT).unwrap();

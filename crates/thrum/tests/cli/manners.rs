@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Ran, TestRepo, paired, plain::until},
+    common::{Ran, TestRepo, contents, paired, plain::until},
     hook::{beside, ended, injected_text, waiter},
 };
 
@@ -15,12 +15,7 @@ fn hook(repo: &TestRepo, event: &str, prompt: &str) -> Ran {
 
 fn unread(repo: &TestRepo) -> Vec<String> {
     let listed = repo.json(&["inbox", "--unread", "--limit", "50"]);
-    listed["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| message["body"]["content"].as_str().unwrap().to_owned())
-        .collect()
+    contents(&listed).into_iter().map(str::to_owned).collect()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::common::{TestRepo, instead_of_daemon};
+use crate::common::{TestRepo, contents, instead_of_daemon};
 
 #[test]
 fn a_message_is_stored_for_each_recipient() {
@@ -16,13 +16,7 @@ fn a_message_is_stored_for_each_recipient() {
     repo.thrum(&["send", "four", "--broadcast", "--as", "ann"]).ok();
     for name in ["bob", "eve"] {
         let inbox = repo.json(&["inbox", "--unread", "--as", name]);
-        let texts: Vec<_> = inbox["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|message| message["body"]["content"].as_str().unwrap())
-            .collect();
-        assert_eq!(texts, ["four", "three", "two", "one"], "{name}, newest first");
+        assert_eq!(contents(&inbox), ["four", "three", "two", "one"], "{name}, newest first");
     }
     assert_eq!(repo.json(&["inbox", "--as", "ann"])["total"], 0);
 }

@@ -1,6 +1,6 @@
 //! Two paired repositories exchange mail, from the first command to the proof that nothing is missing.
 
-use crate::common::paired;
+use crate::common::{contents, paired};
 
 #[test]
 fn a_message_wakes_the_other_side_its_receipt_comes_back_and_nothing_is_missing() {
@@ -38,13 +38,7 @@ fn a_message_wakes_the_other_side_its_receipt_comes_back_and_nothing_is_missing(
     left.thrum(&["send", "to all", "--broadcast"]).ok();
     right.thrum(&["sync", "verify", "--as", "bob"]).ok();
     let inbox = right.json(&["inbox", "--as", "rita"]);
-    let texts: Vec<_> = inbox["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| message["body"]["content"].as_str().unwrap())
-        .collect();
-    assert_eq!(texts, ["to all", "to reviewers"]);
+    assert_eq!(contents(&inbox), ["to all", "to reviewers"]);
     left.thrum(&["sync", "verify"]).ok();
 }
 

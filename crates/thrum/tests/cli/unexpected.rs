@@ -3,16 +3,19 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::common::{
-    Ran, TestRepo, instead_of_daemon,
-    plain::{PlainPeer, until},
+use crate::{
+    common::{
+        Ran, TestRepo, instead_of_daemon,
+        plain::{PlainPeer, until},
+    },
+    mcp::Client,
 };
 
 /// Runs a command with `payload` on standard input.
@@ -37,26 +40,11 @@ fn output_text(ran: &Ran) -> String {
 }
 
 /// Calls tools of an MCP server one after the other, and returns their results.
-fn calls(mut command: Command, calls: &[(&str, Value)]) -> Vec<Value> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-    let mut ask = |id: usize, method: &str, params: Value| {
-        writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).unwrap();
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        serde_json::from_str::<Value>(&line).unwrap()["result"].clone()
-    };
-    ask(
-        0,
-        "initialize",
-        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
-    );
-    let call = |(id, (tool, arguments)): (usize, &(&str, Value))| {
-        ask(id + 1, "tools/call", json!({"name": tool, "arguments": arguments}))
-    };
-    let results = calls.iter().enumerate().map(call).collect();
-    drop(input);
-    child.wait().unwrap();
+fn calls(command: Command, calls: &[(&str, Value)]) -> Vec<Value> {
+    let mut client = Client::run(command);
+    client.initialize("2025-11-25");
+    let results = calls.iter().map(|(tool, arguments)| client.call(tool, arguments.clone())).collect();
+    client.end();
     results
 }
 
@@ -159,27 +147,14 @@ fn a_worktree_that_joins_later_has_hooks_and_tools_as_soon_as_it_has_an_agent() 
     };
     let start = || output_text(&given(there(&["hook", "start", "--host", "claude"]), &json!({"session_id": "s1"})));
     assert_eq!(start(), "", "it is nobody's, and not the agent's of the worktree that it came from");
-    let mut server = there(&["mcp", "serve"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut input, mut output) = (server.stdin.take().unwrap(), BufReader::new(server.stdout.take().unwrap()));
-    let mut ask = |id: u64, method: &str, params: Value| {
-        writeln!(input, "{}", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).unwrap();
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        serde_json::from_str::<Value>(&line).unwrap()["result"].clone()
-    };
-    ask(
-        0,
-        "initialize",
-        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
-    );
-    let mut brief = |id| ask(id, "tools/call", json!({"name": "brief", "arguments": {}}));
-    let refused = brief(1);
+    let mut server = Client::run(there(&["mcp", "serve"]));
+    server.initialize("2025-11-25");
+    let refused = server.call("brief", json!({}));
     assert!(refused["isError"] == true && text(&refused).contains("thrum quickstart"), "{refused}");
     Ran::from(there(&["quickstart", "--name", "fay", "--role", "tester", "--module", "m"]).output().unwrap()).ok();
-    assert_eq!(brief(2)["structuredContent"]["you"]["name"], "fay", "the same server");
+    assert_eq!(server.call("brief", json!({}))["structuredContent"]["you"]["name"], "fay", "the same server");
     assert!(start().starts_with("You are @fay"));
-    drop(input);
-    server.wait().unwrap();
+    server.end();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::explains;
-use crate::common::{Ran, TestRepo, skip};
+use crate::common::{Ran, TestRepo, contents, skip};
 
 /// A repository whose daemon keeps its files in a `tmpfs`. Dropping it ends the daemon and the file system.
 struct Mounted {
@@ -58,12 +58,7 @@ impl Mounted {
 
     fn texts(&self) -> BTreeSet<String> {
         let inbox = self.repo.json(&["inbox", "--limit", "100", "--full"]);
-        inbox["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|message| message["body"]["content"].as_str().unwrap().to_owned())
-            .collect()
+        contents(&inbox).into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::common::TestRepo;
 
 /// An MCP client with its own server process.
-struct Client {
+pub(crate) struct Client {
     child: Child,
     /// Standard input of the server. Closing it ends the server.
     input: Option<ChildStdin>,
@@ -45,7 +45,8 @@ impl Client {
         client
     }
 
-    fn run(mut command: std::process::Command) -> Self {
+    /// Starts this server without initializing it.
+    pub(crate) fn run(mut command: std::process::Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, input, output, last_id: 0, bytes: 0, heard: Vec::new(), meta: None }
@@ -58,7 +59,7 @@ impl Client {
         client
     }
 
-    fn initialize(&mut self, version: &str) -> Value {
+    pub(crate) fn initialize(&mut self, version: &str) -> Value {
         let params =
             json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
         let answer = self.ask("initialize", params);
@@ -115,7 +116,7 @@ impl Client {
         self.answer(id)
     }
 
-    fn call(&mut self, tool: &str, arguments: Value) -> Value {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
         assert!(answer["error"].is_null(), "{answer}");
         answer["result"].clone()
@@ -139,7 +140,7 @@ impl Client {
     }
 
     /// Ends the server as clients do. Returns `true` if it exits with success.
-    fn end(mut self) -> bool {
+    pub(crate) fn end(mut self) -> bool {
         drop(self.input.take());
         self.child.wait().unwrap().success()
     }
