@@ -1,9 +1,10 @@
 //! Quotas: how much data received from one peer is kept before the peer is read no further.
 //!
-//! A quota counts what was received *from* a peer, whichever daemon wrote it, because the user can remove a peer. A
-//! quota never drops single events: which ones arrived first depends on order and route, and daemons that dropped
-//! different ones would differ for ever (I6). Instead the daemon stops reading from that peer between two batches.
-//! Nothing is lost: the checkpoint stays where it is, and reading continues from there once the quota is raised.
+//! A quota counts all data received *from* a peer, including events of other daemons that the peer relayed: the user
+//! can act on it by removing the peer. A quota never drops single events: which ones arrived first depends on order and
+//! route, and daemons that dropped different ones would differ for ever (I6). Instead the daemon stops reading from
+//! that peer between two batches. Nothing is lost: the checkpoint stays where it is, and reading continues from there
+//! once the quota is raised.
 
 use std::fmt;
 

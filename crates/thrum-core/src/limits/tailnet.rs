@@ -7,12 +7,12 @@ use std::time::Duration;
 /// a millisecond, a ping as long as the network.
 pub const LOCALAPI_CALL: Duration = Duration::from_secs(5);
 
-/// Deadline for asking `tailscaled` who is calling, once per connection that it forwards. The answer takes 0.7 ms; for
-/// an unknown caller, `tailscaled` itself searches for a tenth of a second.
+/// Deadline for a `whois` request to `tailscaled`, one per connection that it forwards. The answer takes 0.7 ms; for an
+/// unknown caller, `tailscaled` itself searches for a tenth of a second.
 pub const WHOIS: Duration = Duration::from_secs(2);
 
-/// Most connections of one listener whose callers are being looked up at once. Further connections wait in the operating system's
-/// queue, so that a program that connects continuously costs no more than this.
+/// Most connections of one listener whose callers are being looked up at once. Further connections wait in the
+/// operating system's queue, so that a program that connects continuously costs no more than this.
 pub const MAX_WHOIS: usize = 32;
 
 /// Longest answer of a `tailscaled`, in bytes. Its status has about a kilobyte and a half per node of the tailnet.

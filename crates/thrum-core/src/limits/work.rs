@@ -46,8 +46,8 @@ pub const MAX_CHECKED_FILES: usize = 1000;
 pub const MAX_CLAIMS_LOOKED_AT: usize = 10_000;
 
 /// Longest time between changes of one file by two agents that count as a collision, which is reported to both agents.
-/// A turn of an agent takes a few minutes, and the agent or its user has already seen what was changed in an earlier
-/// turn.
+/// A turn of an agent takes a few minutes. Changes of an earlier turn are not reported: the agent or its user has seen
+/// them by then.
 pub const COLLISION: Duration = Duration::from_secs(60);
 
 /// How far a file's modification time may lag behind the clock at the moment of the write. Linux takes it from a clock

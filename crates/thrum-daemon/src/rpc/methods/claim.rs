@@ -1,4 +1,4 @@
-//! `claim.*`: files that agents ask others to leave alone. Claims are advisory and block nobody.
+//! `claim.*`: files that agents ask others to leave alone. Claims are advisory: no change of a file is prevented.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `message.news`: returns what is new in a mailbox to one of its readers, in order of arrival.
+//! `message.news`: returns the new messages of a mailbox to one of its readers, in order of arrival.
 //!
 //! A cursor names a position: the log's id and a sequence in that log. A caller may keep the cursor itself and pass it
 //! as `cursor`. Or the caller names a reader (`reader`) whose cursor the daemon keeps. That cursor moves past the

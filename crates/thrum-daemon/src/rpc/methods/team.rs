@@ -85,7 +85,7 @@ struct Member {
     inbox_unread: Option<u64>,
     #[serde(flatten)]
     doing: Doing,
-    /// Recipients to whom the agent's messages are held, because of too many messages without a person.
+    /// Recipients whose mail from this agent is held, because the two exchanged too many messages without a person.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<Held>,
     /// `active` or `offline`. An agent is active while its program runs; if that is unknown, while it has an open

@@ -31,7 +31,7 @@ pub(super) struct Wait {
     /// Only mail with this scope.
     #[serde(default)]
     scope: Option<Tag>,
-    /// Only mail that names this agent or role. A message to everyone names nobody.
+    /// Only mail that names this agent or role. A message to everyone does not count as naming an agent.
     #[serde(default)]
     mention: Option<String>,
     /// Maximum bytes of each message's content; not in Go Thrum.
@@ -57,7 +57,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     let waiting_as = agent.clone();
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
     let mut filter = Filter {
-        // An agent's mail to itself is stored but wakes nobody.
+        // An agent's mail to itself is stored, but wakes no waiting call.
         exclude_author: Some(mailbox.clone()),
         mailbox: Some(mailbox),
         unread: params.after.is_none(),
