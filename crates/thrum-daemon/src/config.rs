@@ -105,12 +105,8 @@ impl Key {
                 }
                 Ok(seconds.as_secs().into())
             }
-            Self::Quota(_) => match text.parse::<u64>() {
-                Ok(number) if QUOTAS.contains(&number) => Ok(number.into()),
-                _ => Err(wrong()),
-            },
-            Self::Exchange => match text.parse::<u64>() {
-                Ok(number) if EXCHANGES.contains(&number) => Ok(number.into()),
+            Self::Quota(_) | Self::Exchange => match text.parse::<u64>() {
+                Ok(number) if self.range().contains(&number) => Ok(number.into()),
                 _ => Err(wrong()),
             },
         }
@@ -123,9 +119,15 @@ impl Key {
                 let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
                 format!("a whole number of seconds from {least} to {most}")
             }
-            Self::Quota(_) => format!("a whole number from {} to {}", QUOTAS.start(), QUOTAS.end()),
-            Self::Exchange => format!("a whole number from {} to {}", EXCHANGES.start(), EXCHANGES.end()),
+            Self::Quota(_) | Self::Exchange => {
+                format!("a whole number from {} to {}", self.range().start(), self.range().end())
+            }
         }
+    }
+
+    /// The permitted values of a key that is a plain number.
+    fn range(self) -> std::ops::RangeInclusive<u64> {
+        if self == Self::Exchange { EXCHANGES } else { QUOTAS }
     }
 
     fn path(self) -> (&'static str, &'static str) {
@@ -141,9 +143,8 @@ impl Key {
             (Self::SyncInterval, Value::Number(number)) => {
                 number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
             }
-            (Self::Quota(_), Value::Number(number)) => number.as_u64().is_some_and(|number| QUOTAS.contains(&number)),
-            (Self::Exchange, Value::Number(number)) => {
-                number.as_u64().is_some_and(|number| EXCHANGES.contains(&number))
+            (Self::Quota(_) | Self::Exchange, Value::Number(number)) => {
+                number.as_u64().is_some_and(|number| self.range().contains(&number))
             }
             _ => false,
         };

@@ -92,6 +92,7 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
                 waiting.insert(agent);
                 continue;
             }
+            // An agent without a session is searched again with its next call, which may have begun one.
             if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
                 worktrees.entry(top).or_default().sessions.insert(session_id);
                 not_before.insert(agent, Instant::now() + PAUSE);

@@ -37,11 +37,8 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use thrum_core::{Error, ErrorKind, Retry};
@@ -60,13 +57,12 @@ struct Inner {
     /// The database, its write-ahead log and its shared-memory index.
     database: OnceLock<Vec<OpenFile>>,
     lost: CancellationToken,
-    since: Instant,
-    /// When the last check succeeded, in milliseconds after `since`; 0 if there was none.
-    checked: AtomicU64,
+    /// When the last successful check began.
+    checked: Mutex<Option<Instant>>,
 }
 
-/// How old the result of a check may be for [`Hold::check_lately`], in milliseconds.
-const LATELY: u64 = 20;
+/// How old the result of a check may be for [`Hold::check_lately`].
+const LATELY: Duration = Duration::from_millis(20);
 
 /// The path and identity of an open file.
 #[derive(Debug)]
@@ -93,8 +89,7 @@ impl Hold {
             shown: repo.var().display().to_string(),
             database: OnceLock::new(),
             lost: CancellationToken::new(),
-            since: Instant::now(),
-            checked: AtomicU64::new(0),
+            checked: Mutex::new(None),
         }))
     }
 
@@ -112,9 +107,9 @@ impl Hold {
     /// daemon on the new directory.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
-        let now = self.now();
+        let began = Instant::now();
         if !self.0.lost.is_cancelled() && in_place() {
-            self.0.checked.fetch_max(now, Ordering::Relaxed);
+            *self.checked() = Some(began);
             return Ok(());
         }
         self.0.lost.cancel();
@@ -136,14 +131,13 @@ impl Hold {
     /// Like [`check`](Self::check), but accepts a check that succeeded in the last 20 ms. For callers that make a full
     /// check before or after this one.
     pub(crate) fn check_lately(&self) -> Result<(), Error> {
-        let checked = self.0.checked.load(Ordering::Relaxed);
-        let is_lately = checked > 0 && self.now() <= checked + LATELY && !self.0.lost.is_cancelled();
-        if is_lately { Ok(()) } else { self.check() }
+        let is_lately = self.checked().is_some_and(|began| began.elapsed() <= LATELY);
+        if is_lately && !self.0.lost.is_cancelled() { Ok(()) } else { self.check() }
     }
 
-    /// Milliseconds since the start, never 0.
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX - LATELY).saturating_add(1)
+    fn checked(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Every change is a single assignment.
+        self.0.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns `true` if the database may be closed. Closing folds its log into its file and removes the log by path.

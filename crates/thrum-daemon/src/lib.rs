@@ -6,7 +6,6 @@
 mod acknowledged;
 mod ambient;
 pub mod backup;
-mod blocking;
 mod caller;
 pub mod checkup;
 mod collisions;

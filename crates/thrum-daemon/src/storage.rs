@@ -12,9 +12,11 @@ use thrum_core::{
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use thrum_sync::blocking::blocking;
+
 use crate::{
-    acknowledged::Acknowledged, ambient::System, blocking::blocking, config::Config, disk, env::Environment,
-    hold::Hold, identity::Identity, large::Turn, paths::Repo,
+    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold,
+    identity::Identity, large::Turn, paths::Repo,
 };
 
 /// The open log and its projection.

@@ -208,6 +208,9 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn new_collisions(&self, mut found: Vec<Collision>, now: Timestamp) -> Result<Vec<Collision>, StoreError> {
+        if found.is_empty() {
+            return Ok(found);
+        }
         let known = self.collisions(now, None)?;
         let is_known = |one: &Collision| {
             known.iter().any(|known| {

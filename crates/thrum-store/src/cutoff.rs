@@ -189,24 +189,16 @@ pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Timest
 /// later time.
 pub(crate) fn lying_ahead(conn: &Connection, cutoff: Timestamp) -> Result<BTreeSet<String>, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT e.event_id, e.type, e.at, e.target, a.arrived_at, e.origin_daemon FROM ahead a JOIN events e USING (sequence) WHERE a.arrived_at < ?1",
+        "SELECT e.sequence, e.type, e.at, e.target, e.origin_daemon, e.event_id, a.arrived_at
+         FROM ahead a JOIN events e USING (sequence) WHERE a.arrived_at < ?1",
     )?;
     let mut rows = statement.query([cutoff.nanos()])?;
     let mut names = BTreeSet::new();
     while let Some(row) = rows.next()? {
-        let (id, kind, target): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(3)?);
-        let origin: String = row.get(5)?;
-        let event = Aged {
-            id: &id,
-            origin: &origin,
-            kind: &kind,
-            at: Timestamp::from_nanos(row.get(2)?),
-            target: target.as_deref(),
-        };
-        let arrived = Timestamp::from_nanos(row.get(4)?);
+        let (event, arrived) = (Aged::of_row(row)?, Timestamp::from_nanos(row.get(6)?));
         let Some(name) = event.name().filter(|_| !event.is_before(cutoff)) else { continue };
         // The time of an edit or a receipt that lies ahead does not show the time of its message.
-        if name == id || ids::ulid_time(name).is_some_and(|made| made > arrived) {
+        if name == event.id || ids::ulid_time(name).is_some_and(|made| made > arrived) {
             names.insert(name.to_owned());
         }
     }

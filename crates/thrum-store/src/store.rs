@@ -181,7 +181,7 @@ impl Store {
     /// The job's error, or the reason why the commit failed.
     pub fn transact<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let rows = self.conn.total_changes();
-        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.begin_transaction()?;
         let mut progress = self.progress.clone();
         let mut tx = Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, &mut progress);
         let outcome = job(&mut tx).and_then(|value| progress.flush(&self.conn).map(|()| value));
@@ -278,8 +278,7 @@ impl Store {
         let mut finished = Vec::with_capacity(jobs.len());
         let mut waiting = jobs.into_iter();
         let mut progress = self.progress.clone();
-        let began = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
-        let mut failure = began.err().map(StoreError::from);
+        let mut failure = self.begin_transaction().err().map(StoreError::from);
         while failure.is_none()
             && let Some(mut job) = waiting.next()
         {
@@ -318,6 +317,10 @@ impl Store {
                 Err((finished, error))
             }
         }
+    }
+
+    fn begin_transaction(&self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
     }
 
     fn commit_transaction(&self) -> rusqlite::Result<()> {

@@ -324,17 +324,15 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
         tracing::warn!(%error, "SQLite checkpoints the write-ahead log by itself");
     }
     loop {
-        let Turn { mut group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
+        let Turn { group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
         if closed && group.is_empty() {
             break;
         }
-        if let Some(last) = group.pop() {
-            if group.is_empty() {
+        if !group.is_empty() {
+            match <[_; 1]>::try_from(group) {
                 // A savepoint would only copy each page that the job changes.
-                store.write_alone(last, announce);
-            } else {
-                group.push(last);
-                store.write_group(group, announce);
+                Ok([job]) => store.write_alone(job, announce),
+                Err(group) => store.write_group(group, announce),
             }
             more |= store.has_pending();
         }

@@ -22,6 +22,11 @@ impl Now {
     }
 }
 
+/// How far a peer's clock is ahead of ours, in milliseconds, if it showed `theirs` between our times `sent` and `now`.
+pub(crate) fn offset_ms(theirs: Timestamp, sent: Timestamp, now: Timestamp) -> i64 {
+    (theirs.nanos() - i64::midpoint(sent.nanos(), now.nanos())) / 1_000_000
+}
+
 /// Formats a duration without fractions as Go does: `5m0s`, `1h0m0s`, `15s`. Go Thrum's log lines and messages use this
 /// format.
 pub fn go_duration(duration: Duration) -> String {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Ambient, Error, ErrorKind, exchange::Commit};
+use thrum_core::{Ambient, exchange::Commit};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -102,14 +102,4 @@ impl Clock {
 /// assignments.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs work that may wait for the disk on the blocking pool.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
-    }
 }

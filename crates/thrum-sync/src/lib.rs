@@ -8,6 +8,7 @@
 mod addresses;
 mod answers;
 pub mod backoff;
+pub mod blocking;
 pub mod clock;
 pub mod conn;
 mod environment;

@@ -32,9 +32,10 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     Log,
     addresses::Addresses,
+    blocking::blocking,
     clock::go_duration,
     conn::Halves,
-    environment::{Environment, blocking},
+    environment::Environment,
     inbound::{Events, Inbound},
     outbound::{First, Outbound},
     pair::{PairingFlow, wants_tailnet},

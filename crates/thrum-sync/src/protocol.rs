@@ -5,7 +5,7 @@
 //! waiting.
 
 mod hello;
-mod pair;
+pub(crate) mod pair;
 mod ranges;
 pub mod wire;
 

@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answers::Repaired,
-    environment::{Environment, blocking, lock},
+    blocking::blocking,
+    environment::{Environment, lock},
     outbound::Outbound,
     replicator::ReplicatorStatus,
 };

@@ -445,8 +445,11 @@ impl Registry {
 
     /// Records a sign of life of a process with a peer's key. Logs once when two such processes run at the same time.
     pub fn alive(&mut self, daemon_id: &str, sign: &Sign<'_>, now: Now) {
-        let Some(name) = self.get(daemon_id).map(|peer| peer.name.clone()) else { return };
+        if self.get(daemon_id).is_none() {
+            return;
+        }
         if let Some((one, other)) = self.lives.alive(daemon_id, sign, now) {
+            let name = self.get(daemon_id).map_or("", |peer| &peer.name);
             tracing::warn!(peer = %name, one = %one.location(), other = %other.location(), "two daemons run with the key of a peer");
         }
     }
@@ -465,9 +468,12 @@ impl Registry {
 
     /// Records a peer's report about our own key. Logs once when another process uses the key.
     pub fn record_other(&mut self, by: &str, other: Option<Seen>, now: Now) {
-        let Some(name) = self.get(by).map(|peer| peer.name.clone()) else { return };
+        if self.get(by).is_none() {
+            return;
+        }
         let location = other.as_ref().map(Seen::location);
         if self.lives.record_report(by, other, now) {
+            let name = self.get(by).map_or("", |peer| &peer.name);
             tracing::warn!(
                 seen_by = %name,
                 location = %location.unwrap_or_default(),

@@ -24,7 +24,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use thrum_core::limits;
+use thrum_core::{bounds, limits};
 use tokio::{net::UnixStream, time::timeout};
 use zeroize::Zeroizing;
 
@@ -245,7 +245,7 @@ async fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Api
     let words = timeout(WORDS, Limited::new(response.into_body(), 64 << 10).collect()).await;
     let words = words.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
     let mut words = String::from_utf8_lossy(&words).trim().to_owned();
-    words.truncate(words.floor_char_boundary(MAX_WORDS));
+    bounds::truncate(&mut words, MAX_WORDS);
     if words.is_empty() {
         words = status.to_string();
     }

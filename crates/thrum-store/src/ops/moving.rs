@@ -8,7 +8,7 @@ use thrum_core::{
 
 use crate::{
     Reader, StoreError, Tx,
-    query::{Agent, AgentFilter, SessionFilter},
+    query::{Agent, SessionFilter},
 };
 
 /// Agents known at former homes, and the time of the last event of these homes.
@@ -101,12 +101,7 @@ impl Tx<'_> {
         let (mut elsewhere, mut was_here) = (None, false);
         let mut there: Option<Agent> = None;
         for former in &takeover.former_homes {
-            let filter = AgentFilter {
-                agent_id: Some(agent_id.to_owned()),
-                home: Some(former.clone()),
-                ..AgentFilter::default()
-            };
-            let known = reader.agents(&filter)?.into_iter().next();
+            let known = reader.agent(agent_id, former)?;
             match reader.moved(agent_id, former)? {
                 None if known.is_none() => continue,
                 Some((home, _)) if home != self.home() => {

@@ -225,8 +225,16 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn agent_here(&self, name: &str) -> Result<Option<Agent>, StoreError> {
+        self.agent(name, self.home)
+    }
+
+    /// Returns the agent of this name at this home.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn agent(&self, name: &str, home: &str) -> Result<Option<Agent>, StoreError> {
         let filter =
-            AgentFilter { agent_id: Some(name.to_owned()), home: Some(self.home.to_owned()), ..AgentFilter::default() };
+            AgentFilter { agent_id: Some(name.to_owned()), home: Some(home.to_owned()), ..AgentFilter::default() };
         Ok(self.agents(&filter)?.into_iter().next())
     }
 }

@@ -14,7 +14,7 @@ use thrum_core::{Error, ErrorKind, name};
 
 use super::Addresses;
 use crate::{
-    environment::blocking,
+    blocking::blocking,
     registry::{Peer, Registry},
     transport::{Conn, Kind, Node, Transport},
 };

@@ -10,8 +10,8 @@ use tracing::Instrument;
 use super::Inbound;
 use crate::{
     addresses::changed,
+    blocking::blocking,
     conn,
-    environment::blocking,
     registry::Peer,
     transport::{Condition, Kind, Listener, Transport},
 };

@@ -98,8 +98,7 @@ impl Inbound {
     }
 
     /// Records a call of a later Go daemon for the status, and logs it.
-    pub(super) fn note_newer_go(&self, caller: Option<&Caller>) {
-        let Some(caller) = caller else { return };
+    pub(super) fn note_newer_go(&self, caller: &Caller) {
         let whence =
             caller.node.as_ref().map_or_else(|| caller.address.clone(), |node| format!("{node} ({})", caller.address));
         let at = self.env.clock.now().at;

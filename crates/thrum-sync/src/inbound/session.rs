@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inbound;
 use crate::{
+    blocking::blocking,
     conn::{self, Halves, NoLine},
-    environment::blocking,
     protocol::wire::{self, Marks, RpcError, SameKey},
     protocol::{self, Effect, Next, PeerSession},
     transport::Caller,
@@ -93,7 +93,6 @@ impl Inbound {
     ) -> SessionEnd {
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
         let mut known = false;
-        let caller = session.as_ref().map(|session| session.caller.clone());
         loop {
             let left = introduced_by.saturating_duration_since(Instant::now());
             let (idle, whole) = if known { (limits::PEER_IDLE, limits::PEER_LINE) } else { (left, left) };
@@ -107,7 +106,9 @@ impl Inbound {
                 // enough to guess a code. No peer ever sends such a line first.
                 Ok(line) if !known && wire::is_http(&line) => {
                     if self.turn_newer_go_away(&line, &mut lines, &mut writer, left).await {
-                        self.note_newer_go(caller.as_ref());
+                        if let Some(session) = &session {
+                            self.note_newer_go(&session.caller);
+                        }
                         return SessionEnd::NewerGo;
                     }
                     // The connection is closed whether or not the client reads this.

@@ -67,14 +67,10 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
     }
 }
 
-/// Returns sequence, id and reason of a withheld row, if the user should know about it. Rows hidden by a purge or
-/// clean-up are no loss, and neither are rows about a message that the peer does not have. Long events are reported
-/// from the log instead.
-fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::WithheldRow> {
-    if prerequisites.hidden || prerequisites.message_missing || journal::is_too_long(&row.body) {
-        return None;
-    }
-    withheld(row, prerequisites).map(|why| (row.sequence, row.id.clone(), why))
+/// Returns `true` if the user should know that this row is withheld. Rows hidden by a purge or clean-up are no loss, and
+/// neither are rows about a message that the peer does not have. Long events are reported from the log instead.
+fn is_worth_telling(row: &Row, prerequisites: &Prerequisites) -> bool {
+    !prerequisites.hidden && !prerequisites.message_missing && !journal::is_too_long(&row.body)
 }
 
 /// Returns why a name is unusable; `None` if it is usable. A legacy peer writes to a file with the author's unmodified
@@ -293,14 +289,16 @@ fn rows(
         looked += rows.len();
         let before = after;
         after = rows.last().map_or(after, |last| last.sequence);
-        found.extend(
-            rows.iter().zip(&prerequisites).filter_map(|(row, prerequisites)| worth_telling(row, prerequisites)),
-        );
-        let fit = rows
-            .into_iter()
-            .zip(&prerequisites)
-            .filter(|(row, prerequisites)| withheld(row, prerequisites).is_none() && !plan.skips.contains(&row.id));
-        let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
+        let mut fit = Vec::with_capacity(rows.len());
+        for (row, prerequisites) in rows.into_iter().zip(&prerequisites) {
+            match withheld(&row, prerequisites) {
+                None if plan.skips.contains(&row.id) => {}
+                None => fit.push(row),
+                Some(why) if is_worth_telling(&row, prerequisites) => found.push((row.sequence, row.id, why)),
+                Some(_) => {}
+            }
+        }
+        let mut rows = fit;
         let more = more || rows.len() > most;
         rows.truncate(most);
         let is_enough = looked >= limits::LEGACY_ROWS_LOOKED_AT;

@@ -12,8 +12,8 @@ use tokio::{
 use super::Outbound;
 use crate::{
     Token,
+    blocking::blocking,
     conn::{self, Halves, Lines, NoLine},
-    environment::blocking,
     error::{PeerError, Timeout, Unproven, Violation},
     protocol,
     protocol::wire::{self, BadReply, Call, Marks, Reply},

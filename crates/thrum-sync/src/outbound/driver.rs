@@ -26,7 +26,8 @@ use super::{Outbound, link::Link, path};
 use crate::{
     Now,
     addresses::changed,
-    environment::{blocking, lock},
+    blocking::blocking,
+    environment::lock,
     intake,
     protocol::AuthState,
     registry::Peer,

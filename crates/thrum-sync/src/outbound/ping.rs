@@ -2,14 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use thrum_core::{Error, ErrorKind, Timestamp, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::time::{Instant, timeout};
 
 use super::{Channel, Outbound};
 use crate::{
     answers::{Pinged, micros},
+    blocking::blocking,
+    clock,
     clock::go_duration,
-    environment::blocking,
     error::{PeerError, Violation},
     protocol::wire::{Call, Info, Reply},
     registry::Peer,
@@ -77,7 +78,7 @@ impl Outbound {
                 let round_trip = started.elapsed();
                 match reply? {
                     Reply::Info(info) if info.daemon_id == peer.daemon_id => {
-                        let offset = info.time.map(|theirs| offset(theirs, sent, self.env.clock.now().at));
+                        let offset = info.time.map(|theirs| clock::offset_ms(theirs, sent, self.env.clock.now().at));
                         last = (*info, round_trip, offset, channel.is_lent());
                     }
                     Reply::Info(info) => return Err(Violation::OtherDaemon(info.daemon_id).into()),
@@ -88,8 +89,4 @@ impl Outbound {
         };
         tokio::join!(call, path)
     }
-}
-
-fn offset(theirs: Timestamp, sent: Timestamp, now: Timestamp) -> i64 {
-    (theirs.nanos() - i64::midpoint(sent.nanos(), now.nanos())) / 1_000_000
 }

@@ -7,7 +7,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use thrum_core::{Error, ErrorKind, limits, name};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     io::{ReadHalf, WriteHalf},
     time::{Instant, timeout},
@@ -21,11 +21,14 @@ use super::{
 use crate::{
     Token,
     answers::Listener,
+    blocking::blocking,
     conn::{self, Lines},
-    environment::blocking,
     error::Timeout,
     pairing::{Code, Protocol, pake},
-    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, Refusal, RpcError},
+    protocol::{
+        pair::log_paired,
+        wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, Refusal, RpcError},
+    },
     registry::{Candidate, Peer},
     transport::{Conn, Kind},
 };
@@ -72,15 +75,7 @@ impl PairingFlow {
             None => return Err(would_send(&target)),
         };
         let peer = self.take_in(paired, target, protocol).await?;
-        tracing::info!(
-            peer = %peer.name,
-            daemon_id = %peer.daemon_id,
-            address = %peer.address,
-            "[pairing] Paired with {} ({}) at {}",
-            peer.name,
-            name::printable(&peer.daemon_id),
-            peer.address
-        );
+        log_paired(&peer);
         Ok(peer)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::PairingFlow;
 use crate::{
     answers::{Joined, PairingStarted, Waited},
-    environment::blocking,
+    blocking::blocking,
     outbound::reached,
     pairing::{Here, SessionId, SessionState},
     protocol::wire::NO_SESSION,

@@ -8,7 +8,7 @@ use super::{Peers, notes};
 use crate::{
     Log,
     answers::{PeerDetails, PeerStatus, Repaired},
-    environment::blocking,
+    blocking::blocking,
     legacy::{journal, serving::Skipped, unsent::Unsent},
     outbound::{Driven, DriverStatus},
     registry::{Peer, Seen, TokenMisuse},

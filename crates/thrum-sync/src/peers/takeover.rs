@@ -7,7 +7,7 @@ use thrum_core::{Error, name::printable};
 
 use super::Peers;
 use crate::{
-    environment::blocking,
+    blocking::blocking,
     legacy::peers::{GoPeers, ImportDecision, Refused},
     outbound::First,
     registry::Peer,

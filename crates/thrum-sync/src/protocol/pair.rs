@@ -127,15 +127,7 @@ fn take_in(
     let protocol = joiner.protocol;
     match admit(auth, joiner, caller, token, now) {
         Ok(peer) => {
-            tracing::info!(
-                peer = %peer.name,
-                daemon_id = %peer.daemon_id,
-                address = %peer.address,
-                "[pairing] Paired with {} ({}) at {}",
-                peer.name,
-                name::printable(&peer.daemon_id),
-                name::printable(&peer.address)
-            );
+            log_paired(&peer);
             auth.pairing.settle(Ok(peer.daemon_id.clone()));
             let line = reply(auth, &peer);
             Received {
@@ -153,6 +145,19 @@ fn take_in(
             }
         }
     }
+}
+
+/// Logs a new peer, in Go Thrum's words.
+pub(crate) fn log_paired(peer: &Peer) {
+    tracing::info!(
+        peer = %peer.name,
+        daemon_id = %peer.daemon_id,
+        address = %peer.address,
+        "[pairing] Paired with {} ({}) at {}",
+        peer.name,
+        name::printable(&peer.daemon_id),
+        name::printable(&peer.address)
+    );
 }
 
 /// Admits a joiner that knew the code. Otherwise returns the reason for both sides.

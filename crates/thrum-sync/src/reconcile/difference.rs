@@ -29,7 +29,8 @@ use super::{
 use crate::{
     Log,
     answers::Missing,
-    environment::{blocking, lock},
+    blocking::blocking,
+    environment::lock,
     error::{PeerError, Timeout, Violation},
     outbound::Channel,
     protocol::wire::{About, Asked, Call, Reply},

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     answers::Missing,
-    environment::{blocking, lock},
+    blocking::blocking,
+    environment::lock,
     error::{PeerError, Violation, Waste},
     intake,
     protocol::wire::{About, Asked, Call, Reply, Served},

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Reconcile, difference::ReconcileOutcome};
 use crate::{
     answers::Repaired,
-    environment::blocking,
+    blocking::blocking,
     outbound::Channel,
     protocol::wire::{Call, Reply},
     registry::{Peer, Seen},

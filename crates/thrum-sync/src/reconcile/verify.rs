@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{Reconcile, difference::ReconcileOutcome};
 use crate::{
     answers::{Compared, Missing, Verdict, Verified},
-    environment::blocking,
+    blocking::blocking,
     outbound::reached,
     registry::Peer,
     replicator::{Comparable, ReplicatorStatus},

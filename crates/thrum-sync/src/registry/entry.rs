@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Timestamp, key, limits, name};
+use thrum_core::{Timestamp, bounds, key, limits, name};
 
 use crate::{
     Token,
@@ -112,7 +112,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>,
 fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
     let mut node = Node::deserialize(deserializer)?;
     for text in [&mut node.name, &mut node.user] {
-        text.truncate(text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES));
+        bounds::truncate(text, limits::MAX_FOREIGN_ID_BYTES);
     }
     Ok(node)
 }

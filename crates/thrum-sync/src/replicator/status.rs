@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thrum_core::{Heads, SetDigest, Timestamp, quota::OverQuota};
 
-use crate::protocol::wire::{self, Info};
+use crate::{
+    clock,
+    protocol::wire::{self, Info},
+};
 
 /// Connection state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -137,10 +140,7 @@ impl ReplicatorStatus {
         self.legacy = Some(info.log.is_none());
         self.ranges = info.protocols.iter().any(|protocol| protocol == wire::RANGES);
         self.exchange.version = info.version;
-        self.exchange.clock_offset_ms = info.time.map(|theirs| {
-            let middle = i64::midpoint(sent.nanos(), now.nanos());
-            (theirs.nanos() - middle) / 1_000_000
-        });
+        self.exchange.clock_offset_ms = info.time.map(|theirs| clock::offset_ms(theirs, sent, now));
         if compared > self.compared {
             self.compared = compared;
             self.comparable = Some(Arc::new(Comparable {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-use thrum_core::limits;
+use thrum_core::{bounds, limits};
 use thrum_sync::held_dir::{HeldDir, with_suffix};
 use tokio::{
     io::AsyncReadExt,
@@ -125,7 +125,7 @@ async fn copy(mut from: ChildStderr, config: Config, place: LogPlace, last_line:
     let mut line = Vec::new();
     let mut finish = |line: &mut Vec<u8>| {
         let mut text = config.without_key(&String::from_utf8_lossy(line));
-        text.truncate(text.floor_char_boundary(limits::MAX_TAILSCALED_LINE_BYTES));
+        bounds::truncate(&mut text, limits::MAX_TAILSCALED_LINE_BYTES);
         let text = text.trim_end();
         log.write(format!("{text}\n").as_bytes());
         text.trim().clone_into(&mut last_line.lock().unwrap_or_else(PoisonError::into_inner));

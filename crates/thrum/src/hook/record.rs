@@ -87,11 +87,6 @@ fn event_key(event: Event, payload: &Value) -> String {
     format!("{event:?} {:016x}", hasher.finish())
 }
 
-/// The line that records that a hook serves an event.
-fn served(event: Event, payload: &Value, plugin: bool) -> String {
-    format!("{} {}", event_key(event, payload), if plugin { "plugin" } else { "settings" })
-}
-
 /// The time since `at`; zero if it lies in the future.
 fn age(at: SystemTime) -> Duration {
     SystemTime::now().duration_since(at).unwrap_or_default()
@@ -247,7 +242,9 @@ impl Records {
     /// and one of a plugin at the same time, with the same payload. Otherwise records that this hook serves it. If
     /// recording fails, both serve it: mail told twice is better than mail not told.
     pub(crate) fn is_served(&self, session: &str, event: Event, payload: &Value, plugin: bool) -> bool {
-        self.serves(session, &served(event, payload, plugin), &served(event, payload, !plugin)).unwrap_or(false)
+        let key = event_key(event, payload);
+        let line = |plugin: bool| format!("{key} {}", if plugin { "plugin" } else { "settings" });
+        self.serves(session, &line(plugin), &line(!plugin)).unwrap_or(false)
     }
 
     fn serves(&self, session: &str, ours: &str, theirs: &str) -> Option<bool> {

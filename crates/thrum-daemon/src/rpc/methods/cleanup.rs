@@ -14,7 +14,9 @@ use thrum_store::{
 };
 
 use super::agent;
-use crate::{ambient::System, blocking::blocking, daemon::Daemon, worktrees};
+use thrum_sync::blocking::blocking;
+
+use crate::{ambient::System, daemon::Daemon, worktrees};
 
 #[derive(Deserialize)]
 pub(super) struct Cleanup {

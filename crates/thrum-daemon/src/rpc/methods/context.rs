@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, Timestamp, limits};
 
 use super::required;
+use thrum_sync::blocking::blocking;
+
 use crate::{
-    blocking::blocking,
     daemon::Daemon,
     notes::{Notes, Part},
 };

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, Error, ErrorKind, Event, event::Rejected, limits};
 use thrum_store::{LogCopy, ops::Adopted};
+use thrum_sync::blocking::blocking;
 use thrum_sync::{
     Log, intake,
     legacy::peers::{self, GoPeers, ImportDecision},
@@ -14,7 +15,7 @@ use thrum_sync::{
 };
 
 use super::required;
-use crate::{ambient::System, blocking::blocking, daemon::Daemon, identity, paths::Repo, storage::Storage};
+use crate::{ambient::System, daemon::Daemon, identity, paths::Repo, storage::Storage};
 
 #[derive(Deserialize)]
 pub(crate) struct Events {

@@ -11,7 +11,7 @@ use thrum_core::{
 };
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, AgentFilter, Liveness, Mailbox, Presence, Session, SessionFilter},
+    query::{Agent, Liveness, Mailbox, Presence, Session, SessionFilter},
 };
 use thrum_sync::{registry::Peer, replicator::State};
 
@@ -206,8 +206,7 @@ struct RecipientRecord {
 
 fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<RecipientRecord>, StoreError> {
     let (agent_id, home) = (Some(mailbox.agent_id.clone()), Some(mailbox.home.clone()));
-    let is_it = AgentFilter { agent_id: agent_id.clone(), home: home.clone(), ..AgentFilter::default() };
-    let Some(agent) = reader.agents(&is_it)?.pop() else { return Ok(None) };
+    let Some(agent) = reader.agent(&mailbox.agent_id, &mailbox.home)? else { return Ok(None) };
     let last = SessionFilter { agent_id, home, newest: Some(1), ..SessionFilter::default() };
     let session = reader.sessions(&last)?.into_iter().next();
     Ok(Some(RecipientRecord {

@@ -8,7 +8,7 @@ use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name::s
 use thrum_store::{
     Reader, StoreError,
     ops::{self, Exchange},
-    query::{AgentFilter, Mailbox},
+    query::Mailbox,
 };
 
 use super::{
@@ -16,7 +16,9 @@ use super::{
     outlook::{Recipients, outlooks},
     required,
 };
-use crate::{ambient::System, blocking::blocking, config::Config, daemon::Daemon, env::Environment, guard::Held};
+use thrum_sync::blocking::blocking;
+
+use crate::{ambient::System, config::Config, daemon::Daemon, env::Environment, guard::Held};
 
 #[derive(Deserialize)]
 pub(super) struct Send {
@@ -67,6 +69,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
     if params.acting_as.is_some_and(|name| !name.is_empty()) {
         return Err(Error::new(ErrorKind::Refused, "an agent sends in its own name only"));
     }
+    let mut machines = daemon.machines();
     let send = ops::Send {
         from: daemon.caller(params.caller_agent_id, process)?,
         content: required("content", params.content)?,
@@ -77,10 +80,9 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         mentions: params.mentions.unwrap_or_default(),
         scopes: params.scopes.unwrap_or_default(),
         refs: params.refs.unwrap_or_default(),
-        machines: daemon.machines(),
+        machines: machines.clone(),
         idempotency_key: params.idempotency_key,
     };
-    let mut machines = daemon.machines();
     let from = send.from.clone();
     let limit = if daemon.live.programs.is_in_turn(&from) { limit(daemon).await? } else { None };
     let (too_much, me) = (Arc::new(Mutex::new(None)), Mailbox { agent_id: from.clone(), home: daemon.id.clone() });
@@ -163,17 +165,13 @@ fn beyond(
     if to.len() > limits::EXCHANGE_AGENTS {
         return Ok(None);
     }
-    let kind = |mailbox: &Mailbox| {
-        let is_it = AgentFilter {
-            agent_id: Some(mailbox.agent_id.clone()),
-            home: Some(mailbox.home.clone()),
-            ..AgentFilter::default()
-        };
-        Ok::<_, StoreError>(reader.agents(&is_it)?.pop().map(|agent| agent.kind).unwrap_or_default())
+    let is_user = |mailbox: &Mailbox| {
+        let agent = reader.agent(&mailbox.agent_id, &mailbox.home)?;
+        Ok::<_, StoreError>(agent.is_some_and(|agent| agent.kind == "user"))
     };
     for other in to.iter().filter(|other| *other != me) {
         let exchange = reader.exchange(me, other, person_at(me).max(person_at(other)), limit + 1)?;
-        if exchange.messages > limit && kind(other)? != "user" {
+        if exchange.messages > limit && !is_user(other)? {
             return Ok(Some((other.clone(), exchange)));
         }
     }

@@ -8,7 +8,9 @@ use std::{
 use serde::Serialize;
 use thrum_core::{Error, ErrorKind};
 
-use crate::{blocking::blocking, daemon::Daemon, git};
+use thrum_sync::blocking::blocking;
+
+use crate::{daemon::Daemon, git};
 
 /// Maximum time for git to read its configuration, as in Go's daemon.
 const GIT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use thrum_core::{
-    Heads, SetDigest, Timestamp,
+    Heads, SetDigest, Timestamp, bounds,
     compare::{Listing, Numbers},
     exchange::Page,
     limits,
@@ -190,7 +190,7 @@ pub fn marks_of(line: &[u8]) -> Option<Marks> {
     if let Some(SameKey { address, node, .. }) = &mut result.same_key {
         let node = node.iter_mut().flat_map(|node| [&mut node.id, &mut node.name, &mut node.user]);
         for text in std::iter::once(address).chain(node) {
-            text.truncate(text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES));
+            bounds::truncate(text, limits::MAX_FOREIGN_ID_BYTES);
         }
     }
     Some(result)

@@ -170,7 +170,7 @@ pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures)
         })?;
         let load = load.end();
         figures.times(&format!("send while: {name}"), &Times::new(times));
-        figures.memory("    most memory of the daemon", peak(&place)?);
+        figures.memory("    most memory of the daemon", ours::peak_memory(&place)?);
         if events > 0 {
             figures.read("    read", &ended, events);
         }
@@ -328,13 +328,4 @@ fn send_beside_others(place: &StagedRepo, agent: &Agent, load: &Rates, threads: 
         writing.join().unwrap_or(Ok(())).map_err(failed("write for the control"))?;
         Ok(times)
     })
-}
-
-/// The daemon's peak resident memory in bytes; `None` if the system has no `/proc`.
-fn peak(place: &StagedRepo) -> Result<Option<u64>, Error> {
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", ours::health(place)?.pid)) else { return Ok(None) };
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
 }

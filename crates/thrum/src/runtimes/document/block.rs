@@ -4,25 +4,22 @@ use std::ops::Range;
 
 use thrum_core::{Error, ErrorKind};
 
-use super::{Comment, cut, newline};
+use super::{Comment, append, cut, newline};
 
 /// Returns the text with the block in place of each existing block of ours, or added at the end if there is none.
 ///
 /// # Errors
 /// As [`blocks`].
 pub(super) fn put(text: &str, comment: Comment, lines: &str) -> Result<String, Error> {
-    let newline = newline(text);
     let (begin, end) = comment.markers();
-    let block = format!("{begin}\n{}\n{end}", lines.trim()).replace('\n', newline);
+    let block = format!("{begin}\n{}\n{end}", lines.trim());
     let found = blocks(text, comment)?;
     if !found.is_empty() {
-        let mut text = text.to_owned();
+        let (mut text, block) = (text.to_owned(), block.replace('\n', newline(text)));
         found.into_iter().rev().for_each(|range| text.replace_range(range, &block));
         return Ok(text);
     }
-    let end = if text.is_empty() || text.ends_with('\n') { "" } else { newline };
-    let gap = if text.trim().is_empty() { "" } else { newline };
-    Ok(format!("{text}{end}{gap}{block}{newline}"))
+    Ok(append(text, &format!("{block}\n")))
 }
 
 /// Returns the text without our blocks.

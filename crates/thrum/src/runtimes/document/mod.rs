@@ -167,6 +167,14 @@ fn newline(text: &str) -> &'static str {
     if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" }
 }
 
+/// Returns the text with further lines appended after a blank line.
+fn append(text: &str, lines: &str) -> String {
+    let newline = newline(text);
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { newline };
+    let gap = if text.trim().is_empty() { "" } else { newline };
+    format!("{text}{end}{gap}{}", lines.replace('\n', newline))
+}
+
 /// Removes ranges of whole lines, each with the blank line that separates it from the lines before it. The blank line
 /// stays if other lines follow the range directly.
 fn cut(text: &str, ranges: Vec<Range<usize>>) -> String {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind};
 use toml_edit::{Document, Item, Table};
 
-use super::{cut, holds_another, newline, ours};
+use super::{append, cut, holds_another, ours};
 
 fn parse(text: &str) -> Result<Document<&str>, Error> {
     Document::parse(text)
@@ -17,14 +17,6 @@ fn parse(text: &str) -> Result<Document<&str>, Error> {
 /// Returns the item at a dotted name.
 fn item<'a>(document: &'a Document<&str>, name: &str) -> Option<&'a Item> {
     name.split('.').try_fold(document.as_item(), |item, key| item.get(key))
-}
-
-/// Returns the text with a table appended after a blank line.
-fn append(text: &str, table: &str) -> String {
-    let newline = newline(text);
-    let end = if text.is_empty() || text.ends_with('\n') { "" } else { newline };
-    let gap = if text.trim().is_empty() { "" } else { newline };
-    format!("{text}{end}{gap}{}", table.replace('\n', newline))
 }
 
 pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, Error> {

@@ -6,9 +6,7 @@ use thrum_core::{Error, ErrorKind};
 ///
 /// # Errors
 /// Those of the work; `failed` if it panics.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
