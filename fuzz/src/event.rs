@@ -30,8 +30,13 @@ pub fn event(bytes: &[u8]) {
     }
 }
 
+/// Reads an event, and checks that a canonical form that was recognised is the one that parsing gives.
 fn candidate(text: &str) -> Result<Candidate, Malformed> {
-    json::parse_object(text).map_err(|error| Malformed::Json(error.to_string())).and_then(Candidate::new)
+    let read = Candidate::read(text, &[]);
+    let parsed = json::parse_object(text).map_err(|error| Malformed::Json(error.to_string()));
+    let parsed = parsed.and_then(|fields| Candidate::new(&fields));
+    assert_eq!(format!("{read:?}"), format!("{parsed:?}"), "parsing gives the same");
+    read
 }
 
 /// Checks a well-formed event for the properties that the log, the digest and the relay rely on.

@@ -6,7 +6,6 @@ use thrum_core::{
     DaemonKey, Event,
     event::{Candidate, admit},
     exchange::Batch,
-    json,
 };
 use thrum_store::{OpenOptions, Store};
 
@@ -19,8 +18,7 @@ const MOST: usize = 24;
 /// folding the log again reproduces it (I1).
 pub fn fold(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let candidates =
-        text.lines().take(MOST).filter_map(|line| Candidate::new(json::parse_object(line).ok()?).ok()).collect();
+    let candidates = text.lines().take(MOST).filter_map(|line| Candidate::read(line, &[]).ok()).collect();
     let (mut events, _) = admit(candidates);
     // If one unsigned id has two contents, the first one is kept. The order would then matter.
     let mut seen = std::collections::BTreeSet::new();

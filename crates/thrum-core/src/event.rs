@@ -1,11 +1,14 @@
 //! Events: the envelope that all types share, and the two ways in which an event enters the log, sealed here
 //! ([`Draft`]) or served by a peer ([`Candidate`]).
 
+use std::{borrow::Cow, ops::Range};
+
 use serde_json::{Map, Value};
 
 use crate::{
-    DaemonKey, Payload, Timestamp, ids,
-    json::{self, Canonical},
+    DaemonKey, Payload, Timestamp,
+    canonical::{self, Canonical, Members},
+    ids, json,
     key::{self, Claim},
     limits,
 };
@@ -91,9 +94,9 @@ impl Draft<'_> {
         ] {
             fields.insert(name.to_owned(), value);
         }
-        let unsigned = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
+        let unsigned = Canonical::new(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
         let signature = key.sign_event(unsigned.signed_part());
-        let body = unsigned.signed(&signature).whole();
+        let body = unsigned.signed(&signature).into_whole();
         if body.len() > limits::MAX_EVENT_BYTES {
             return Err(Malformed::TooLarge(body.len()));
         }
@@ -113,36 +116,112 @@ impl Draft<'_> {
 #[derive(Clone, Debug)]
 pub struct Candidate {
     event: Event,
-    canonical: Canonical,
+    /// The bytes of the body that the signature does not cover.
+    unsigned: Range<usize>,
     signature: Option<String>,
 }
 
+/// The fields of the envelope of a served event; empty where one is missing or not a string.
+struct Envelope<'a> {
+    id: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    origin: Cow<'a, str>,
+    log: Cow<'a, str>,
+    timestamp: Cow<'a, str>,
+    seq: u64,
+    signature: Option<Cow<'a, str>>,
+}
+
+impl<'a> Envelope<'a> {
+    fn of_fields(fields: &'a Map<String, Value>) -> Self {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(Cow::from);
+        Self {
+            id: text("event_id").unwrap_or_default(),
+            kind: text("type").unwrap_or_default(),
+            origin: text("origin_daemon").unwrap_or_default(),
+            log: text("origin_log").unwrap_or_default(),
+            timestamp: text("timestamp").unwrap_or_default(),
+            seq: fields.get("origin_seq").map(place_in_log).unwrap_or_default(),
+            signature: text("signature"),
+        }
+    }
+
+    /// `None` if one of the strings has escapes.
+    fn of_members(members: &Members<'a>) -> Option<Self> {
+        let text = |name: &str| match members.raw(name) {
+            Some(raw) if raw.starts_with('"') => Some(Some(members.text(name)?.into())),
+            _ => Some(None),
+        };
+        Some(Self {
+            id: text("event_id")?.unwrap_or_default(),
+            kind: text("type")?.unwrap_or_default(),
+            origin: text("origin_daemon")?.unwrap_or_default(),
+            log: text("origin_log")?.unwrap_or_default(),
+            timestamp: text("timestamp")?.unwrap_or_default(),
+            // The integers that are recognised are exact. Any other value counts as no sequence, as below.
+            seq: members.raw("origin_seq").and_then(|raw| raw.parse().ok()).unwrap_or_default(),
+            signature: text("signature")?,
+        })
+    }
+}
+
 impl Candidate {
-    /// Takes the fields of an event as served. Drops `sequence`, which belongs to the serving daemon.
+    /// Reads an event as served, a JSON object, and puts the strings of `envelope`, given by their keys, in place of
+    /// its own. Drops `sequence`, which belongs to the serving daemon.
     ///
     /// # Errors
     /// Every [`Malformed`] except `Signature` and `Unread`.
-    pub fn new(mut fields: Map<String, Value>) -> Result<Self, Malformed> {
-        fields.remove("sequence");
-        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (id, kind, origin, log) = (text("event_id"), text("type"), text("origin_daemon"), text("origin_log"));
+    pub fn read(text: &str, envelope: &[(&str, &str)]) -> Result<Self, Malformed> {
+        if let Some((canonical, members)) = Canonical::recognise(text)
+            && envelope.iter().all(|(name, value)| members.text(name) == Some(value))
+            && let Some(fields) = Envelope::of_members(&members)
+        {
+            return Self::check(&fields, || Ok(canonical));
+        }
+        let mut fields = json::parse_object(text).map_err(|error| Malformed::Json(error.to_string()))?;
+        for (name, value) in envelope {
+            fields.insert((*name).to_owned(), (*value).into());
+        }
+        Self::new(&fields)
+    }
+
+    /// Takes the fields of an event. Drops `sequence`.
+    ///
+    /// # Errors
+    /// Every [`Malformed`] except `Signature` and `Unread`.
+    pub fn new(fields: &Map<String, Value>) -> Result<Self, Malformed> {
+        Self::check(&Envelope::of_fields(fields), || {
+            Canonical::new(fields).map_err(|error| Malformed::Json(error.to_string()))
+        })
+    }
+
+    fn check(
+        envelope: &Envelope<'_>,
+        canonical: impl FnOnce() -> Result<Canonical, Malformed>,
+    ) -> Result<Self, Malformed> {
+        let Envelope { id, kind, origin, log, timestamp, seq, signature } = envelope;
         if id.is_empty() {
             return Err(Malformed::NoId);
         }
-        let timestamp = text("timestamp");
         // Checks every envelope field: an event with longer ones could not be served again within a line.
-        if [&id, &kind, &origin, &log, &timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
+        if [id, kind, origin, log, timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
-        let at = Timestamp::parse(&timestamp).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
-        let seq = fields.get("origin_seq").map(place_in_log).unwrap_or_default();
-        let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
-        let canonical = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
-        let body = canonical.whole();
+        let at = Timestamp::parse(timestamp).or_else(|| ids::ulid_time(id)).unwrap_or_default();
+        let (body, unsigned) = canonical()?.into_parts();
         if body.len() > limits::MAX_EVENT_BYTES {
             return Err(Malformed::TooLarge(body.len()));
         }
-        Ok(Self { event: Event { id, kind, at, origin, log, seq, body }, canonical, signature })
+        let event = Event {
+            id: id.to_string(),
+            kind: kind.to_string(),
+            at,
+            origin: origin.to_string(),
+            log: log.to_string(),
+            seq: *seq,
+            body,
+        };
+        Ok(Self { event, unsigned, signature: signature.as_deref().map(str::to_owned) })
     }
 
     /// The event, whether or not its signature is valid.
@@ -192,7 +271,7 @@ pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
         .filter(|(_, owes)| **owes)
         .map(|(c, _)| Claim {
             origin: &c.event.origin,
-            signed_part: c.canonical.signed_part(),
+            signed_part: canonical::signed_part(&c.event.body, &c.unsigned),
             signature: c.signature.as_deref(),
         })
         .collect();
@@ -251,7 +330,12 @@ mod tests {
     }
 
     fn candidate(text: &str) -> Result<Candidate, Malformed> {
-        json::parse_object(text).map_err(|e| Malformed::Json(e.to_string())).and_then(Candidate::new)
+        let read = Candidate::read(text, &[]);
+        // However the canonical form was found, the result is the same.
+        let parsed = json::parse_object(text).map_err(|e| Malformed::Json(e.to_string()));
+        let parsed = parsed.and_then(|fields| Candidate::new(&fields));
+        assert_eq!(format!("{read:?}"), format!("{parsed:?}"));
+        read
     }
 
     #[test]
@@ -285,6 +369,17 @@ mod tests {
         }
         let re_sequenced = event.body.replacen('{', "{\"sequence\":99,", 1);
         assert_eq!(admit(vec![candidate(&re_sequenced).expect("well-formed")]).0, [event]);
+    }
+
+    #[test]
+    fn the_envelope_of_an_answer_takes_the_place_of_the_fields() {
+        let (_, event) = sealed();
+        let own = [("event_id", event.id.as_str()), ("origin_daemon", event.origin.as_str())];
+        assert_eq!(Candidate::read(&event.body, &own).expect("well-formed").into_held(), event);
+        let other = Candidate::read(&event.body, &[("event_id", "evt_2")]).expect("well-formed").into_held();
+        assert_eq!((other.id.as_str(), other.body), ("evt_2", event.body.replace("evt_1", "evt_2")));
+        let added = Candidate::read(r#"{"event_id":"e"}"#, &[("type", "x")]).expect("well-formed").into_held();
+        assert_eq!(added.body, r#"{"event_id":"e","type":"x"}"#);
     }
 
     #[test]

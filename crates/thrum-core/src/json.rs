@@ -1,11 +1,10 @@
-//! JSON as events need it: parsed strictly, written in RFC 8785 canonical form.
+//! JSON as events need it: parsed strictly, measured, and cut to a length.
 
 use std::fmt::{self, Write};
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
-    ser,
 };
 use serde_json::{Map, Number, Value};
 
@@ -96,72 +95,6 @@ pub fn prefix(text: &str, most: usize) -> &str {
     text
 }
 
-/// Converts an object to canonical form without `sequence`, with and without `signature`.
-///
-/// Writes the top-level members one by one, so that one pass over the values yields both forms.
-pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
-    let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence" && *key != SIGNATURE).collect();
-    keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
-    let mut signed_part = Vec::with_capacity(1024);
-    let mut signature_at = None;
-    signed_part.push(b'{');
-    for key in keys {
-        // The order by UTF-16 code units equals the order by bytes if one side is ASCII, as `signature` is.
-        if key.as_str() > SIGNATURE && signature_at.is_none() {
-            signature_at = Some(signed_part.len());
-        }
-        serde_json_canonicalizer::to_writer(key, &mut signed_part)?;
-        signed_part.push(b':');
-        serde_json_canonicalizer::to_writer(&fields[key], &mut signed_part)?;
-        signed_part.push(b',');
-    }
-    if signed_part.len() > 1 {
-        signed_part.pop();
-    }
-    let signature_at = signature_at.unwrap_or(signed_part.len());
-    signed_part.push(b'}');
-    let signed_part = String::from_utf8(signed_part).map_err(ser::Error::custom)?;
-    let mut canonical = Canonical { signed_part, signature_at, signature: None };
-    if let Some(signature) = fields.get(SIGNATURE) {
-        canonical.signature = Some(serde_json_canonicalizer::to_string(signature)?);
-    }
-    Ok(canonical)
-}
-
-const SIGNATURE: &str = "signature";
-
-/// The canonical form of one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Canonical {
-    signed_part: String,
-    /// Byte offset in `signed_part` at which the signature's member belongs.
-    signature_at: usize,
-    /// The signature as JSON.
-    signature: Option<String>,
-}
-
-impl Canonical {
-    /// The text that the signature covers: without `sequence` and `signature`.
-    pub fn signed_part(&self) -> &str {
-        &self.signed_part
-    }
-
-    /// Sets the signature, given in base64url.
-    #[must_use]
-    pub fn signed(self, signature: &str) -> Self {
-        Self { signature: Some(format!("\"{signature}\"")), ..self }
-    }
-
-    /// The text that the log stores and the digest covers: without `sequence`, with the signature if there is one.
-    pub fn whole(&self) -> String {
-        let Some(signature) = &self.signature else { return self.signed_part.clone() };
-        let (before, after) = self.signed_part.split_at(self.signature_at);
-        let comma_before = if before.len() > 1 && !before.ends_with(',') { "," } else { "" };
-        let comma_after = if after == "}" { "" } else { "," };
-        format!("{before}{comma_before}\"{SIGNATURE}\":{signature}{comma_after}{after}")
-    }
-}
-
 /// A value whose parser refuses duplicate keys. `serde_json` alone silently keeps the last duplicate.
 struct Strict(Value);
 
@@ -241,10 +174,6 @@ impl<'de> Visitor<'de> for StrictVisitor {
 mod tests {
     use super::*;
 
-    fn canonical_of(text: &str) -> Canonical {
-        canonical(&parse_object(text).expect("an object")).expect("canonical")
-    }
-
     #[test]
     fn a_prefix_is_measured_in_its_json_form() {
         let text = "a\u{1}é\"\\\n\u{7f}世b";
@@ -256,31 +185,6 @@ mod tests {
         }
         let every: String = (0..0x180).filter_map(char::from_u32).collect();
         assert_eq!(text_size(&every), size(&every) - 2);
-    }
-
-    #[test]
-    fn sequence_and_signature_are_removed_at_any_position() {
-        let cases = [
-            (
-                r#"{"sequence":7,"v":1,"signature":"s","a":"<b>"}"#,
-                r#"{"a":"<b>","signature":"s","v":1}"#,
-                r#"{"a":"<b>","v":1}"#,
-            ),
-            (r#"{"signature":"s","v":1}"#, r#"{"signature":"s","v":1}"#, r#"{"v":1}"#),
-            (r#"{"signature":"s","a":1}"#, r#"{"a":1,"signature":"s"}"#, r#"{"a":1}"#),
-            (r#"{"signature":"s"}"#, r#"{"signature":"s"}"#, "{}"),
-            (r#"{"sequence":1}"#, "{}", "{}"),
-        ];
-        for (text, whole, signed_part) in cases {
-            let made = canonical_of(text);
-            assert_eq!((made.whole().as_str(), made.signed_part()), (whole, signed_part), "{text}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_doubles_as_go_relays_them() {
-        let made = canonical_of(r#"{"big":9007199254740993,"one":1.0,"tiny":1e-7,"huge":1e21}"#);
-        assert_eq!(made.whole(), r#"{"big":9007199254740992,"huge":1e+21,"one":1,"tiny":1e-7}"#);
     }
 
     #[test]

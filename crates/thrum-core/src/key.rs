@@ -95,8 +95,9 @@ impl DaemonKey {
         self.id.clone()
     }
 
-    /// Signs the [signed part](crate::json::Canonical::signed_part) of an event. Returns 86 characters of base64url.
-    pub fn sign_event(&self, signed_part: &str) -> String {
+    /// Signs the [signed part](crate::canonical::Canonical::signed_part) of an event. Returns 86 characters of
+    /// base64url.
+    pub fn sign_event(&self, signed_part: [&str; 2]) -> String {
         let signature = self.signing.sign(&covered(signed_part));
         BASE64URL_NOPAD.encode(&signature.to_bytes())
     }
@@ -150,8 +151,8 @@ impl<'de> Deserialize<'de> for DaemonKey {
     }
 }
 
-fn covered(signed_part: &str) -> Vec<u8> {
-    [EVENT_CONTEXT, signed_part.as_bytes()].concat()
+fn covered([before, after]: [&str; 2]) -> Vec<u8> {
+    [EVENT_CONTEXT, before.as_bytes(), after.as_bytes()].concat()
 }
 
 /// A signature to verify: the claim that `origin` signed `signed_part`.
@@ -159,8 +160,8 @@ fn covered(signed_part: &str) -> Vec<u8> {
 pub struct Claim<'a> {
     /// `origin_daemon` of the event.
     pub origin: &'a str,
-    /// The text that the signature covers, without the context.
-    pub signed_part: &'a str,
+    /// The text that the signature covers, without the context, in two parts.
+    pub signed_part: [&'a str; 2],
     /// `signature` of the event; `None` if the event has none.
     pub signature: Option<&'a str>,
 }
@@ -237,7 +238,10 @@ mod tests {
         assert!(!proves(&proof, "challenge", other_id.as_str(), "d_there"));
         assert!(!proves(&proof, "challenge", id.as_str(), "d_elsewhere"), "handed on");
         assert!(!proves(&other.prove("challenge", "d_there"), "challenge", id.as_str(), "d_there"));
-        assert!(!proves(&key.sign_event("challenge"), "challenge", id.as_str(), "d_there"), "an event is no proof");
+        assert!(
+            !proves(&key.sign_event(["challenge", ""]), "challenge", id.as_str(), "d_there"),
+            "an event is no proof"
+        );
         assert!(
             !proves("", "challenge", id.as_str(), "d_there") && !proves(&proof, "challenge", "d_foreign", "d_there")
         );
@@ -249,12 +253,13 @@ mod tests {
         let other = DaemonKey::generate(&mut Seed(2));
         let (id, other_id) = (key.id(), other.id());
         let texts: Vec<String> = (0..5).map(|n| format!("{{\"n\":{n}}}")).collect();
-        let signatures: Vec<String> = texts.iter().map(|text| key.sign_event(text)).collect();
-        let claim = |n: usize| Claim { origin: id.as_str(), signed_part: &texts[n], signature: Some(&signatures[n]) };
+        let signatures: Vec<String> = texts.iter().map(|text| key.sign_event([text, ""])).collect();
+        let claim =
+            |n: usize| Claim { origin: id.as_str(), signed_part: [&texts[n], ""], signature: Some(&signatures[n]) };
         assert_eq!(verify(&[claim(0), claim(1), claim(2)]), [true, true, true]);
         let forged = [
             claim(0),
-            Claim { signed_part: "{\"n\":9}", ..claim(1) },
+            Claim { signed_part: ["{\"n\":9}", ""], ..claim(1) },
             Claim { origin: other_id.as_str(), ..claim(2) },
             Claim { signature: None, ..claim(3) },
             Claim { signature: Some("AAAA"), ..claim(3) },

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod ambient;
 pub mod audience;
+pub mod canonical;
 pub mod compare;
 pub mod error;
 pub mod event;

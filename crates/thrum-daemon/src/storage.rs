@@ -228,7 +228,7 @@ pub(crate) mod kit {
         let mail = |n: u64| {
             let fields = json!({"event_id": format!("evt_{n}"), "type": "message.create", "timestamp": "2026-01-01T00:00:00Z",
                 "origin_daemon": "d_go", "message_id": format!("msg_{n}"), "agent_id": "cy", "recipients": ["dan"]});
-            Candidate::new(fields.as_object().unwrap().clone()).unwrap().into_held()
+            Candidate::new(fields.as_object().unwrap()).unwrap().into_held()
         };
         let batch = Batch {
             peer: "d_go".to_owned(),

@@ -20,7 +20,7 @@ use thrum_core::{
     compare::LogOf,
     event::{self, Candidate},
     exchange::Batch,
-    json, limits,
+    limits,
 };
 
 use crate::{OpenOptions, Store, StoreError, migrate, purged_ranges};
@@ -243,7 +243,7 @@ fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
 
 /// Returns the event of a row if its text is an event in canonical form that agrees with the columns.
 fn candidate(columns: &Columns<'_>) -> Option<Candidate> {
-    let candidate = Candidate::new(json::parse_object(columns.body).ok()?).ok()?;
+    let candidate = Candidate::read(columns.body, &[]).ok()?;
     let Event { id, kind, origin, log, body, .. } = candidate.event();
     let agrees = id == columns.id
         && kind == columns.kind

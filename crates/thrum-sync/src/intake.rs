@@ -10,7 +10,6 @@ use thrum_core::{
     Error, Event,
     event::{self, Candidate, Malformed, Rejected},
     exchange::Batch,
-    json,
 };
 
 use crate::{Log, protocol::wire::Served};
@@ -95,11 +94,10 @@ fn candidate(served: &Served) -> Result<Candidate, Malformed> {
     if served.is_unread() {
         return Err(Malformed::Unread);
     }
-    let mut fields = json::parse_object(&served.event_json).map_err(|error| Malformed::Json(error.to_string()))?;
-    for (name, text) in Served::ENVELOPE.into_iter().zip(&served.envelope) {
-        if let Some(text) = text {
-            fields.insert(name.to_owned(), text.as_str().into());
-        }
-    }
-    Candidate::new(fields)
+    let envelope: Vec<(&str, &str)> = Served::ENVELOPE
+        .into_iter()
+        .zip(&served.envelope)
+        .filter_map(|(name, text)| Some((name, text.as_deref()?)))
+        .collect();
+    Candidate::read(&served.event_json, &envelope)
 }

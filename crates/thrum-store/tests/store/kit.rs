@@ -241,7 +241,7 @@ fn served(events: &[Event]) -> Batch {
 
 /// An event as served by a peer, admitted.
 pub fn event(fields: &Value) -> Event {
-    let candidate = Candidate::new(fields.as_object().expect("an object").clone()).expect("well-formed");
+    let candidate = Candidate::new(fields.as_object().expect("an object")).expect("well-formed");
     let (mut events, rejected) = admit(vec![candidate]);
     assert_eq!(rejected, []);
     events.remove(0)

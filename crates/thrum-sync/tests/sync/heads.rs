@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thrum_core::{Event, RangeSet, Timestamp, compare::LogOf, event, exchange::Batch, json, limits};
+use thrum_core::{Event, RangeSet, Timestamp, compare::LogOf, event, exchange::Batch, limits};
 use thrum_sync::{
     Log,
     peers::{Missing, Verdict, Verified},
@@ -144,8 +144,7 @@ async fn what_was_purged_is_not_asked_for() {
 
 /// Builds unsigned events as a peer serves them.
 pub fn batch(bodies: impl Iterator<Item = String>) -> Batch {
-    let event =
-        |body: String| -> Event { event::Candidate::new(json::parse_object(&body).unwrap()).unwrap().into_held() };
+    let event = |body: String| -> Event { event::Candidate::read(&body, &[]).unwrap().into_held() };
     Batch {
         peer: "d_go".into(),
         log: String::new(),
