@@ -60,6 +60,12 @@ fn public_key(id: &str) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(&bytes).ok()
 }
 
+/// Returns the X25519 public key (RFC 7748) of the daemon with this id; `None` for a foreign id. Two ids have the same
+/// X25519 key only if one secret belongs to both.
+pub fn exchange_public(id: &str) -> Option<[u8; 32]> {
+    public_key(id).map(|key| key.to_montgomery().to_bytes())
+}
+
 /// Returns `true` if an event of this origin must carry a valid signature.
 ///
 /// The form of the id alone decides. An id of our form that contains no valid key belongs to no daemon, and no
@@ -100,6 +106,12 @@ impl DaemonKey {
     pub fn sign_event(&self, signed_part: [&str; 2]) -> String {
         let signature = self.signing.sign(&covered(signed_part));
         BASE64URL_NOPAD.encode(&signature.to_bytes())
+    }
+
+    /// Returns the X25519 secret (RFC 7748) of this key, for encrypted connections. Its public key is
+    /// [`exchange_public`] of the daemon's id.
+    pub fn exchange_secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.signing.to_scalar_bytes())
     }
 
     /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that

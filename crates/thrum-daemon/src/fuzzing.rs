@@ -141,6 +141,7 @@ impl Socket {
             transports: Vec::new(),
             ambients,
             prover,
+            exchange_secret: identity.key().exchange_secret(),
         };
         let log = Arc::clone(&storage) as Arc<dyn thrum_sync::Log>;
         let peers = runtime.block_on(Peers::start(peers, log, storage.commits()))?;

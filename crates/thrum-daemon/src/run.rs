@@ -109,6 +109,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
     // The tailnet comes up, or fails, in the background; the start does not wait for it.
     tailnet.start();
     let key = identity.key().clone();
+    let exchange_secret = key.exchange_secret();
     let prover: Prover = Arc::new(move |challenge, to| key.prove(challenge, to));
     let towards_peers = PeersConfig {
         var_dir: repo.var(),
@@ -120,6 +121,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
         transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
         ambients,
         prover,
+        exchange_secret,
     };
     let peers = Peers::start(towards_peers, Arc::clone(&storage) as Arc<dyn Log>, storage.commits()).await?;
     let shutdown = Shutdown::default();

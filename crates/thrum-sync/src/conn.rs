@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::transport::Conn;
+use crate::{
+    encrypted::{Encrypted, Keys},
+    transport::Conn,
+};
 
 /// Why a line could not be read. The connection is unusable afterwards.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +191,18 @@ pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, withi
         timeout(within, writer.write_all(part)).await.map_err(|_| too_long())??;
     }
     timeout(within, writer.flush()).await.map_err(|_| too_long())?
+}
+
+/// Encrypts a connection whose handshake is complete.
+///
+/// # Errors
+/// [`NoLine::Unsolicited`] if the other side sent something after its message of the handshake that is not encrypted.
+pub fn encrypt((lines, writer): Halves, keys: Keys) -> Result<Halves, NoLine> {
+    if !lines.reader.buffer().is_empty() {
+        return Err(NoLine::Unsolicited);
+    }
+    let conn = lines.reader.into_inner().unsplit(writer);
+    Ok(halves(Box::new(Encrypted::new(conn, keys))))
 }
 
 /// Both halves of a connection. Bytes read ahead stay in the first half.

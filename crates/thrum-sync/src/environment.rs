@@ -12,9 +12,11 @@ use std::{
 use thrum_core::{Ambient, exchange::Commit};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use zeroize::Zeroizing;
 
 use crate::{
     Log, Now,
+    encrypted::Identity,
     protocol::{AuthState, Me, Prover},
     registry::Peer,
 };
@@ -31,6 +33,8 @@ pub(crate) struct Environment {
     pub(crate) sync_interval: Duration,
     pub(crate) ambients: Ambients,
     pub(crate) prover: Prover,
+    /// This daemon in the handshakes that encrypt connections.
+    pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     auth: Mutex<AuthState>,
     pub(crate) tasks: TaskTracker,
@@ -46,7 +50,10 @@ impl Environment {
         sync_interval: Duration,
         ambients: Ambients,
         prover: Prover,
+        secret: Zeroizing<[u8; 32]>,
     ) -> Self {
+        let Me { daemon_id, instance, .. } = auth.me.clone();
+        let identity = Identity { daemon_id, instance, secret: Arc::new(secret), ambients: Arc::clone(&ambients) };
         Self {
             me: auth.me.clone(),
             log,
@@ -55,6 +62,7 @@ impl Environment {
             clock: Clock::new(&ambients),
             ambients,
             prover,
+            identity,
             auth: Mutex::new(auth),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -146,6 +146,9 @@ pub enum Violation {
     /// The daemon introduces itself with this id instead of the expected one.
     #[error("it says that it is {}", printable(.0))]
     OtherIdentity(String),
+    /// The handshake that encrypts the connection was not made with the key of the expected daemon.
+    #[error("it does not have that daemon's key")]
+    Handshake,
     /// The signature over our challenge is wrong.
     #[error("its signature is wrong")]
     Signature,

@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod blocking;
 pub mod clock;
 pub mod conn;
+pub mod encrypted;
 mod environment;
 pub mod error;
 pub mod held_dir;

@@ -29,6 +29,8 @@ use std::{
 use thrum_core::{Error, ErrorKind, exchange::Commit, limits};
 use tokio::{sync::watch, time::timeout};
 
+use zeroize::Zeroizing;
+
 use crate::{
     Log,
     addresses::Addresses,
@@ -81,6 +83,9 @@ pub struct PeersConfig {
     /// Proves this daemon's identity on each connection with a peer that has a key. Signs with the daemon's key
     /// ([`DaemonKey::prove`](thrum_core::DaemonKey::prove)); the key itself is not passed on.
     pub prover: Prover,
+    /// The secret by which connections to peers with a key are encrypted
+    /// ([`DaemonKey::exchange_secret`](thrum_core::DaemonKey::exchange_secret)).
+    pub exchange_secret: Zeroizing<[u8; 32]>,
 }
 
 /// The peers of a daemon. A clone is another handle to the same peers.
@@ -109,8 +114,18 @@ impl Peers {
         log: Arc<dyn Log>,
         commits: watch::Receiver<Commit>,
     ) -> Result<Self, Error> {
-        let PeersConfig { var_dir, daemon_id, name, version, sync_interval, local_only, transports, ambients, prover } =
-            config;
+        let PeersConfig {
+            var_dir,
+            daemon_id,
+            name,
+            version,
+            sync_interval,
+            local_only,
+            transports,
+            ambients,
+            prover,
+            exchange_secret,
+        } = config;
         let me = Me { daemon_id, name, version, instance: format!("{:016x}", ambients().random_u64()) };
         let auth = blocking(move || {
             let registry = Registry::open(var_dir.join("peers.json"), &me.daemon_id)?;
@@ -120,7 +135,7 @@ impl Peers {
         .await?;
         let peers: Vec<Peer> = auth.registry.peers().to_vec();
         let listens = auth.registry.port(Kind::Local).is_some();
-        let env = Arc::new(Environment::new(auth, log, commits, sync_interval, ambients, prover));
+        let env = Arc::new(Environment::new(auth, log, commits, sync_interval, ambients, prover, exchange_secret));
         let parts = Arc::new_cyclic(|parts| Parts::new(env, transports, local_only, parts));
         tracing::info!(
             "periodic_sync: starting with interval={}, recent_threshold={}",

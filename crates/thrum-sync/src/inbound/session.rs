@@ -10,7 +10,9 @@ use super::Inbound;
 use crate::{
     blocking::blocking,
     conn::{self, Halves, NoLine},
-    protocol::wire::{self, Marks, RpcError, SameKey},
+    encrypted,
+    error::Violation,
+    protocol::wire::{self, Id, Marks, RpcError, SameKey},
     protocol::{self, Effect, Next, PeerSession},
     transport::Caller,
 };
@@ -46,6 +48,9 @@ pub(crate) enum SessionEnd {
     /// The caller is a browser or another HTTP client.
     #[error("it spoke HTTP")]
     Http,
+    /// The caller does not have the key of the daemon that it claims to be, or meant another daemon.
+    #[error("the handshake failed: {0}")]
+    Handshake(Violation),
     /// A task of this daemon failed.
     #[error("{0}")]
     Failed(Error),
@@ -92,7 +97,7 @@ impl Inbound {
         stop: &CancellationToken,
     ) -> SessionEnd {
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
-        let mut known = false;
+        let (mut known, mut is_first) = (false, true);
         loop {
             let left = introduced_by.saturating_duration_since(Instant::now());
             let (idle, whole) = if known { (limits::PEER_IDLE, limits::PEER_LINE) } else { (left, left) };
@@ -100,6 +105,15 @@ impl Inbound {
                 () = stop.cancelled() => return SessionEnd::Stopped,
                 line = lines.next(limits::MAX_PEER_REQUEST_BYTES, idle, whole) => line,
             };
+            let asks_to_encrypt = line.as_ref().ok().filter(|_| is_first).and_then(|line| wire::read_encrypt(line));
+            is_first = false;
+            if let Some((asked, message)) = asks_to_encrypt {
+                match self.encrypt(&asked, message, (lines, writer), session, stop).await {
+                    Ok(halves) => (lines, writer) = halves,
+                    Err(end) => return end,
+                }
+                continue;
+            }
             let (mut held, mut lent_by) = (None, None);
             let reply = match line {
                 // A web page in a browser on this machine can post lines to this port as form data. It must not get far
@@ -156,8 +170,39 @@ impl Inbound {
         }
     }
 
-    /// Returns the reply to one line, and whether the line used a valid token. On an error the session state is lost,
-    /// and the connection is unusable.
+    /// Answers the first line of a connection, which asks to encrypt it, and returns the encrypted connection. A caller
+    /// that fails the handshake gets an error, and the connection ends.
+    async fn encrypt(
+        &self,
+        asked: &Id,
+        message: String,
+        (lines, mut writer): Halves,
+        session: &mut Option<PeerSession>,
+        stop: &CancellationToken,
+    ) -> Result<Halves, SessionEnd> {
+        let Some(session) = session else { return Err(SessionEnd::Stopped) };
+        let (identity, on) = (self.env.identity.clone(), session.caller.kind);
+        let answered = blocking(move || Ok(encrypted::answer(&identity, &message, on))).await;
+        let (line, outcome) = match answered.map_err(SessionEnd::Failed)? {
+            Ok((message, met, keys)) => (wire::encrypted_line(asked, &message), Ok((met, keys))),
+            Err(violation) => {
+                let error =
+                    Error::new(ErrorKind::Refused, "this connection cannot be encrypted with the key of the caller")
+                        .hint("Pair the two daemons again if one of them has a new identity.");
+                (wire::error_line(asked, &error.into()), Err(violation))
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Err(SessionEnd::Stopped),
+            written = conn::write_line(&mut writer, &line, limits::PEER_WRITE) => written.map_err(NoLine::Io)?,
+        }
+        let (met, keys) = outcome.map_err(SessionEnd::Handshake)?;
+        session.met(met, self.env.clock.now());
+        Ok(conn::encrypt((lines, writer), keys)?)
+    }
+
+    /// Returns the reply to one line and the state of the session. An inner error is sent to the caller. After an outer
+    /// error the state is lost, and the connection is unusable.
     async fn answer(
         self: &Arc<Self>,
         line: Vec<u8>,

@@ -14,6 +14,7 @@ use crate::{
     Token,
     blocking::blocking,
     conn::{self, Halves, Lines, NoLine},
+    encrypted,
     error::{PeerError, Timeout, Unproven, Violation},
     protocol,
     protocol::wire::{self, BadReply, Call, Marks, Reply},
@@ -50,8 +51,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to a peer. A peer with a key has proven its identity on return, and no secret was sent before. Takes at
-    /// most [`limits::MEET`].
+    /// Connects to a peer. With a peer that has a key, the connection is encrypted on return: the peer has proven its
+    /// identity, and no secret was sent before. Takes at most [`limits::MEET`].
     ///
     /// # Errors
     /// `Unreachable` with the error of [`Addresses::connect`](crate::addresses::Addresses::connect), `Timeout`, or
@@ -95,22 +96,51 @@ impl Connection {
             heard: Instant::now(),
         };
         if peer.has_key() {
-            let met = match timeout(limits::PEER_INFO, connection.meet()).await {
-                Ok(met) => met,
-                Err(_) => Err(Timeout::Reply(limits::PEER_INFO).into()),
+            let met = async {
+                match connection.dialled {
+                    Some(_) => connection.encrypt().await,
+                    // The peer encrypted the connection when it opened it, and has only to prove that it is still there.
+                    None => {
+                        let owed = connection.meet().await?;
+                        connection.owed = owed;
+                        Ok(connection)
+                    }
+                }
             };
-            connection.owed = met.map_err(|cause| Unproven {
-                address: thrum_core::name::printable(&peer.address),
-                peer: peer.name.clone(),
-                hint: matches!(&cause, PeerError::Reply(BadReply::Error(error)) if error.is_unknown_method())
-                    .then_some("or it runs an older Thrum: update it there"),
-                cause: Box::new(cause),
-            })?;
+            let met = timeout(limits::PEER_INFO, met).await.unwrap_or(Err(Timeout::Reply(limits::PEER_INFO).into()));
+            return met.map_err(|cause| {
+                Unproven {
+                    address: thrum_core::name::printable(&peer.address),
+                    peer: peer.name.clone(),
+                    hint: matches!(&cause, PeerError::Reply(BadReply::Error(error)) if error.is_unknown_method())
+                        .then_some("or it runs an older Thrum: update it there"),
+                    cause: Box::new(cause),
+                }
+                .into()
+            });
         }
         Ok(connection)
     }
 
-    /// Makes a peer prove that it has the key in its id. Returns the peer's challenge to us, unless the peer knows us
+    /// Encrypts a connection that was dialled. Then both sides have proven their identity.
+    async fn encrypt(mut self) -> Result<Self, PeerError> {
+        let on = self.peer.kind().ok_or(PeerError::NoNetwork)?;
+        let asked = self.outbound.env.clock.now().tick;
+        let (identity, peer) = (self.outbound.env.identity.clone(), self.peer.daemon_id.clone());
+        let (begun, message) = blocking(move || Ok(encrypted::begin(&identity, &peer, on)))
+            .await
+            .map_err(PeerError::Internal)?
+            .ok_or(Violation::Handshake)?;
+        let reply = self.exchange(&wire::encrypt_request(UNNUMBERED, &message)).await?;
+        let answer = wire::read_encrypted(&reply, UNNUMBERED)?;
+        let (met, keys) = blocking(move || Ok(begun.complete(&answer))).await.map_err(PeerError::Internal)??;
+        (self.lines, self.writer) = conn::encrypt((self.lines, self.writer), keys)?;
+        self.instance = Some(met.instance).filter(|instance| wire::is_instance(instance));
+        self.is_alive(asked);
+        Ok(self)
+    }
+
+    /// Makes a peer that has lent us a connection prove that it has the key in its id. Returns the peer's challenge to us, unless the peer knows us
     /// by the id of a daemon without a key.
     async fn meet(&mut self) -> Result<Option<String>, PeerError> {
         let challenge = protocol::challenge(&mut *self.outbound.env.ambient());

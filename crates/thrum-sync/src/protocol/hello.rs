@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{AuthState, Next, PeerSession, Received};
 use crate::{
     Now,
+    encrypted::Met,
     protocol::wire::{self, Hello, Query, Request, RpcError},
     registry::Sign,
     transport::{Kind, Node},
@@ -59,6 +60,14 @@ impl PeerSession {
             asked: Duration::ZERO,
         });
         self
+    }
+
+    /// Records that the caller has proven its key in the handshake that encrypts this connection.
+    pub(crate) fn met(&mut self, met: Met, now: Now) {
+        if let Some(proofs) = &mut self.proofs {
+            (proofs.greeted, proofs.proven, proofs.asked) = (true, Some(met.daemon_id), now.tick);
+            proofs.instance = Some(met.instance).filter(|instance| wire::is_instance(instance));
+        }
     }
 
     /// Returns `true` if the caller must still prove on this connection that it is daemon `daemon_id`, which has a key.

@@ -21,13 +21,13 @@ pub use frame::{Id, error_line};
 pub use refusal::{NO_SESSION, Refusal, TIMED_OUT, TOO_MANY};
 pub use reply::{
     Confirmed, Hello, Info, Marks, Paired, Probed, Pulled, Reply, SameKey, Served, add_marks, begun_line,
-    confirmed_line, hello_line, info_line, marks_of, notified_line, paired_line, probed_line, proved_line, pull_line,
-    read_begun, read_confirmed, read_cut, read_hello, read_info, read_notified, read_paired, read_probed, read_proved,
-    read_pulled,
+    confirmed_line, encrypted_line, hello_line, info_line, marks_of, notified_line, paired_line, probed_line,
+    proved_line, pull_line, read_begun, read_confirmed, read_cut, read_encrypted, read_hello, read_info, read_notified,
+    read_paired, read_probed, read_proved, read_pulled,
 };
 pub use request::{
-    Begin, Call, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, lend_request,
-    peer_info_request, probe_request, prove_request, refused_request,
+    Begin, Call, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, encrypt_request, hello_request, is_http,
+    lend_request, peer_info_request, probe_request, prove_request, read_encrypt, refused_request,
 };
 
 /// A JSON-RPC error as sent over the wire.
@@ -133,7 +133,7 @@ fn is_challenge(text: &str) -> bool {
 }
 
 /// Returns `true` for a valid process instance of a daemon: 1 to 32 hex digits.
-fn is_instance(text: &str) -> bool {
+pub(crate) fn is_instance(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -21,6 +21,7 @@ use thrum_store::{
 };
 use thrum_sync::{
     Log, Peers, PeersConfig,
+    encrypted::Identity,
     peers::{Joined, Verdict},
     transport::{Kind, Transport, local::Local},
 };
@@ -251,6 +252,16 @@ impl Ambient for System {
     }
 }
 
+/// A daemon with this key in a handshake that the test plays.
+pub fn identity(key: &DaemonKey) -> Identity {
+    Identity {
+        daemon_id: key.id().to_string(),
+        instance: "0e".into(),
+        secret: Arc::new(key.exchange_secret()),
+        ambients: Arc::new(|| Box::new(System)),
+    }
+}
+
 /// Returns everything that any test in this process has logged, at all levels.
 pub fn logs() -> String {
     String::from_utf8_lossy(&LOGS.lock().unwrap()).into_owned()
@@ -402,6 +413,7 @@ pub async fn start_peers_over(
             let log = Arc::clone(log);
             Arc::new(move |challenge, to| log.key.get().unwrap().prove(challenge, to))
         },
+        exchange_secret: log.key.get().unwrap().exchange_secret(),
     };
     Peers::start(config, Arc::<StoreLog>::clone(log), log.commits()).await
 }

@@ -1,13 +1,25 @@
 //! On loopback, where there are no nodes, a peer's identity is its key: not its port, not its token, not its claim.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::{Value, json};
 use thrum_core::DaemonKey;
-use thrum_sync::{protocol, replicator::State, transport::Kind};
+use thrum_sync::{
+    encrypted::{self, Encrypted},
+    protocol,
+    replicator::State,
+    transport::{Conn, Kind},
+};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinSet,
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -42,24 +54,46 @@ struct Squatter {
 }
 
 impl Squatter {
+    /// A program without the daemon's key.
     async fn at(address: &str, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::with_key(address, None, answer).await
+    }
+
+    /// With the daemon's `key` it encrypts connections as the daemon does, and answers the lines in them.
+    async fn with_key(
+        address: &str,
+        key: Option<DaemonKey>,
+        answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Self {
         // The previous owner may be about to release the port.
         let listener = eventually(async || TcpListener::bind(address).await.ok()).await;
         let (heard, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
         let keeps = Arc::clone(&heard);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (heard, answer) = (Arc::clone(&keeps), Arc::clone(&answer));
+                let (heard, answer, key) = (Arc::clone(&keeps), Arc::clone(&answer), key.clone());
                 tokio::spawn(async move {
-                    let mut wire = BufReader::new(stream);
+                    let mut wire = BufReader::new(Box::new(stream) as Conn);
                     let mut line = String::new();
                     while wire.read_line(&mut line).await.is_ok_and(|read| read > 0) {
                         let request: Value = serde_json::from_str(&line).unwrap();
                         heard.lock().unwrap().push(std::mem::take(&mut line));
-                        let mut reply = answer(&request);
+                        let begins = key.as_ref().filter(|_| request["method"] == encrypted::METHOD);
+                        let answered = begins.map(|key| {
+                            let message = request["params"]["message"].as_str().unwrap();
+                            encrypted::answer(&kit::identity(key), message, Kind::Local).unwrap()
+                        });
+                        let mut reply = match &answered {
+                            Some((message, ..)) => json!({"jsonrpc": "2.0", "result": {"message": message}}),
+                            None => answer(&request),
+                        };
                         reply["id"] = request["id"].clone();
-                        if wire.write_all(format!("{reply}\n").as_bytes()).await.is_err() {
+                        let written = wire.write_all(format!("{reply}\n").as_bytes()).await;
+                        if written.is_err() || wire.flush().await.is_err() {
                             return;
+                        }
+                        if let Some((.., keys)) = answered {
+                            wire = BufReader::new(Box::new(Encrypted::new(wire.into_inner(), keys)));
                         }
                     }
                 });
@@ -94,59 +128,47 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let (mut a, b) = pair().await;
     let address = a.peers.address(Kind::Local).await.unwrap();
     let token = b.peers.list()[0].token.clone().unwrap();
-    let (id, own) = (a.id.clone(), DaemonKey::generate(&mut System));
-    // The genuine daemon's reply to this peer, but for another challenge.
-    let old = Wire::to(&a).await.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": b.id})).await;
-    assert!(protocol::proves_to_listen(
-        old["result"]["signature"].as_str().unwrap(),
-        &"0".repeat(64),
-        Kind::Local,
-        &a.id,
-        &b.id
-    ));
+    let own = DaemonKey::generate(&mut System);
+    // The genuine daemon's reply to this peer, but for another handshake.
+    let begin = |with: &str| encrypted::begin(&kit::identity(b.log.key.get().unwrap()), with, Kind::Local).unwrap().1;
+    let old = Wire::to(&a).await.ask(encrypted::METHOD, json!({"message": begin(&a.id)})).await;
+    assert!(old["result"]["message"].is_string(), "{old}");
+    // A reply by another daemon to a handshake with that daemon.
+    let (other, ..) = encrypted::answer(&kit::identity(&own), &begin(own.id().as_str()), Kind::Local).unwrap();
     a.peers.shutdown().await;
 
     type Answer = Box<dyn Fn(&Value) -> Value + Send + Sync>;
     let error = |message: &'static str| json!({"jsonrpc": "2.0", "error": {"code": -32000, "message": message}});
-    let said = id.clone();
+    let said = a.id.clone();
     let answers: Vec<(&str, Answer)> = vec![
         ("unauthorized", Box::new(move |_| error(UNKNOWN))),
         (
             "method not found",
             Box::new(
-                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}),
+                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.encrypt"}}),
             ),
         ),
         // Possibly no attack at all.
         (
             "or it runs an older Thrum: update it there",
             Box::new(
-                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}),
+                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.encrypt"}}),
             ),
         ),
         (
             "makes no sense",
             Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"daemon_id": said, "name": "alpha"}})),
         ),
-        ("signature is wrong", Box::new(move |_| old.clone())),
+        ("does not have that daemon's key", Box::new(move |_| old.clone())),
+        ("does not have that daemon's key", Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"message": other}}))),
+        // The caller's own message.
         (
-            "it says that it is",
-            Box::new({
-                let own = own.clone();
-                move |request| {
-                    let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
-                    let signature = own.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
-                    json!({"jsonrpc": "2.0", "result": {"daemon_id": own.id().as_str(), "signature": signature, "challenge": "1".repeat(64)}})
-                }
-            }),
+            "does not have that daemon's key",
+            Box::new(|request| json!({"jsonrpc": "2.0", "result": {"message": request["params"]["message"]}})),
         ),
         (
-            "signature is wrong",
-            Box::new(move |request| {
-                let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
-                let signature = own.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
-                json!({"jsonrpc": "2.0", "result": {"daemon_id": id, "signature": signature, "challenge": "1".repeat(64)}})
-            }),
+            "does not have that daemon's key",
+            Box::new(|_| json!({"jsonrpc": "2.0", "result": {"message": "A".repeat(5000)}})),
         ),
     ];
     for (why, answer) in answers {
@@ -154,7 +176,7 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
         b.peers.force(None).await.unwrap();
         until(&b, "alpha", |status| fails_with("does not prove to be alpha")(status) && fails_with(why)(status)).await;
         let heard = squatter.heard();
-        assert!(heard.contains("sync.hello") && !heard.contains(token.reveal()), "{why}: {heard}");
+        assert!(heard.contains(encrypted::METHOD) && !heard.contains(token.reveal()), "{why}: {heard}");
         assert!(!b.peers.list()[0].removed_us);
     }
     a.restart().await;
@@ -304,15 +326,10 @@ async fn a_proof_costs_one_exchange_per_connection() {
     let address = a.peers.address(Kind::Local).await.unwrap();
     a.peers.shutdown().await;
     let key = a.log.key.get().unwrap().clone();
-    let squatter = Squatter::at(&address, move |request| match request["method"].as_str().unwrap() {
-        "sync.hello" => {
-            let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
-            let signature = key.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
-            json!({"jsonrpc": "2.0", "result": {"daemon_id": key.id().as_str(), "signature": signature, "challenge": "1".repeat(64)}})
-        }
-        "sync.prove" => json!({"jsonrpc": "2.0", "result": {"status": "ok"}}),
+    let id = key.id().to_string();
+    let squatter = Squatter::with_key(&address, Some(key), move |request| match request["method"].as_str().unwrap() {
         "sync.peer_info" => {
-            json!({"jsonrpc": "2.0", "result": {"daemon_id": key.id().as_str(), "name": "alpha", "log_id": "log", "latest": 0}})
+            json!({"jsonrpc": "2.0", "result": {"daemon_id": id, "name": "alpha", "log_id": "log", "latest": 0}})
         }
         _ => json!({"jsonrpc": "2.0", "result": {"events": [], "next_sequence": 0, "more_available": false, "log_id": "log"}}),
     })
@@ -324,13 +341,82 @@ async fn a_proof_costs_one_exchange_per_connection() {
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(methods[..3], ["sync.hello", "sync.prove", "sync.peer_info"]);
-    assert_eq!(
-        methods.iter().filter(|method| *method == "sync.hello" || *method == "sync.prove").count(),
-        2,
-        "{methods:?}"
-    );
+    assert_eq!(methods[..2], [encrypted::METHOD, "sync.peer_info"]);
+    let proofs = [encrypted::METHOD, "sync.hello", "sync.prove"];
+    assert_eq!(methods.iter().filter(|method| proofs.contains(&method.as_str())).count(), 1, "{methods:?}");
     drop(squatter);
     a.restart().await;
     a.agrees().await;
+}
+
+/// Forwards connections to another address, and records what passes. With `altered`, changes a byte of each part of
+/// more than 200 bytes.
+struct Forwarder {
+    port: u16,
+    passed: Arc<Mutex<Vec<u8>>>,
+    altered: Arc<AtomicBool>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Forwarder {
+    async fn to(address: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (passed, altered) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicBool>::default());
+        let (record, alter, address) = (Arc::clone(&passed), Arc::clone(&altered), address.to_owned());
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((caller, _)) = listener.accept().await {
+                let Ok(there) = TcpStream::connect(&address).await else { continue };
+                let ((from, to), (back, forth)) = (caller.into_split(), there.into_split());
+                connections.spawn(pass(from, forth, Arc::clone(&record), Arc::clone(&alter)));
+                connections.spawn(pass(back, to, Arc::clone(&record), Arc::clone(&alter)));
+            }
+        });
+        Self { port, passed, altered, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: Arc<Mutex<Vec<u8>>>, alter: Arc<AtomicBool>) {
+    let mut part = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = from.read(&mut part).await {
+        record.lock().unwrap().extend_from_slice(&part[..read]);
+        if alter.load(Ordering::SeqCst) && read > 200 {
+            part[read / 2] ^= 1;
+        }
+        if to.write_all(&part[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// C6, C7: a program between two daemons reads neither tokens nor mail, and what it changes ends the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_between_two_daemons_reads_and_changes_nothing() {
+    let (a, mut b) = pair().await;
+    let token = b.peers.list()[0].token.clone().unwrap();
+    let address = a.peers.address(Kind::Local).await.unwrap();
+    let forwarder = Forwarder::to(&address).await;
+    b.peers.shutdown().await;
+    let file = b.directory.path().join("peers.json");
+    let port = address.rsplit_once(':').unwrap().1;
+    let redirected = std::fs::read_to_string(&file).unwrap().replace(port, &forwarder.port.to_string());
+    std::fs::write(&file, redirected).unwrap();
+    b.restart().await;
+    let news = a.log.say("alpha", "a secret plan");
+    b.hears(&news).await;
+    let passed = forwarder.passed.lock().unwrap().clone();
+    assert!(passed.len() > 500, "it went this way: {}", passed.len());
+    for secret in [token.reveal(), "a secret plan", "sync.pull"] {
+        assert!(!passed.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret}");
+    }
+
+    forwarder.altered.store(true, Ordering::SeqCst);
+    let more = a.log.say("alpha", "and another one");
+    until(&b, "alpha", |status| status.state == State::Unreachable).await;
+    assert!(!b.log.has_message(&more));
+    forwarder.altered.store(false, Ordering::SeqCst);
+    b.peers.force(None).await.unwrap();
+    b.hears(&more).await;
+    b.agrees().await;
 }

@@ -214,6 +214,11 @@ pub struct Hello {
     pub instance: Option<String>,
 }
 
+/// Encodes the reply to `sync.encrypt`.
+pub fn encrypted_line(id: &Id, message: &str) -> String {
+    result_line(id, &json!({"message": message}))
+}
+
 /// Encodes the reply to `sync.hello`.
 pub fn hello_line(id: &Id, hello: &Hello) -> String {
     let Hello { daemon_id, signature, challenge, instance } = hello;
@@ -347,6 +352,18 @@ pub fn read_notified(line: &[u8], asked: u64) -> Result<(), BadReply> {
 /// [`BadReply`] unless the line is a result.
 pub fn read_proved(line: &[u8], asked: u64) -> Result<(), BadReply> {
     result(line, asked).map(drop)
+}
+
+/// Reads the reply to `sync.encrypt`: the message.
+///
+/// # Errors
+/// [`BadReply`]; an unknown method if the daemon is older, or a legacy peer.
+pub fn read_encrypted(line: &[u8], asked: u64) -> Result<String, BadReply> {
+    #[derive(Deserialize)]
+    struct Wire {
+        message: String,
+    }
+    decode(line, asked).map(|Wire { message }| message)
 }
 
 /// Reads the reply to `sync.hello`.

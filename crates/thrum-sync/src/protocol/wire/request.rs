@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 
 use super::{About, RpcError, frame::Id, go::Params};
-use crate::{Token, transport::Node};
+use crate::{Token, encrypted::METHOD, transport::Node};
 
 /// A peer's request for an existing method. Parameters of a request with a token are decoded only after the token was
 /// accepted.
@@ -409,6 +409,23 @@ pub fn confirm_request(id: u64, confirmation: &str) -> String {
 /// Encodes `pair.probe` without a line end.
 pub fn probe_request(id: u64) -> String {
     line("pair.probe", &serde_json::json!({}), id)
+}
+
+/// Encodes the request for an encrypted connection, without a line end. Contains no readable secret.
+pub fn encrypt_request(id: u64, message: &str) -> String {
+    line(METHOD, &serde_json::json!({"message": message}), id)
+}
+
+/// Reads a request for an encrypted connection: the id to echo, and the message. `None` for any other line.
+pub fn read_encrypt(line: &[u8]) -> Option<(Id, String)> {
+    #[derive(Deserialize)]
+    struct Fields {
+        message: String,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(line).ok()?;
+    envelope.method.as_deref().filter(|method| *method == METHOD)?;
+    let Fields { message } = serde_json::from_str(envelope.params?.get()).ok()?;
+    Some((envelope.id, message))
 }
 
 /// Encodes `sync.hello` without a line end. Contains no secret.

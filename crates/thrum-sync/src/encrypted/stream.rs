@@ -1,0 +1,326 @@
+//! The frames of an encrypted connection.
+//!
+//! A frame is two bytes with the length of what follows, in network byte order, and a Noise message of that length: at
+//! most 65,535 bytes, of which the last 16 authenticate the rest. Frames are numbered by both sides, so a frame that is
+//! changed, left out, repeated or moved cannot be decrypted, and the connection ends with an error. A frame ends where
+//! the writer flushes or the frame is full.
+//!
+//! The bytes inside the frames have no relation to their limits: a line may cover several frames, and a frame several
+//! lines. This file knows nothing of lines.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use snow::TransportState;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+/// Length of the bytes before each frame.
+const HEADER: usize = 2;
+
+/// Length of the authentication of a frame.
+const TAG: usize = 16;
+
+/// Maximum length of a Noise message.
+const MAX_FRAME: usize = 65_535;
+
+/// Maximum length of the data in one frame.
+const MAX_DATA: usize = MAX_FRAME - TAG;
+
+/// Minimum number of bytes to ask the system for.
+const READ_AHEAD: usize = 8 << 10;
+
+/// Length up to which a buffer is kept while a connection is quiet.
+const KEPT: usize = 16 << 10;
+
+/// The keys of one connection, one for each direction. Used for one stream only.
+pub struct Keys(TransportState);
+
+impl Keys {
+    pub(super) fn new(state: TransportState) -> Self {
+        Self(state)
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys([redacted])")
+    }
+}
+
+/// An encrypted stream over another stream.
+pub struct Encrypted<S> {
+    inner: S,
+    keys: TransportState,
+    /// What was received and not decrypted yet.
+    received: Vec<u8>,
+    /// Decrypted data that was not read yet begins at `read`.
+    data: Vec<u8>,
+    read: usize,
+    /// Data that is not in a frame yet.
+    unsent: Vec<u8>,
+    /// Frames of which the bytes before `sent` were written.
+    frames: Vec<u8>,
+    sent: usize,
+}
+
+impl<S> Encrypted<S> {
+    /// Encrypts what is written to `inner` from now on, and decrypts what is read from it.
+    pub fn new(inner: S, Keys(keys): Keys) -> Self {
+        let (received, data, unsent, frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { inner, keys, received, data, read: 0, unsent, frames, sent: 0 }
+    }
+
+    /// Puts the unsent data into a frame.
+    fn seal(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let length = self.unsent.len() + TAG;
+        let start = self.frames.len();
+        self.frames.resize(start + HEADER + length, 0);
+        self.frames[start..start + HEADER].copy_from_slice(&header(length));
+        self.keys
+            .write_message(&self.unsent, &mut self.frames[start + HEADER..])
+            .map_err(|error| io::Error::other(format!("cannot encrypt: {error}")))?;
+        self.unsent.clear();
+        self.unsent.shrink_to(KEPT);
+        Ok(())
+    }
+
+    /// Decrypts the first `whole` of the received bytes, a frame with its header.
+    fn open(&mut self, whole: usize) -> io::Result<()> {
+        self.data.resize(whole - HEADER, 0);
+        let length = self.keys.read_message(&self.received[HEADER..whole], &mut self.data).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, "the connection was tampered with: a frame cannot be decrypted")
+        })?;
+        self.data.truncate(length);
+        self.read = 0;
+        self.received.drain(..whole);
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "at most MAX_FRAME")]
+const fn header(length: usize) -> [u8; HEADER] {
+    (length as u16).to_be_bytes()
+}
+
+impl<S: AsyncRead + Unpin> Encrypted<S> {
+    /// Receives one frame and decrypts it. Returns `false` if the other side closed the stream between two frames.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let had = self.received.len();
+            let whole = match self.received.get(..HEADER) {
+                Some(&[high, low]) => HEADER + usize::from(u16::from_be_bytes([high, low])),
+                _ => HEADER + 1,
+            };
+            if had >= whole {
+                self.open(whole)?;
+                return Poll::Ready(Ok(true));
+            }
+            self.received.reserve((whole - had).max(READ_AHEAD));
+            match ready!(poll_read_buf(Pin::new(&mut self.inner), context, &mut self.received))? {
+                0 if had == 0 => return Poll::Ready(Ok(false)),
+                0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Encrypted<S> {
+    /// Writes the frames that were made so far.
+    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.frames.len() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(context, &self.frames[self.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += written;
+        }
+        self.frames.clear();
+        self.frames.shrink_to(KEPT);
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.read == this.data.len() {
+            this.data.clear();
+            this.data.shrink_to(KEPT);
+            this.read = 0;
+            if !ready!(this.poll_frame(context))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let part = &this.data[this.read..];
+        let length = part.len().min(buffer.remaining());
+        buffer.put_slice(&part[..length]);
+        this.read += length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.unsent.len() == MAX_DATA {
+            this.seal()?;
+        }
+        // A reader that does not read must stop the writer: at most one frame waits.
+        ready!(this.poll_frames(context))?;
+        let length = bytes.len().min(MAX_DATA - this.unsent.len());
+        this.unsent.extend_from_slice(&bytes[..length]);
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.seal()?;
+        ready!(this.poll_frames(context))?;
+        Pin::new(&mut this.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.seal()?;
+        ready!(this.poll_frames(context))?;
+        Pin::new(&mut this.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thrum_core::{Ambient, DaemonKey, Timestamp};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::{
+        super::{answer, begin, tests::identity},
+        *,
+    };
+    use crate::transport::Kind;
+
+    struct Seed(u8);
+
+    impl Ambient for Seed {
+        fn now(&mut self) -> Timestamp {
+            Timestamp::ZERO
+        }
+
+        fn fill(&mut self, buffer: &mut [u8]) {
+            buffer.fill(self.0);
+        }
+    }
+
+    fn keys() -> (Keys, Keys) {
+        let (a, b) = (identity(&DaemonKey::generate(&mut Seed(1))), identity(&DaemonKey::generate(&mut Seed(2))));
+        let (begun, first) = begin(&a, &b.daemon_id, Kind::Local).unwrap();
+        let (second, _, theirs) = answer(&b, &first, Kind::Local).unwrap();
+        (begun.complete(&second).unwrap().1, theirs)
+    }
+
+    fn two(capacity: usize) -> (Encrypted<DuplexStream>, Encrypted<DuplexStream>) {
+        let ((a, b), (ours, theirs)) = (duplex(capacity), keys());
+        (Encrypted::new(a, ours), Encrypted::new(b, theirs))
+    }
+
+    /// What one side puts on the wire for these writes, each flushed.
+    async fn frames(writes: &[&[u8]], keys: Keys) -> Vec<u8> {
+        let (raw, mut wire) = duplex(1 << 20);
+        let mut stream = Encrypted::new(raw, keys);
+        for bytes in writes {
+            stream.write_all(bytes).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        drop(stream);
+        let mut all = Vec::new();
+        wire.read_to_end(&mut all).await.unwrap();
+        all
+    }
+
+    async fn read_all(bytes: &[u8], keys: Keys) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        Encrypted::new(bytes_of(bytes), keys).read_to_end(&mut all).await.map(|_| all)
+    }
+
+    /// A stream of these bytes, which is read only.
+    fn bytes_of(bytes: &[u8]) -> tokio::io::Join<&[u8], tokio::io::Sink> {
+        tokio::io::join(bytes, tokio::io::sink())
+    }
+
+    #[tokio::test]
+    async fn both_directions_carry_any_number_of_bytes_through_small_pipes() {
+        for (capacity, length) in [(1, 1000), (3, 70_000), (1000, 200_000), (1 << 20, 200_000)] {
+            let (mut a, mut b) = two(capacity);
+            let text: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+            let sent = text.clone();
+            let writing = async {
+                a.write_all(&sent).await.unwrap();
+                a.flush().await.unwrap();
+                let mut reply = [0; 5];
+                a.read_exact(&mut reply).await.unwrap();
+                a.shutdown().await.unwrap();
+                reply
+            };
+            let reading = async {
+                let mut read = vec![0; text.len()];
+                b.read_exact(&mut read).await.unwrap();
+                b.write_all(b"reply").await.unwrap();
+                b.flush().await.unwrap();
+                assert_eq!(b.read(&mut [0; 8]).await.unwrap(), 0, "closed between two frames");
+                read
+            };
+            let (reply, read) = tokio::join!(writing, reading);
+            assert!(read == text && reply == *b"reply");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_on_the_wire_is_readable() {
+        let (ours, theirs) = keys();
+        let wire = frames(&[b"a token and mail"], ours).await;
+        assert_eq!(wire.len(), HEADER + 16 + TAG);
+        assert!(!wire.windows(5).any(|part| part == b"token"));
+        assert_eq!(read_all(&wire, theirs).await.unwrap(), b"a token and mail");
+    }
+
+    /// Every frame is authenticated and in its place.
+    #[tokio::test]
+    async fn a_changed_missing_repeated_or_moved_frame_ends_the_connection() {
+        let wire = || async {
+            let (ours, theirs) = keys();
+            (frames(&[b"one", b"two"], ours).await, theirs)
+        };
+        let length = HEADER + 3 + TAG;
+        let (sound, theirs) = wire().await;
+        assert_eq!(read_all(&sound, theirs).await.unwrap(), b"onetwo");
+        for at in 0..2 * length {
+            let (mut changed, theirs) = wire().await;
+            changed[at] ^= 1;
+            assert!(read_all(&changed, theirs).await.is_err(), "byte {at}");
+        }
+        for (order, what) in [(&[1][..], "missing"), (&[0, 0], "repeated"), (&[1, 0], "moved")] {
+            let (sound, theirs) = wire().await;
+            let altered: Vec<u8> = order.iter().flat_map(|n| &sound[n * length..(n + 1) * length]).copied().collect();
+            let error = read_all(&altered, theirs).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{what}");
+        }
+        for cut in 1..length {
+            let (sound, theirs) = wire().await;
+            assert_eq!(read_all(&sound[..cut], theirs).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_without_content_is_refused() {
+        let (_, theirs) = keys();
+        assert_eq!(read_all(&[0, 0, 0], theirs).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
