@@ -128,7 +128,7 @@ pub(super) fn refold_contexts(conn: &Connection) -> Result<(), StoreError> {
 }
 
 /// Returns the next work. `turn` is the kind that was done last, so that the kinds take turns. Refolds wait until no
-/// more events leave.
+/// more events leave, and the turn then passes to the first kind.
 pub(super) fn next(conn: &Connection, turn: &str) -> Result<Option<Pending>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT work, target, after, upto FROM pending WHERE work > ?1 ORDER BY work, target LIMIT 1",
@@ -140,5 +140,5 @@ pub(super) fn next(conn: &Connection, turn: &str) -> Result<Option<Pending>, Sto
         Ok(statement.query_row([work], read).optional()?)
     };
     let Some(next) = behind(turn)?.map_or_else(|| behind(""), |next| Ok(Some(next)))? else { return Ok(None) };
-    if next.work.as_str() > PURGE && is_sweeping(conn)? { behind(PRUNE) } else { Ok(Some(next)) }
+    if next.work.as_str() > PURGE && is_sweeping(conn)? { behind("") } else { Ok(Some(next)) }
 }

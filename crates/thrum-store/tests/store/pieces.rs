@@ -271,6 +271,32 @@ fn a_mailbox_filled_during_a_purge_gets_no_purged_message() {
     node.check();
 }
 
+/// Work of every kind has its turn during a purge, also after the purge has removed events whose targets it has to
+/// fold again at its end.
+#[test]
+fn a_mailbox_is_filled_before_a_long_purge_ends() {
+    let mut node = with_history();
+    let recent = |n: usize| {
+        let body = json!({"message_id": format!("msg_new{n}"), "agent_id": "cy", "recipients": ["dan"]});
+        foreign(&format!("evt_n{n:04}"), "d_go", 3000, "message.create", body)
+    };
+    node.apply(&(0..40).map(recent).collect::<Vec<_>>());
+    node.store.set_piece(10);
+    node.store.transact(purge_all).expect("purges");
+    // The purge removes some events of sessions and of messages that others stay about.
+    for _ in 0..5 {
+        assert!(node.store.work_off().expect("works"));
+    }
+    node.store.transact(|tx| tx.register(register("dan"))).expect("registers");
+    while node.store.reader().mailbox_fills().expect("reads") {
+        assert!(node.store.reader().purge_goes_on().expect("reads"), "the mailbox waits for the end of the purge");
+        node.store.work_off().expect("works");
+    }
+    assert_eq!(node.inbox("dan").len(), 40);
+    while node.store.work_off().expect("works") {}
+    node.check();
+}
+
 /// I6
 #[test]
 fn a_mailbox_whose_first_fill_is_interrupted_has_its_newest_mail_at_once_and_all_mail_in_the_end() {
