@@ -28,7 +28,10 @@ use super::{
     receipt::read_at_home,
     residence,
 };
-use crate::{StoreError, Tx, arrival, cutoff};
+use crate::{
+    StoreError, Tx, arrival,
+    cutoff::{self, Aged},
+};
 
 /// Folds the creation of a message. Of several creations with the same id, one counts: the creation by the daemon that
 /// made the id, otherwise the first signed one, otherwise the first one (`rank.rs`). The others have no effect.
@@ -85,10 +88,14 @@ fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
 }
 
 /// Rebuilds the rows of a message from the creation that counts. Needed when the author has moved, which changes the
-/// daemons that may edit and delete the message.
+/// daemons that may edit and delete the message. A message that a purge is about to remove is left alone, so that it
+/// does not enter any mailbox again.
 pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
     let event = events::at(tx, known.sequence)?;
+    if pending::is_sweeping(tx.conn)? && cutoff::is_purged(tx.conn, Aged::of(&event, Some(message_id)), tx.cutoff()?)? {
+        return Ok(());
+    }
     if let Ok(Payload::MessageCreate(body)) = Payload::read(&event.kind, &event.body) {
         remove(tx, &known)?;
         insert(tx, At { event: &event, sequence: known.sequence }, &body)?;

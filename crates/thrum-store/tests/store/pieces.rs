@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use serde_json::json;
 use thrum_core::{
-    Event,
+    Event, Payload,
     exchange::{Batch, Commit},
+    payload,
 };
 use thrum_store::{OpenOptions, Store, StoreError, Tx, Writer, ops::Register};
 
@@ -267,6 +268,36 @@ fn a_mailbox_filled_during_a_purge_gets_no_purged_message() {
     assert_eq!(took(&node), 0);
     while node.store.work_off().expect("works") {
         assert_eq!(took(&node), 0);
+    }
+    node.check();
+}
+
+/// P5: nor does it get such mail when the author of the mail moves during the purge.
+#[test]
+fn a_message_whose_author_moves_during_a_purge_enters_no_mailbox_again() {
+    let mut node = with_history();
+    // Edits by the new home of the author, which count only after the move.
+    let edit = |n: u64| {
+        let message_id = format!("msg_{n}");
+        let edit = Payload::MessageEdit(payload::MessageEdit { message_id, body: payload::Body::default() });
+        kit::signed(&format!("evt_x{n}"), 1, n, 20, &edit)
+    };
+    node.apply(&(200..400).step_by(2).filter(|n| n % 3 != 0).map(edit).collect::<Vec<_>>());
+    node.store.transact(purge_all).expect("purges");
+    node.store.transact(|tx| tx.register(register("dan"))).expect("registers");
+    let moved = Payload::AgentRegister(payload::AgentRegister {
+        agent_id: "cy".into(),
+        kind: "agent".into(),
+        role: "coder".into(),
+        module: "m".into(),
+        former_homes: vec!["d_go".into()],
+        ..payload::AgentRegister::default()
+    });
+    node.apply_once(&[kit::signed("evt_moved", 1, 400, 3600, &moved)]);
+    assert!(node.store.reader().purge_goes_on().expect("reads"));
+    assert_eq!(node.inbox("dan"), []);
+    while node.store.work_off().expect("works") {
+        assert_eq!(node.inbox("dan"), []);
     }
     node.check();
 }
