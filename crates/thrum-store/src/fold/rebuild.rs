@@ -64,15 +64,21 @@ fn purges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes back purges that lie in the future of the corrected clock, if a cutoff lies more than [`limits::PURGE_AHEAD`]
-/// ahead of it: determines all cutoffs again from the purges in the log. Events that were removed here stay removed,
-/// but are accepted again if a peer serves them. Cutoffs that are all less far ahead stay, because the current clock
-/// may be the wrong one.
+/// Takes back purges that lie more than [`limits::PURGE_AHEAD`] in the future of the corrected clock: determines each
+/// cutoff that lies so far ahead again from the purges in the log. Events that were removed here stay removed, but are
+/// accepted again if a peer serves them. Cutoffs less far ahead stay, because the current clock may be the wrong one,
+/// and because the log may lack the purge of a cutoff: purges are forgotten with the peer that brought them, but their
+/// cutoffs stay (`forget.rs`).
 pub(crate) fn reconsider(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    if cutoff::highest(tx.conn)? <= tx.now().plus(limits::PURGE_AHEAD) {
+    let latest = tx.now().plus(limits::PURGE_AHEAD);
+    if cutoff::highest(tx.conn)? <= latest {
         return Ok(());
     }
-    tx.conn.execute_batch("DELETE FROM cutoffs; DELETE FROM purged_ahead;")?;
+    tx.conn.execute(
+        "DELETE FROM purged_ahead WHERE origin IN (SELECT origin FROM cutoffs WHERE cutoff > ?1)",
+        [latest.nanos()],
+    )?;
+    tx.conn.execute("DELETE FROM cutoffs WHERE cutoff > ?1", [latest.nanos()])?;
     tx.cutoffs_changed();
     purges(tx)
 }

@@ -187,6 +187,30 @@ fn events_of_the_same_origin_from_another_peer_stay_and_are_folded_alone() {
 }
 
 #[test]
+fn a_cutoff_outlives_its_forgotten_purge_although_another_purge_is_taken_back() {
+    let mut node = with_own_mail(1);
+    let right = crate::kit::START + 3_600_000_000_000;
+    node.world.set(right);
+    let purge = |number: u64, origin: &str, seconds: i64| {
+        let at = thrum_core::Timestamp::from_nanos(crate::kit::START + seconds * 1_000_000_000).to_string();
+        foreign(&format!("evt_purge{number}"), origin, seconds, "purge.executed", json!({"cutoff": at}))
+    };
+    apply(&mut node, "d_bad", &[purge(1, "d_gone", 600)]);
+    forget(&mut node, "d_bad", &[]);
+    // The clock is years ahead when another daemon purges, and is corrected afterwards.
+    let years = 3 * 365 * 24 * 3600;
+    node.world.set(right + years * 1_000_000_000);
+    apply(&mut node, "d_other", &[purge(2, "d_ahead", years)]);
+    node.world.set(right + 60_000_000_000);
+    apply(&mut node, "d_other", &of_go("d_ahead"));
+    apply(&mut node, "d_other", &of_go("d_gone"));
+    let is_here = |id: &str| node.store.reader().message(id, None).expect("reads").is_some();
+    assert!(is_here("msg_d_ahead"), "the purge that lies ahead was taken back");
+    assert!(!is_here("msg_d_gone"), "the forgotten one was not");
+    node.check();
+}
+
+#[test]
 fn forgetting_resumes_after_an_interruption_in_bounded_pieces() {
     let mut node = with_own_mail(1);
     let messages = |from: usize, to: usize| -> Vec<Event> {
