@@ -25,7 +25,8 @@ pub struct Totals {
     /// Own events are folded when they are written, and wait only for events that were forgotten with the peer that
     /// brought them.
     pub parked: u64,
-    /// Number of events rejected so far, which are outside the log: the number of the latest one that is still stored.
+    /// Number of events that peers served and that were rejected: the sum of [`Troubles::rejected`]. Removing a peer
+    /// subtracts its events.
     pub rejected: u64,
 }
 
@@ -213,7 +214,7 @@ impl Reader<'_> {
                 .conn
                 .prepare_cached("SELECT count(*) FROM parked WHERE kind NOT IN (?1, ?2) AND signer <> ?3")?
                 .query_row((ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged, self.home), |row| row.get(0))?,
-            rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
+            rejected: count("SELECT coalesce(sum(times), 0) FROM rejections")?,
         })
     }
 

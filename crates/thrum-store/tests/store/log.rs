@@ -150,6 +150,19 @@ fn rejected_events_are_stored_up_to_a_bound_and_all_are_counted() {
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1);
 }
 
+#[test]
+fn the_total_of_rejected_events_is_the_sum_over_the_peers_that_are_left() {
+    let mut node = Node::new(1);
+    refuse(&mut node, "d_one", bad(0..3));
+    refuse(&mut node, "d_two", bad(0..2));
+    let total = |node: &Node| node.store.reader().totals().expect("reads").rejected;
+    assert_eq!(total(&node), 5);
+    node.store.write(|tx| tx.forget("d_one")).expect("forgets");
+    assert_eq!(total(&node), 2);
+    refuse(&mut node, "d_two", bad(2..3));
+    assert_eq!(total(&node), 3);
+}
+
 /// C21: other peers cannot displace the rejected events of one peer, however many they serve.
 #[test]
 fn floods_of_rejected_events_do_not_displace_those_of_other_peers() {

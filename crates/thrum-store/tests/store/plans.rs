@@ -19,6 +19,7 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("FROM cutoffs", "one row, and one for each origin that purged and signs nothing"),
     ("FROM acknowledged", "one row per peer"),
     ("FROM forgetting", "one row per peer that was removed"),
+    ("sum(times), 0) FROM rejections", "one row per peer that served rejected events"),
     ("FROM received WHERE origin = ?1", "one row per peer and origin, which quotas bound"),
     ("FROM heads", "one row per log of an origin, and all of them are wanted"),
     (
