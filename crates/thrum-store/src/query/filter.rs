@@ -36,7 +36,7 @@ pub struct Filter {
     pub mailbox: Option<Mailbox>,
     /// Mailbox that determines `is_read` and the number of unread messages if `mailbox` is not set.
     pub reader: Option<Mailbox>,
-    /// Only messages that are unread in `mailbox`, which must be set.
+    /// Only messages that are unread in `mailbox`; without `mailbox`, in that of `reader`; without either, none.
     pub unread: bool,
     /// Only messages by this author.
     pub author: Option<String>,

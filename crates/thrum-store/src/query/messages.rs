@@ -178,7 +178,8 @@ impl Reader<'_> {
         found.map(|found| self.finish(found, Some(&mut Homes::new()))).transpose()
     }
 
-    /// Returns a page of messages; empty if the filter's mailbox is not one of a registered agent.
+    /// Returns a page of messages; empty if the filter's mailbox is not one of a registered agent, and if unread
+    /// messages are wanted of no mailbox.
     ///
     /// # Errors
     /// SQLite's.
@@ -190,6 +191,12 @@ impl Reader<'_> {
         let selection = Selection::of(filter, owner);
         let (from, values) = (&selection.rows, &selection.values);
         let reader = if owner.is_some() { owner } else { self.owner(filter.reader.as_ref())? };
+        let unread_only = match (owner, reader) {
+            _ if !filter.unread => String::new(),
+            (Some(_), _) => " AND b.unread".to_owned(),
+            (None, Some(reader)) => format!(" AND {}", in_mailbox(reader, "o.unread")),
+            (None, None) => return Ok(Listing::default()),
+        };
         let (total, unread) = match (owner, reader) {
             (Some(owner), _) if selection.is_whole_mailbox => self.kept_counts(owner)?,
             (Some(_), _) => self.count(&selection.counted, "coalesce(sum(b.unread), 0)", values)?,
@@ -212,7 +219,6 @@ impl Reader<'_> {
             _ => format!("{time} {direction}, {number} {direction}"),
         };
         let direction = if filter.order == Order::NewestFirst { "DESC" } else { "ASC" };
-        let unread_only = if filter.unread { " AND b.unread" } else { "" };
         let sql = format!(
             "SELECT {COLUMNS}, {} {from}{unread_only} ORDER BY {} LIMIT {} OFFSET {}",
             is_read(reader.unwrap_or(0)),

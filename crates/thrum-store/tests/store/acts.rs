@@ -6,7 +6,7 @@ use thrum_core::{Error, ErrorKind, limits, payload::Tag, work::Work};
 use thrum_store::{
     StoreError,
     ops::{Heartbeat, Register, Registration, Send},
-    query::{Filter, Mailbox},
+    query::{Filter, Listing, Mailbox},
 };
 
 use crate::kit::Node;
@@ -338,6 +338,10 @@ fn counts_include_messages_beyond_the_page() {
         .list(&Filter { mailbox: Some(mailbox.clone()), unread: true, limit: 10, ..Filter::default() })
         .expect("lists");
     assert_eq!((unread.messages.len(), unread.total), (10, 20));
+    let of_reader = Filter { reader: Some(mailbox.clone()), unread: true, limit: 10, ..Filter::default() };
+    assert_eq!(node.store.reader().list(&of_reader).expect("lists").messages, unread.messages);
+    let of_nobody = Filter { unread: true, limit: 10, ..Filter::default() };
+    assert_eq!(node.store.reader().list(&of_nobody).expect("lists"), Listing::default());
     assert_eq!(node.store.reader().mail_count(&mailbox).expect("counts"), (25, 20));
 }
 
