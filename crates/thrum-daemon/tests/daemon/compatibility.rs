@@ -70,7 +70,7 @@ pub const GOS_METHODS: [Method; 56] = [
     served(
         "message.send",
         "`acting_as` is refused: an agent sends in its own name. `tags` has no effect, nor `disclose`, as in Go Thrum without `acting_as`. \
-         `idempotency_key` may be given. `to_parent_audience` sends an answer to whom `reply_to` went, in place of `mentions`.",
+         `idempotency_key` may be given. `to_parent_audience` sends an answer to whom `reply_to` went, in place of `mentions`, `scopes` and `refs`.",
     ),
     served("message.get", "`mark_read` says that the caller has now read it."),
     served(

@@ -23,7 +23,7 @@ pub(super) struct Addressed {
     pub(super) scopes: Vec<Tag>,
     pub(super) refs: Vec<Tag>,
     pub(super) warnings: Vec<String>,
-    /// Number of mentions; for an answer to the parent's audience, number of agents and groups addressed.
+    /// Number of mentions; for an answer to the parent's audience, number of `audiences`.
     pub(super) resolved_to: usize,
 }
 
@@ -182,8 +182,7 @@ impl Tx<'_> {
             }
             members.iter().take(limits::MAX_AUDIENCE).cloned().for_each(|mailbox| to.add_agent(mailbox));
         }
-        to.resolved_to = to.mailboxes.len() + known.len();
-        if to.resolved_to == 0 {
+        if to.mailboxes.is_empty() && known.is_empty() {
             gone.extend(foreign.iter().map(|group| Address { name: (*group).to_owned(), machine: None }.shown()));
             return Err(self.unknown_recipients(&gone, &[], machines)?.into());
         }
@@ -198,7 +197,8 @@ impl Tx<'_> {
             to.warnings
                 .push(format!("@{} is a group of Go Thrum; of those who got the message, {who}", name::shown(group)));
         }
-        Ok(to.without_repetitions())
+        let to = to.without_repetitions();
+        Ok(Addressed { resolved_to: to.audiences.len(), ..to })
     }
 
     fn resolve(

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rusqlite::OptionalExtension;
 use thrum_core::{
     Error, ErrorKind, Machines, Payload, SetDigest, Timestamp,
+    audience::Addressee,
     ids::{self, IdKind},
     limits, name,
     payload::{Body, MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType, Tag},
@@ -29,8 +30,8 @@ pub struct Send {
     pub structured: Option<String>,
     /// Id of the message that this one answers; `None` if it is no answer.
     pub reply_to: Option<String>,
-    /// Sends the answer to the audience of `reply_to`, in place of `mentions`, and marks that message as read. `scopes`
-    /// and `refs` are then ignored.
+    /// Sends the answer to the audience of `reply_to`, and marks that message as read. `mentions`, `scopes` and `refs`
+    /// must then be empty.
     pub to_parent_audience: bool,
     /// Recipients: agents, roles, groups of Go Thrum or `everyone`, with or without `@`. Without any, and without a
     /// scope or ref that is an address, the message goes to everyone.
@@ -60,9 +61,11 @@ impl Send {
         if self.structured.as_ref().is_some_and(|text| text.len() > limits::MAX_CONTENT_BYTES) {
             return refuse("the structured content is too large".to_owned());
         }
-        if self.to_parent_audience && (self.reply_to.is_none() || !self.mentions.is_empty()) {
+        let names_others = !(self.mentions.is_empty() && self.scopes.is_empty() && self.refs.is_empty());
+        if self.to_parent_audience && (self.reply_to.is_none() || names_others) {
             return refuse(
-                "an answer to the audience of its parent names that parent and no other recipients".to_owned(),
+                "an answer to the audience of its parent names that parent, and no other recipients, scopes or refs"
+                    .to_owned(),
             );
         }
         Ok(())
@@ -85,7 +88,7 @@ pub struct Sent {
     pub thread_id: Option<String>,
     /// When the message was created.
     pub created_at: Timestamp,
-    /// Number of mentions; for an answer to the parent's audience, number of agents and groups addressed.
+    /// Number of mentions; for an answer to the parent's audience, number of `audiences`.
     pub resolved_to: usize,
     /// The addressees as requested: `agent`, `group` or `broadcast`.
     pub audiences: Vec<Tag>,
@@ -267,12 +270,16 @@ impl Tx<'_> {
             message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
         recipients.dedup();
         let mailbox = |recipient: Recipient| Some(Mailbox { agent_id: recipient.agent_id, home: recipient.home? });
+        // The type of an agent differs between a list and the answer to the sender.
+        let sent = |tag: &Tag| Addressee::of_ref(tag).map_or_else(|| tag.clone(), Addressee::sent);
+        let audiences: Vec<Tag> = message.audiences.iter().map(sent).collect();
+        let resolved_to = if send.to_parent_audience { audiences.len() } else { send.mentions.len() };
         Ok(Some(Sent {
-            audiences: message.audiences,
+            audiences,
             message_id,
             thread_id: message.reply_to.is_some().then_some(message.thread_id).flatten(),
             created_at: message.created_at,
-            resolved_to: send.mentions.len(),
+            resolved_to,
             recipients,
             mailboxes: message.recipients.into_iter().filter_map(mailbox).collect(),
             warnings: Vec::new(),

@@ -53,8 +53,27 @@ fn an_answer_and_the_receipt_of_its_parent_are_stored_together_or_not_at_all() {
     );
     node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
     assert!(!node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"));
-    let both = Send { mentions: vec!["cy".into()], ..answer("ben", &parent) };
-    assert_eq!(refusal(node.store.write(|tx| tx.send(both))).kind, ErrorKind::Invalid);
+    let tag = || vec![Tag::new("module", "auth")];
+    for beyond in [
+        Send { mentions: vec!["cy".into()], ..answer("ben", &parent) },
+        Send { scopes: tag(), ..answer("ben", &parent) },
+        Send { refs: tag(), ..answer("ben", &parent) },
+    ] {
+        assert_eq!(refusal(node.store.write(|tx| tx.send(beyond))).kind, ErrorKind::Invalid);
+    }
+}
+
+#[test]
+fn a_repeated_answer_returns_the_number_of_its_addressees_again() {
+    let mut node = team();
+    node.register("dee", "writer");
+    let parent = node.send("ann", &["ben", "dee", "tester"], "question").message_id;
+    let answer = Send { idempotency_key: Some("key".into()), ..answer("ben", &parent) };
+    let first = node.store.write(|tx| tx.send(answer.clone())).expect("sends");
+    let again = node.store.write(|tx| tx.send(answer)).expect("sends");
+    assert!(!first.is_repeated && again.is_repeated);
+    assert_eq!((first.resolved_to, again.resolved_to), (3, 3), "ann, dee and the role");
+    assert_eq!(again.audiences, first.audiences);
 }
 
 #[test]
