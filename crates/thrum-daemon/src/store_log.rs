@@ -110,11 +110,29 @@ impl Log for Storage {
     }
 
     fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
-        let kept = self.readers.with(|reader| reader.usage(peer))?;
+        let kept = self.read_now(|reader| reader.usage(peer))?;
         Ok(kept.beyond(&(self.quota)()))
     }
 
     fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Error> {
         self.read_now(|reader| reader.troubles(peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::storage::kit;
+
+    #[test]
+    fn the_quota_of_a_peer_is_not_read_from_a_database_that_was_replaced() {
+        let (dir, storage) = kit::with_mail_of_dan(1);
+        assert_eq!(storage.over_quota("d_go").unwrap(), None);
+        let database = dir.path().join(".thrum/var/messages.db");
+        fs::rename(&database, dir.path().join("elsewhere.db")).unwrap();
+        fs::write(&database, "another").unwrap();
+        assert_eq!(storage.over_quota("d_go").unwrap_err().kind, thrum_core::ErrorKind::TryAgain);
     }
 }
