@@ -73,7 +73,7 @@ fn compact(at: Timestamp) -> String {
 /// daemon may run meanwhile. Without `secrets` the backup contains neither the key nor the peers.
 ///
 /// # Errors
-/// `not_found` if there is no key or no database; `refused` if `to` exists; `failed` for a damaged database; errors of
+/// `not_found` if there is no key or no database; `refused` if `to` exists, also if it appears meanwhile; `failed` for a damaged database; errors of
 /// the database and the file system. After an error no file is left, unless only making its name durable failed.
 pub fn make(
     repo: &Repo,
@@ -87,9 +87,12 @@ pub fn make(
             .hint("thrum quickstart")
     };
     let daemon_id = identity::known(repo)?.filter(|_| repo.database().exists()).ok_or_else(nothing)?;
+    let exists = || {
+        Error::new(ErrorKind::Refused, format!("{} is there already", to.display()))
+            .hint("Choose another name, or remove it first.")
+    };
     if to.symlink_metadata().is_ok() {
-        return Err(Error::new(ErrorKind::Refused, format!("{} is there already", to.display()))
-            .hint("Choose another name, or remove it first."));
+        return Err(exists());
     }
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
@@ -113,10 +116,26 @@ pub fn make(
         }
         other => other.into(),
     })?;
-    let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| disk::sync_directory(to));
-    moved.map_err(|error| disk::io_error("write", to, &error))?;
+    let moved =
+        file.sync_all().and_then(|()| move_without_replacing(&beside.0, to)).and_then(|()| disk::sync_directory(to));
+    moved.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(),
+        _ => disk::io_error("write", to, &error),
+    })?;
     let bytes = fs::metadata(to).map_or(0, |about| about.len());
     Ok(Made { file: to.to_owned(), manifest, bytes })
+}
+
+/// Moves a file to a path at which there is none. The former path may remain as a second name, which the caller removes.
+///
+/// # Errors
+/// File system errors; [`io::ErrorKind::AlreadyExists`] if there is a file at `to`.
+pub fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    // A link fails if the path exists; a rename would replace the file there. Not every file system has links.
+    fs::hard_link(from, to).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::rename(from, to),
+    })
 }
 
 fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
@@ -262,7 +281,7 @@ fn forgetful(content: &[u8]) -> Result<Vec<u8>, Error> {
     serde_json::to_vec_pretty(&record).map_err(damaged)
 }
 
-/// Removes its file when dropped, unless the file was moved to its final place.
+/// Removes its file when dropped. A file that was moved to its final place stays.
 pub(crate) struct Unfinished(pub(crate) PathBuf);
 
 impl Drop for Unfinished {
@@ -279,6 +298,20 @@ impl Drop for Unfinished {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::kit;
+
+    #[test]
+    fn a_file_that_appears_while_a_backup_is_made_is_not_replaced() {
+        // Enough mail that the database is copied in several steps.
+        let (dir, _storage) = kit::with_mail_of_dan(1000);
+        let repo = Repo::create(dir.path(), None).unwrap();
+        let to = dir.path().join("mail.backup");
+        let error = make(&repo, &to, true, "1", &mut |_, _| fs::write(&to, "another file").unwrap()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused);
+        assert_eq!(fs::read_to_string(&to).unwrap(), "another file");
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+    }
 
     #[test]
     fn a_backup_restores_only_the_files_of_a_mailbox() {

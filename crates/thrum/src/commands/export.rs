@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, exchange::Row, limits};
+use thrum_daemon::backup;
 use thrum_store::Readers;
 
 use crate::{
@@ -145,13 +146,7 @@ fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result
             .map_err(|error| error.into_error())
             .and_then(|file| file.sync_all())
             .map_err(Failed::Writing)?;
-        // A link fails if the path has come into existence meanwhile; a rename would replace it. Not every file system
-        // has links.
-        let linked = fs::hard_link(&beside, path).or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Err(error),
-            _ => fs::rename(&beside, path),
-        });
-        linked.map_err(Failed::Writing)?;
+        backup::move_without_replacing(&beside, path).map_err(Failed::Writing)?;
         Ok(written)
     };
     let written = complete();
