@@ -149,7 +149,7 @@ pub(crate) fn takes_of_everybody(
     event: Aged<'_>,
     everything: Timestamp,
 ) -> Result<bool, StoreError> {
-    Ok(event.is_before(everything) || event.name().map_or(Ok(false), |name| is_named(conn, name, ""))?)
+    is_purged(conn, Aged { origin: "", ..event }, everything)
 }
 
 /// The highest cutoff of the parked purges for all origins that are due by `until`; zero if there is none.
