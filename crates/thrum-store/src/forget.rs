@@ -13,13 +13,16 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::OptionalExtension;
 use thrum_core::{
-    Event, Payload, SetDigest, limits,
+    Event, SetDigest, limits,
     payload::{EventType, Subject},
 };
 
-use crate::{Reader, StoreError, Tx, fold};
+use crate::{
+    Reader, StoreError, Tx,
+    fold::{self, OwnRows},
+};
 
 /// The result of removing one piece of the events of a removed peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,88 +55,6 @@ struct Leaving {
     number: u64,
     sum: SetDigest,
     rows: OwnRows,
-}
-
-/// The rows of the projection that belong to an event without a target. The table of event types cannot list them,
-/// because only the fold knows which rows it makes of an event.
-#[derive(Debug, PartialEq, Eq)]
-enum OwnRows {
-    None,
-    /// The clean-up of this agent.
-    Cleanup(String),
-    /// The presence of this agent.
-    Presence(String),
-    /// The work contexts of this agent in these sessions.
-    Contexts(String, Vec<String>),
-    /// The claims or releases of these paths by this agent; `''` stands for all paths.
-    Claims(String, Vec<String>),
-}
-
-impl OwnRows {
-    fn of(kind: &str, body: &str) -> Self {
-        let Ok(payload) = Payload::read(kind, body) else { return Self::None };
-        match payload {
-            Payload::AgentCleanup(cleanup) => Self::Cleanup(cleanup.agent_id),
-            Payload::AgentPresence(presence) => Self::Presence(presence.agent_id),
-            Payload::AgentUpdate(update) => Self::Contexts(
-                update.agent_id,
-                update.work_contexts.into_iter().map(|context| context.session_id).collect(),
-            ),
-            Payload::FileClaim(claim) => Self::Claims(claim.agent_id, claim.paths),
-            Payload::FileRelease(release) if release.paths.is_empty() => {
-                Self::Claims(release.agent_id, vec![String::new()])
-            }
-            Payload::FileRelease(release) => Self::Claims(release.agent_id, release.paths),
-            // The target of the event is folded again.
-            Payload::MessageCreate(_)
-            | Payload::MessageEdit(_)
-            | Payload::MessageDelete(_)
-            | Payload::MessageReceipt(_)
-            | Payload::AgentWoken(_)
-            | Payload::AgentRegister(_)
-            | Payload::SessionStart(_)
-            | Payload::SessionEnd(_)
-            // Cutoffs stay, and the fold ignores the rest.
-            | Payload::PurgeExecuted(_)
-            | Payload::GroupCreate(_)
-            | Payload::GroupUpdate(_)
-            | Payload::GroupDelete(_)
-            | Payload::GroupMemberAdd(_)
-            | Payload::GroupMemberRemove(_)
-            | Payload::Unknown => Self::None,
-        }
-    }
-}
-
-impl Leaving {
-    /// Removes the event's data from the projection, where this event was the last to set it.
-    fn withdraw(&self, conn: &Connection) -> Result<(), StoreError> {
-        let (home, id) = (&self.origin, &self.id);
-        let delete = |sql: &str, values: &[&str]| -> Result<(), StoreError> {
-            conn.prepare_cached(sql)?.execute(params_from_iter(values))?;
-            Ok(())
-        };
-        match &self.rows {
-            OwnRows::None => Ok(()),
-            OwnRows::Cleanup(agent) => {
-                delete("DELETE FROM cleanups WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
-            }
-            OwnRows::Presence(agent) => {
-                delete("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
-            }
-            OwnRows::Contexts(agent, sessions) => sessions.iter().try_for_each(|session| {
-                let sql =
-                    "DELETE FROM contexts WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND session_id = ?4";
-                delete(sql, &[agent, home, id, session])
-            }),
-            OwnRows::Claims(agent, paths) => paths.iter().try_for_each(|path| {
-                delete(
-                    "DELETE FROM claims WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND path = ?4",
-                    &[agent, home, id, path],
-                )
-            }),
-        }
-    }
 }
 
 impl Reader<'_> {
@@ -278,7 +199,7 @@ impl Tx<'_> {
             let by_others = "SELECT 1 FROM received WHERE origin = ?1 AND peer <> ?2";
             partial = conn.prepare_cached(by_others)?.exists((&event.origin, peer))?;
         }
-        event.withdraw(conn)?;
+        event.rows.withdraw(conn, &event.origin, &event.id)?;
         conn.prepare_cached(
             "DELETE FROM parked WHERE (event_id, signer) = (SELECT event_id, signer FROM events WHERE sequence = ?1)",
         )?

@@ -20,8 +20,8 @@
 //!   `refold.rs` rebuilds one message;
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
 //!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
-//! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `former.rs`,
-//!   `residence.rs`, `audience.rs`.
+//! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `own_rows.rs`,
+//!   `former.rs`, `residence.rs`, `audience.rs`.
 //!
 //! Files below do not call upwards, except that `residence.rs` asks `cleanup.rs` for clean-ups. A rule records
 //! unfinished work in `Tx::deferred` or in the queue. A test forbids cycles (`thrum/tests/cli/modules.rs`).
@@ -36,6 +36,7 @@ mod former;
 mod mailbox;
 mod message;
 mod message_row;
+mod own_rows;
 mod parked;
 mod pending;
 mod purge;
@@ -53,6 +54,7 @@ use thrum_core::{Event, Payload};
 use crate::{StoreError, Tx, room::PIECE};
 pub(crate) use finish::finish;
 pub(crate) use message::withdraw as withdraw_message;
+pub(crate) use own_rows::OwnRows;
 use parked::Folded;
 pub(crate) use pending::{is_filling, is_pending, is_sweeping};
 pub(crate) use purge::waits;

@@ -15,10 +15,10 @@ use thrum_core::{
 
 use super::{
     events, message,
+    own_rows::OwnRows,
     parked::{self, Folded, Parking},
     pending,
     rank::At,
-    session,
 };
 use crate::{
     StoreError, Tx,
@@ -143,7 +143,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
     let subject = EventType::by_name(&event.kind).and_then(|known| known.target);
     match (subject, target) {
         _ if aged.ages() == Ages::ByTime => {
-            session::withdraw_contexts(conn, &event)?;
+            OwnRows::of(&event.kind, &event.body).withdraw(conn, &event.origin, &event.id)?;
             if event.at >= cutoff::for_origin(conn, &event.origin, everything)? && !tx.rebuilds {
                 pending::refold_contexts(conn)?;
             }

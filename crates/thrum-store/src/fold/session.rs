@@ -203,25 +203,6 @@ pub(super) fn refold_contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>
     Ok(last)
 }
 
-/// Removes the work contexts or the presence that an event set, if it was the last to set them; the event leaves the
-/// log.
-pub(super) fn withdraw_contexts(conn: &Connection, event: &Event) -> Result<(), StoreError> {
-    let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
-    if let Payload::AgentPresence(body) = &payload {
-        conn.prepare_cached("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND at = ?3 AND event_id = ?4")?
-            .execute((&body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
-    }
-    if let Payload::AgentUpdate(body) = &payload {
-        let mut statement = conn.prepare_cached(
-            "DELETE FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3 AND at = ?4 AND event_id = ?5",
-        )?;
-        for context in &body.work_contexts {
-            statement.execute((&context.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
-        }
-    }
-    Ok(())
-}
-
 /// Hides the sessions, contexts and presence of an agent at `home` that are older than its clean-up there.
 pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some((time, id)) = cleanup::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };
