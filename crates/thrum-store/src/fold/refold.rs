@@ -1,4 +1,5 @@
-//! Rebuilds a message from all its events in the log.
+//! Folds events of the log again after others have left it: all events of a message, or all work contexts and
+//! presences.
 //!
 //! When a purge or the removal of a peer removes some of a message's events, the rest may have a different result:
 //! another creation counts, or other edits. The message's rows are not patched. All of them are deleted, and its events
@@ -59,4 +60,29 @@ pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreErro
         rules::apply(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
     Ok(())
+}
+
+/// Folds the work contexts and presences in the next rows of the log again. This is idempotent, so no rows are removed
+/// before. Returns the position reached; `None` if no rows were left.
+pub(super) fn contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreError> {
+    let rows: Vec<(u64, String)> = {
+        let mut statement = tx
+            .conn
+            .prepare_cached("SELECT sequence, type FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
+        statement.query_map((after, tx.room.rows()), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    let (most, mut found, mut looked_at, mut last) = (tx.room.piece(), 0, 0, None);
+    for (sequence, kind) in &rows {
+        if found == most {
+            break;
+        }
+        (last, looked_at) = (i64::try_from(*sequence).ok(), looked_at + 1);
+        if matches!(kind.as_str(), "agent.update" | "agent.presence") {
+            found += 1;
+            let event = events::at(tx, *sequence)?;
+            rules::apply(tx, &event, *sequence, Payload::read(&event.kind, &event.body))?;
+        }
+    }
+    tx.room.spend_looking(found, looked_at);
+    Ok(last)
 }

@@ -168,41 +168,6 @@ pub(super) fn presence(conn: &Connection, at: At<'_>, body: &AgentPresence) -> R
     Ok(Folded::Done)
 }
 
-/// Folds the work contexts and presences in the next rows of the log again. This is idempotent, so no rows are removed
-/// before. Returns the position reached; `None` if no rows were left.
-pub(super) fn refold_contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreError> {
-    let conn = tx.conn;
-    let mut statement =
-        conn.prepare_cached("SELECT sequence, type FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
-    let rows: Vec<(u64, String)> = statement
-        .query_map((after, tx.room.rows()), |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let (most, mut found, mut looked_at, mut last) = (tx.room.piece(), 0, 0, None);
-    for (sequence, kind) in &rows {
-        if found == most {
-            break;
-        }
-        (last, looked_at) = (i64::try_from(*sequence).ok(), looked_at + 1);
-        if !matches!(kind.as_str(), "agent.update" | "agent.presence") {
-            continue;
-        }
-        found += 1;
-        let event = events::at(tx, *sequence)?;
-        let Ok(payload) = Payload::read(&event.kind, &event.body) else { continue };
-        if bounds::oversized_id(&payload) {
-            continue;
-        }
-        let at = At { event: &event, sequence: *sequence };
-        if let Payload::AgentUpdate(body) = &payload {
-            update(conn, at, body)?;
-        } else if let Payload::AgentPresence(body) = &payload {
-            presence(conn, at, body)?;
-        }
-    }
-    tx.room.spend_looking(found, looked_at);
-    Ok(last)
-}
-
 /// Hides the sessions, contexts and presence of an agent at `home` that are older than its clean-up there.
 pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some((time, id)) = cleanup::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };

@@ -32,7 +32,7 @@ fn piece(tx: &mut Tx<'_>, Pending { work, target, after, upto }: Pending) -> Res
         pending::FILL => mailbox::fill(tx, owner(), (after, upto))?,
         pending::PRUNE => mailbox::prune(tx, owner(), (after, upto))?,
         pending::PURGE => purge::sweep(tx, after)?.map(|after| (after, 0)),
-        pending::REFOLD_CONTEXTS => session::refold_contexts(tx, after)?.map(|after| (after, 0)),
+        pending::REFOLD_CONTEXTS => refold::contexts(tx, after)?.map(|after| (after, 0)),
         pending::REFOLD_MESSAGE => {
             refold::message(tx, &target)?;
             tx.room.spend(PIECE);
