@@ -1,10 +1,13 @@
 //! The daemon's key pair, and the daemon id derived from it.
 
-use std::{collections::HashMap, fmt, sync::LazyLock};
+use std::{fmt, sync::LazyLock};
 
 use data_encoding::{BASE64URL_NOPAD, Encoding};
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_zebra::{VerificationKeyBytes, batch};
+use rand_core::{CryptoRng, RngCore};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::Ambient;
@@ -55,9 +58,13 @@ impl fmt::Debug for DaemonId {
 
 /// The public key in an id, or `None` for a foreign id.
 fn public_key(id: &str) -> Option<VerifyingKey> {
+    VerifyingKey::from_bytes(&public_key_bytes(id)?).ok()
+}
+
+/// The encoded public key in an id, which need not be a point on the curve.
+fn public_key_bytes(id: &str) -> Option<[u8; 32]> {
     let encoded = id.strip_prefix("d_k").filter(|rest| rest.len() == 52)?;
-    let bytes: [u8; 32] = BASE32.decode(encoded.as_bytes()).ok()?.try_into().ok()?;
-    VerifyingKey::from_bytes(&bytes).ok()
+    BASE32.decode(encoded.as_bytes()).ok()?.try_into().ok()
 }
 
 /// Returns the X25519 public key (RFC 7748) of the daemon with this id; `None` for a foreign id. Two ids have the same
@@ -178,32 +185,75 @@ pub struct Claim<'a> {
     pub signature: Option<&'a str>,
 }
 
-impl<'a> Claim<'a> {
-    /// Decodes key and signature, and returns them with the signed text; `None` if one is missing or invalid. Decoded
-    /// keys are cached in `keys`: a batch usually has few origins, and decompressing a key costs half as much as a
-    /// verification.
-    fn decode(&self, keys: &mut HashMap<&'a str, Option<VerifyingKey>>) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
-        let key = (*keys.entry(self.origin).or_insert_with(|| public_key(self.origin)))?;
-        let bytes = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
-        Some((key, Signature::from_slice(&bytes).ok()?, covered(self.signed_part)))
+impl Claim<'_> {
+    /// Decodes key and signature for verification; `None` if one is missing or invalid.
+    fn item(&self) -> Option<batch::Item> {
+        let key = VerificationKeyBytes::from(public_key_bytes(self.origin)?);
+        let signature = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
+        let signature = Signature::from(<[u8; 64]>::try_from(signature).ok()?);
+        Some((key, signature, &covered(self.signed_part)).into())
     }
 }
 
-/// Verifies claims and returns the results in order. Batch verification costs a third of single verifications, so
-/// claims are verified one by one only if the batch fails.
+/// Verifies claims and returns the results in order. A batch is verified at once, which costs a third, and claim by
+/// claim only if one of it is wrong.
+///
+/// All daemons must accept the same signatures (I6), whatever stands beside them in a batch. Therefore the rules of
+/// ZIP 215 are used in both cases: with them, a batch is valid exactly if each signature in it is. The equation of
+/// RFC 8032 without the cofactor, as in `ed25519_dalek`, does not have this property.
 pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
-    let mut keys = HashMap::new();
-    let decoded: Vec<_> = claims.iter().map(|claim| claim.decode(&mut keys)).collect();
-    let present: Vec<_> = decoded.iter().flatten().collect();
-    let messages: Vec<&[u8]> = present.iter().map(|(_, _, message)| message.as_slice()).collect();
-    let signatures: Vec<Signature> = present.iter().map(|(_, signature, _)| *signature).collect();
-    let keys: Vec<VerifyingKey> = present.iter().map(|(key, _, _)| *key).collect();
-    let all = present.len() > 1 && ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok();
-    decoded
-        .iter()
-        .map(|one| one.as_ref().is_some_and(|(key, signature, message)| all || key.verify(message, signature).is_ok()))
-        .collect()
+    let items: Vec<_> = claims.iter().map(Claim::item).collect();
+    let mut all = batch::Verifier::new();
+    let mut weights = Weights::of(claims);
+    items.iter().flatten().cloned().for_each(|item| all.queue(item));
+    let all_are_valid = all.verify(&mut weights).is_ok();
+    items.into_iter().map(|item| item.is_some_and(|item| all_are_valid || item.verify_single().is_ok())).collect()
 }
+
+/// The random weights by which the equations of a batch are added up: drawn from a hash of all claims, so that nobody
+/// can choose a claim by its weight, and the result depends on nothing else.
+struct Weights {
+    seed: [u8; 32],
+    drawn: u64,
+}
+
+impl Weights {
+    fn of(claims: &[Claim<'_>]) -> Self {
+        let mut hash = Sha256::new();
+        for Claim { origin, signed_part: [before, after], signature } in claims {
+            for part in [origin, before, after, signature.unwrap_or_default()] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        Self { seed: hash.finalize().into(), drawn: 0 }
+    }
+}
+
+impl RngCore for Weights {
+    fn next_u32(&mut self) -> u32 {
+        rand_core::impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        rand_core::impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        for part in dest.chunks_mut(32) {
+            let block = Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
+            part.copy_from_slice(&block[..part.len()]);
+            self.drawn += 1;
+        }
+    }
+
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(dest);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Weights {}
 
 #[cfg(test)]
 mod tests {
@@ -280,6 +330,23 @@ mod tests {
         assert_eq!(verify(&forged), [true, false, false, false, false, true]);
         assert_eq!(verify(&[claim(3)]), [true]);
         assert_eq!(verify(&[]), Vec::<bool>::new());
+    }
+
+    /// I6, C21
+    #[test]
+    fn whether_a_signature_is_valid_does_not_depend_on_the_events_beside_it() {
+        let key = DaemonKey::generate(&mut Seed(1));
+        let id = key.id();
+        // Made with this key. `R` is the neutral element in an encoding that is not canonical. Verifiers that follow
+        // RFC 8032 refuse this signature alone and accept it in a batch.
+        let odd = "7v_______________________________________3_eZnckbmQzyvprVlRRu-lTNPoWeIBvw1UwN4f_E4eODQ";
+        let odd = Claim { origin: id.as_str(), signed_part: ["{\"n\":1}", ""], signature: Some(odd) };
+        let signature = key.sign_event(["{\"n\":2}", ""]);
+        let ordinary = Claim { origin: id.as_str(), signed_part: ["{\"n\":2}", ""], signature: Some(&signature) };
+        let wrong = Claim { signed_part: ["{\"n\":3}", ""], ..ordinary };
+        assert_eq!(verify(&[odd]), [true]);
+        assert_eq!(verify(&[odd, ordinary]), [true, true]);
+        assert_eq!(verify(&[odd, wrong, ordinary]), [true, false, true]);
     }
 
     #[test]
