@@ -89,7 +89,7 @@ impl Daemon {
         let now = System.now();
         if agent.len() <= limits::MAX_FOREIGN_ID_BYTES && self.live.presence.seen(agent, now) {
             let agent = agent.to_owned();
-            self.storage.write_in_background(move |tx| tx.seen(&agent, now));
+            self.storage.write_unless_busy(move |tx| tx.seen(&agent, now));
         }
     }
 

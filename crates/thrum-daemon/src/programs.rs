@@ -19,7 +19,7 @@ use std::{
 
 use thrum_core::{Ambient, Error, Timestamp, limits, payload::PresenceState};
 use thrum_store::{
-    StoreError,
+    StoreError, Tx,
     query::{Presence, ProgramSession},
 };
 use tokio::{
@@ -54,6 +54,8 @@ struct Agent {
     announced: Option<AnnouncedState>,
     /// When a state was last announced; `None` if that was before the daemon started, or never.
     announced_at: Option<Instant>,
+    /// `true` if the last announcement could not be stored, so that other daemons know an earlier state.
+    is_announcement_lost: bool,
     /// After a restart of the daemon, nothing is announced before this time unless a hook reports: a waiter that lost
     /// the daemon needs a moment to come back.
     quiet_until: Option<Instant>,
@@ -134,7 +136,7 @@ impl Agent {
     }
 
     fn is_announced(&self) -> bool {
-        self.announced.unwrap_or((None, false, Timestamp::ZERO)) == self.to_announce().0
+        !self.is_announcement_lost && self.announced.unwrap_or((None, false, Timestamp::ZERO)) == self.to_announce().0
     }
 
     /// Returns `true` if nothing needs to be remembered beyond what the log contains.
@@ -282,8 +284,8 @@ impl Programs {
         expired
     }
 
-    /// Takes the states that may be announced now, which count as announced from here on. Also returns when the next
-    /// one is due.
+    /// Takes the states that may be announced now, which count as announced from here on, unless
+    /// [`announcements_lost`](Self::announcements_lost) follows. Also returns when the next one is due.
     fn take_due(&self, now: Instant) -> (Vec<(String, AnnouncedState, Timestamp)>, Option<Instant>) {
         let (mut due, mut next) = (Vec::new(), None);
         let mut agents = self.agents();
@@ -292,6 +294,7 @@ impl Programs {
                 Some(at) if at <= now => {
                     let (announced, since) = agent.to_announce();
                     (agent.announced, agent.announced_at, agent.quiet_until) = (Some(announced), Some(now), None);
+                    agent.is_announcement_lost = false;
                     due.push((name.clone(), announced, since));
                 }
                 Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
@@ -300,6 +303,19 @@ impl Programs {
         }
         agents.retain(|_, agent| !agent.is_nothing(now));
         (due, next)
+    }
+
+    /// Records that the last announcements of these agents could not be stored. They are due again after the usual
+    /// pause.
+    fn announcements_lost(&self, names: &[String]) {
+        let mut agents = self.agents();
+        for name in names {
+            if let Some(agent) = agents.get_mut(name) {
+                agent.is_announcement_lost = true;
+            }
+        }
+        drop(agents);
+        self.changes.send_replace(());
     }
 
     /// Restores the state that was known when the daemon ended.
@@ -356,7 +372,11 @@ pub(crate) fn restore(
     })?;
     let runs = |session: &ProgramSession| session.program.is_none_or(|(pid, begun)| process::begun(pid) == Some(begun));
     let (running, ended): (Vec<_>, Vec<_>) = sessions.into_iter().partition(runs);
-    forget(storage, ended.into_iter().map(|session| session.session).collect());
+    let ended: Vec<String> = ended.into_iter().map(|session| session.session).collect();
+    if !ended.is_empty() {
+        // The daemon is starting, so nothing else is queued yet. Rows that stay are forgotten at the next start.
+        storage.write_unless_busy(move |tx| forget_rows(tx, &ended));
+    }
     let to_watch = running.clone();
     programs.adopt(running, announced, System.now());
     for ProgramSession { session, agent_id, program, .. } in to_watch {
@@ -381,7 +401,7 @@ pub(crate) fn watch(
         tokio::select! {
             is_over = process::ended(program.0, program.1) => {
                 if is_over && programs.has_ended(&agent, &session, program, System.now()) {
-                    forget(&storage, vec![session]);
+                    forget(&storage, vec![session]).await;
                 }
             }
             () = stop.stopping() => {}
@@ -389,12 +409,15 @@ pub(crate) fn watch(
     });
 }
 
-/// Removes sessions from the database.
-pub(crate) fn forget(storage: &Arc<Storage>, sessions: Vec<String>) {
+/// Removes sessions from the database in one of the next commits.
+pub(crate) async fn forget(storage: &Storage, sessions: Vec<String>) {
     if !sessions.is_empty() {
-        storage
-            .write_in_background(move |tx| sessions.iter().try_for_each(|session| tx.forget_program_session(session)));
+        storage.write_in_background(move |tx| forget_rows(tx, &sessions)).await;
     }
+}
+
+fn forget_rows(tx: &mut Tx<'_>, sessions: &[String]) -> Result<(), StoreError> {
+    sessions.iter().try_for_each(|session| tx.forget_program_session(session))
 }
 
 /// Announces changed states to the other daemons and ends silent sessions, until the daemon stops.
@@ -422,13 +445,14 @@ pub(crate) async fn follow(
         if Instant::now() >= look {
             look = Instant::now() + limits::PRESENCE_LOOK;
             let now = System.now();
-            forget(&storage, programs.expire(now, |agent| heard.last(agent, now)));
+            forget(&storage, programs.expire(now, |agent| heard.last(agent, now))).await;
         }
         let (due, later) = programs.take_due(Instant::now());
         next = later;
         if due.is_empty() {
             continue;
         }
+        let names: Vec<String> = due.iter().map(|(agent, ..)| agent.clone()).collect();
         let written = storage.write(move |tx| {
             for (agent, (state, wakeable, person_at), since) in due {
                 match tx.say_presence(&agent, state, wakeable, (since, person_at)) {
@@ -443,6 +467,7 @@ pub(crate) async fn follow(
         });
         if let Err(error) = written.await {
             tracing::warn!(%error, "cannot announce the presence of agents to the peers");
+            programs.announcements_lost(&names);
         }
     }
 }
@@ -452,6 +477,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::storage::kit;
     use PresenceState::{Gone, Idle, Working};
 
     fn at(seconds: u64) -> Timestamp {
@@ -486,6 +512,47 @@ mod tests {
         assert_eq!(programs.presence("ann").and_then(|presence| presence.state), Some(Gone));
         programs.take_due(begin + 3 * limits::PRESENCE_EVERY);
         assert_eq!(programs.presence("ann"), None, "the log knows");
+    }
+
+    #[test]
+    fn an_announcement_that_was_not_stored_is_made_again_after_the_pause() {
+        let programs = Programs::default();
+        let begin = Instant::now();
+        programs.report("ann", "s1", Working, None, at(0));
+        let announced = due_announcements(&programs, begin);
+        let changes = programs.changes();
+        programs.announcements_lost(&["ann".to_owned(), "deleted".to_owned()]);
+        assert!(changes.has_changed().unwrap(), "the loop computes anew when the next announcement is due");
+        let again = begin + limits::PRESENCE_EVERY;
+        assert_eq!(programs.take_due(begin), (vec![], Some(again)));
+        assert_eq!(due_announcements(&programs, again), announced);
+        assert_eq!(programs.take_due(again), (vec![], None));
+    }
+
+    #[tokio::test]
+    async fn an_ended_session_is_forgotten_even_if_the_writer_is_busy_when_it_ends() {
+        let (_dir, storage) = kit::with_mail_of_dan(1);
+        let stored = |session: &str| ProgramSession {
+            session: session.to_owned(),
+            agent_id: "ann".to_owned(),
+            state: Idle,
+            since: at(0),
+            program: None,
+        };
+        let (one, two) = (stored("s1"), stored("s2"));
+        storage
+            .write(move |tx| tx.keep_program_session(&one).and_then(|()| tx.keep_program_session(&two)))
+            .await
+            .unwrap();
+        let busy = kit::keep_busy(&storage).await;
+        let (forgetting, ()) = tokio::join!(forget(&storage, vec!["s1".to_owned()]), async {
+            tokio::task::yield_now().await;
+            drop(busy);
+        });
+        let () = forgetting;
+        storage.write(|_| Ok(())).await.unwrap();
+        let left = storage.read(|reader| reader.program_sessions()).await.unwrap();
+        assert_eq!(left.into_iter().map(|session| session.session).collect::<Vec<_>>(), ["s2"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use thrum_core::{
     quota::Amounts,
 };
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use thrum_sync::blocking::blocking;
 
@@ -162,19 +162,36 @@ impl Storage {
     }
 
     /// Does work in one of the next commits without waiting for it. If the writer is so busy that all permits are
-    /// taken, the work is dropped.
-    pub(crate) fn write_in_background(
+    /// taken, the work is dropped, so this is only for work that is soon repeated anyway.
+    pub(crate) fn write_unless_busy(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.submit(work, place);
+        }
+    }
+
+    /// Does work in one of the next commits. Waits until the writer has room for the work, but not for the commit.
+    pub(crate) async fn write_in_background(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
     ) {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.writer.submit(work, move |outcome| {
-                drop(place);
-                if let Err(error) = outcome {
-                    tracing::warn!(%error, "cannot write a note");
-                }
-            });
+        // The semaphore is never closed.
+        if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+            self.submit(work, place);
         }
+    }
+
+    /// Queues work that nothing waits for; a failure is only logged.
+    fn submit(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+        place: OwnedSemaphorePermit,
+    ) {
+        self.writer.submit(work, move |outcome| {
+            drop(place);
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "cannot write a note");
+            }
+        });
     }
 
     /// Does work in the next commit and returns when it is durable (I3). Once queued, the work is done even if the
@@ -216,6 +233,12 @@ pub(crate) mod kit {
 
     /// The number of messages that one piece of pending work handles.
     pub(crate) const PIECE: u64 = 100;
+
+    /// Takes all the room for queued writes until the permit is dropped.
+    pub(crate) async fn keep_busy(storage: &Storage) -> OwnedSemaphorePermit {
+        let all = u32::try_from(storage.places.available_permits()).unwrap();
+        Arc::clone(&storage.places).acquire_many_owned(all).await.unwrap()
+    }
 
     /// Creates a storage in its own directory, with this many messages from a peer for an agent that is not registered
     /// yet.

@@ -125,7 +125,7 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
     }
     // A session in a turn is not woken: it gets the mail at the end of the turn.
     if is_hook && !daemon.live.programs.is_in_turn(&woken) {
-        wake_requested(daemon, &woken, &listing);
+        wake_requested(daemon, &woken, &listing).await;
     }
     let messages = listing.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
     let told = NewsAnswer { status, messages, cursor: format!("{log}:{reached}"), remaining, unread };
@@ -135,13 +135,13 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
     }
 }
 
-/// Records that these messages were given to a waiter of an agent. Nothing waits for this write, because the waiter's
+/// Records that these messages were given to a waiter of an agent. Does not wait for the commit, because the waiter's
 /// answer has to be quick.
-pub(super) fn wake_requested(daemon: &Daemon, agent: &str, listing: &Listing) {
+pub(super) async fn wake_requested(daemon: &Daemon, agent: &str, listing: &Listing) {
     let (agent, ids) =
         (agent.to_owned(), listing.messages.iter().map(|message| message.message_id.clone()).collect::<Vec<_>>());
     if !ids.is_empty() {
-        daemon.storage.write_in_background(move |tx| tx.woken(&agent, &ids));
+        daemon.storage.write_in_background(move |tx| tx.woken(&agent, &ids)).await;
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
     match daemon.live.programs.report(&agent_id, &session, state, program, System.now()) {
         ReportEffect::Nothing => {}
         ReportEffect::Changed { .. } if state == PresenceState::Gone => {
-            programs::forget(&daemon.storage, vec![session])
+            programs::forget(&daemon.storage, vec![session]).await
         }
         ReportEffect::Changed { now, watch } => {
             if let Some(program) = watch {
@@ -71,7 +71,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
                     program,
                 );
             }
-            daemon.storage.write_in_background(move |tx| tx.keep_program_session(&now));
+            daemon.storage.write_in_background(move |tx| tx.keep_program_session(&now)).await;
         }
     }
     if params.by_person {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name::shown, payload::Tag, words::count};
 use thrum_store::{
-    Reader, StoreError,
+    Reader, StoreError, Tx,
     ops::{self, Exchange},
     query::Mailbox,
 };
@@ -115,7 +115,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
     let sent = sent.await;
     let beyond = too_much.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(beyond) = beyond {
-        hold(daemon, &from, beyond);
+        hold(daemon, &from, beyond).await;
     }
     let (sent, machines, recipients) = sent?;
     if !sent.is_repeated {
@@ -197,7 +197,7 @@ fn refusal(from: &str, (to, exchange): &(Mailbox, Exchange), machines: &Machines
 }
 
 /// Records that mail is held, and notifies the other agent once.
-fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
+async fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     let machines = daemon.machines();
     let (address, messages) = (machines.address(&to.agent_id, &to.home), exchange.messages.saturating_sub(1));
     let held = Held { to: address, messages, since: System.now() };
@@ -213,7 +213,8 @@ fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     );
     let (from, to) =
         (from.to_owned(), if to.home == daemon.id { to.agent_id } else { machines.address(&to.agent_id, &to.home) });
-    daemon.storage.write_in_background(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
+    let tell = move |tx: &mut Tx<'_>| tx.tell_held(&from, to, exchange, machines, text).map(drop);
+    daemon.storage.write_in_background(tell).await;
 }
 
 #[derive(Deserialize)]

@@ -81,7 +81,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     loop {
         if let Some((turn, (found, machines))) = find_mail(daemon, &filter).await? {
             if waits {
-                wake_requested(daemon, &waiting_as, &found);
+                wake_requested(daemon, &waiting_as, &found).await;
             }
             let messages = found.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
             return large(turn, Waited { status: "received", messages, unread: found.unread }).await;
