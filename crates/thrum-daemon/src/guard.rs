@@ -56,11 +56,15 @@ impl Guard {
         }
     }
 
-    /// Records that a person has given this agent a prompt, which releases the mail from and to the agent.
-    pub(crate) fn person_prompts(&self, agent: &str) {
+    /// Records that a person has given an agent of this daemon a prompt, which releases the mail from and to the agent.
+    /// Mail to an agent of that name at another daemon stays held.
+    pub(crate) fn person_prompts(&self, agent: &Mailbox) {
+        let prompted = (agent.agent_id.clone(), agent.home.clone());
         let mut all = self.held();
-        all.remove(agent);
-        all.values_mut().for_each(|of| of.retain(|(to, _), _| to != agent));
+        all.remove(&agent.agent_id);
+        all.values_mut().for_each(|of| {
+            of.remove(&prompted);
+        });
     }
 
     /// Returns an agent's held mail.
@@ -71,5 +75,27 @@ impl Guard {
     fn held(&self) -> MutexGuard<'_, ByAuthor> {
         // Every change is a single call on a map.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_releases_the_mail_of_that_agent_only_and_not_of_its_namesake_elsewhere() {
+        let guard = Guard::default();
+        let at = |name: &str, home: &str| Mailbox { agent_id: name.to_owned(), home: home.to_owned() };
+        let (here, there) = (at("ann", "d_here"), at("ann", "d_there"));
+        let hold = |from: &str, to: &Mailbox| {
+            let held = Held { to: format!("{}@{}", to.agent_id, to.home), messages: 40, since: Timestamp::ZERO };
+            assert!(guard.hold(from, to, held));
+        };
+        hold("ben", &here);
+        hold("ben", &there);
+        hold("ann", &at("ben", "d_here"));
+        guard.person_prompts(&here);
+        let to = |from: &str| guard.of(from).into_iter().map(|held| held.to).collect::<Vec<_>>();
+        assert_eq!((to("ben"), to("ann")), (vec!["ann@d_there".to_owned()], vec![]));
     }
 }

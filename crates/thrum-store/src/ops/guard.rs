@@ -24,10 +24,9 @@ pub struct Exchange {
 const HELD: (&str, &str) = ("thrum", "held");
 
 impl Reader<'_> {
-    /// Counts the messages between two agents, including those with further recipients, since a person's prompt or a
-    /// changed file last gave one of them new input; at most `most`. `stirred_at` is the last such time known to the
-    /// caller; the log may contain a later one. Only messages that name the other agent count, among the newest
-    /// [`limits::EXCHANGE_ROWS`] of each name.
+    /// Counts the messages between two agents, including those with further recipients, since one of them last got new
+    /// input ([`stirred`](Self::stirred)); at most `most`. Only messages that name the other agent count, among the
+    /// newest [`limits::EXCHANGE_ROWS`] of each name.
     ///
     /// # Errors
     /// SQLite's.
@@ -35,10 +34,9 @@ impl Reader<'_> {
         &self,
         one: &Mailbox,
         other: &Mailbox,
-        stirred_at: Timestamp,
+        since: Timestamp,
         most: u64,
     ) -> Result<Exchange, StoreError> {
-        let since = self.stirred(one)?.max(self.stirred(other)?).max(stirred_at);
         let mut messages = 0;
         for (from, to) in [(one, other), (other, one)] {
             let mut statement = self.conn.prepare_cached(
@@ -63,8 +61,12 @@ impl Reader<'_> {
         Ok(Exchange { messages: messages.min(most), since })
     }
 
-    /// The later of a person's last prompt to an agent and the agent's last change of a file; zero if neither is known.
-    fn stirred(&self, agent: &Mailbox) -> Result<Timestamp, StoreError> {
+    /// The later of a person's last prompt to an agent and the agent's last change of a file, as far as the log contains
+    /// them; zero if neither is known.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn stirred(&self, agent: &Mailbox) -> Result<Timestamp, StoreError> {
         let person_at = self.presence(agent)?.map_or(Timestamp::ZERO, |presence| presence.person_at);
         let session = self.newest_open_session(&agent.agent_id, &agent.home)?;
         let changes = session.iter().flat_map(|session| &session.context.file_changes);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thrum_core::{Timestamp, payload::PresenceState};
-use thrum_store::query::{Filter, Presence};
+use thrum_store::query::{Filter, Mailbox, Presence};
 
 use crate::kit::{Node, START};
 
@@ -102,7 +102,10 @@ fn messages_between_two_agents_are_counted_from_the_last_prompt_to_either() {
     left.register("cy", "tester");
     let (ann, ben) = (left.mailbox("ann"), right.mailbox("ben"));
     let count = |node: &Node, stirred_at: Timestamp, most: u64| {
-        let exchange = node.store.reader().exchange(&ann, &ben, stirred_at, most).expect("reads");
+        let reader = node.store.reader();
+        let stirred = |agent: &Mailbox| reader.stirred(agent).expect("reads");
+        let since = stirred(&ann).max(stirred(&ben)).max(stirred_at);
+        let exchange = reader.exchange(&ann, &ben, since, most).expect("reads");
         (exchange.messages, exchange.since)
     };
     for number in 0..3 {

@@ -76,7 +76,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
     }
     if params.by_person {
         daemon.live.programs.person_prompts(&agent_id, System.now());
-        daemon.live.guard.person_prompts(&agent_id);
+        daemon.live.guard.person_prompts(&Mailbox { agent_id: agent_id.clone(), home: daemon.id.clone() });
     }
     Ok(Done { agent_id, state, in_session })
 }

@@ -169,8 +169,10 @@ fn beyond(
         let agent = reader.agent(&mailbox.agent_id, &mailbox.home)?;
         Ok::<_, StoreError>(agent.is_some_and(|agent| agent.kind == "user"))
     };
+    let stirred = |agent: &Mailbox| Ok::<_, StoreError>(reader.stirred(agent)?.max(person_at(agent)));
+    let me_stirred = stirred(me)?;
     for other in to.iter().filter(|other| *other != me) {
-        let exchange = reader.exchange(me, other, person_at(me).max(person_at(other)), limit + 1)?;
+        let exchange = reader.exchange(me, other, me_stirred.max(stirred(other)?), limit + 1)?;
         if exchange.messages > limit && !is_user(other)? {
             return Ok(Some((other.clone(), exchange)));
         }
