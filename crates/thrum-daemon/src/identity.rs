@@ -74,23 +74,19 @@ impl Identity {
         let file = repo.identity_file();
         let here = repo.thrum_dir().to_string_lossy().into_owned();
         close_to_others(&file)?;
-        let found = match read(&file) {
-            Err(error) if claim == Claim::NewIdentity => {
+        let found = read(&file);
+        if claim == Claim::NewIdentity && !matches!(found, Ok(None)) {
+            if let Err(error) = found {
                 tracing::warn!(%error, "set the identity file aside for a new identity");
-                set_aside(&file)?;
-                None
             }
-            found => found?,
-        };
-        match found {
-            Some(_) if claim == Claim::NewIdentity => {
-                set_aside(&file)?;
-                // These files contain the peers' tokens, this daemon's name at the peers, and its tailnet node. They
-                // belong to the daemon that this one was copied from.
-                set_aside(&repo.peers_file())?;
-                set_aside(&repo.node_dir())?;
-                Self::create(file, here, true, ambient)
-            }
+            set_aside(&file)?;
+            // These files contain the peers' tokens, this daemon's name at the peers, and its tailnet node. They belong
+            // to the former identity: that of the daemon that this one was copied from, or that of the damaged file.
+            set_aside(&repo.peers_file())?;
+            set_aside(&repo.node_dir())?;
+            return Self::create(file, here, true, ambient);
+        }
+        match found? {
             None => Self::create(file, here, repo.database().exists(), ambient),
             Some(record) if record.path == here => Self::of(file, record, false),
             Some(record) => {

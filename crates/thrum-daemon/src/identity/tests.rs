@@ -156,5 +156,10 @@ fn a_damaged_file_is_an_error_with_a_hint_and_without_the_key() {
         (error.kind, error.message),
         (ErrorKind::Failed, format!("{} is damaged", repo.identity_file().display()))
     );
-    assert_ne!(load(&repo, Claim::NewIdentity).unwrap().key().id(), id);
+    fs::write(repo.peers_file(), "{}").unwrap();
+    fs::create_dir(repo.node_dir()).unwrap();
+    let fresh = load(&repo, Claim::NewIdentity).unwrap();
+    assert_ne!(fresh.key().id(), id);
+    assert!(fresh.new_log, "no log is continued with another key");
+    assert!(!repo.peers_file().exists() && !repo.node_dir().exists(), "the peers know the former identity");
 }
