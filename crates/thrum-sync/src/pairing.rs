@@ -1,8 +1,8 @@
 //! Pairing with a 4-digit code: the side that displays the code.
 //!
 //! Ten thousand codes are few, so the number of guesses must be limited: three per node in a session, and a budget per
-//! hour and day over all sessions. The budget is on disk before a guess is answered, so that neither a new session nor
-//! a restart restores guesses. The other rules limit what a stranger may learn or do:
+//! hour and day over all sessions. Each guess is counted on disk before it is answered, so that neither a new session
+//! nor a restart restores guesses. While the disk fails, every code gets the same answer. The other rules limit what a stranger may learn or do:
 //!
 //! * the lock is checked first; while it holds, the right code fails like any other;
 //! * a code works once, and comparing it takes the same time for any four digits;
@@ -263,19 +263,19 @@ impl Pairing {
     /// Checks a caller's code. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// Go's texts. A wrong guess is on disk on return. If it cannot be written, it counts in memory, and the error is
-    /// that of the disk.
+    /// Go's texts. A wrong guess is on disk on return. If the guess cannot be written, the code is not checked, the
+    /// guess counts in memory, and the error is that of the disk.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
         let session = self.admits(caller, now)?;
-        if session.code.matches(shown) {
-            self.session = None;
+        let (is_right, attempt) = (session.code.matches(shown), session.attempt(caller, now.at));
+        self.budget.record(now.at, attempt.node_id());
+        self.save()?;
+        if is_right {
+            self.accepted(&attempt);
             return Ok(());
         }
-        let attempt = session.attempt(caller, now.at);
         let left = attempt.left;
-        self.budget.record(now.at, attempt.node_id());
         self.failed(attempt, now);
-        self.save()?;
         Err(wrong_code(left))
     }
 
@@ -334,11 +334,7 @@ impl Pairing {
             self.failed(attempt, now);
             return Err(wrong_code(left));
         };
-        self.session = None;
-        self.budget.forgive(attempt.at, attempt.node_id());
-        if let Err(error) = self.save() {
-            tracing::warn!(%error, "cannot store that a code was right; it still counts as a wrong one");
-        }
+        self.accepted(&attempt);
         Ok(proven)
     }
 
@@ -385,6 +381,15 @@ impl Pairing {
         let session = self.session.as_mut().filter(|session| session.id == exchange.session)?;
         let at = session.open.iter().position(|(number, _)| *number == exchange.number)?;
         Some(session.open.remove(at).1)
+    }
+
+    /// Ends the session after the right code, which the budget counts as a guess until here.
+    fn accepted(&mut self, attempt: &Attempt) {
+        self.session = None;
+        self.budget.forgive(attempt.at, attempt.node_id());
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "cannot store that a code was right; it still counts as a wrong one");
+        }
     }
 
     /// Reports a wrong code to the operator, and ends the session if no one can join any more. The budget already

@@ -430,3 +430,19 @@ fn an_exchange_that_cannot_be_counted_is_not_answered() {
     let error = case.begin(opened.code.reveal(), 1).unwrap_err();
     assert!(error.contains("cannot write"), "{error}");
 }
+
+/// C1: a guess that is not counted on disk must not be answered, or a restart would restore it.
+#[test]
+fn while_the_disk_fails_the_right_code_and_a_wrong_one_get_the_same_answer() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let file = case.directory.path().join("pairing.json");
+    // The file is not written through a link.
+    std::os::unix::fs::symlink("elsewhere", &file).unwrap();
+    let answer = case.guess(&wrong(&opened.code), 1);
+    assert!(answer.contains("cannot write"), "{answer}");
+    assert_eq!(case.guess(opened.code.reveal(), 2), answer);
+    assert_eq!(case.begin(opened.code.reveal(), 3).err(), Some(answer));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(case.guess(opened.code.reveal(), 4), "right", "the session goes on");
+}
