@@ -202,8 +202,9 @@ impl Peers {
     /// its checkpoints are deleted.
     ///
     /// # Errors
-    /// `NotFound`; those of the disk. The peer stays if `peers.json` cannot be written, and is gone if only its
-    /// checkpoints cannot be deleted.
+    /// `NotFound`; those of the disk if `peers.json` cannot be written, and the peer stays then. A failure afterwards is
+    /// only logged, because the peer is gone, and a retry would not find it. A checkpoint that stays matters only if
+    /// the peer is paired again: reading then goes on from there, and anti-entropy finds what is missing.
     pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Error> {
         let env = Arc::clone(&self.0.env);
         let wanted = id_or_name.to_owned();
@@ -219,9 +220,12 @@ impl Peers {
         self.0.inbound.remove(id);
         self.0.addresses.reachability.forget(id);
         self.0.outbound.remove(id).await;
-        self.0.reconcile.remove(id).await?;
+        let stopped = self.0.reconcile.remove(id).await;
         let (env, id) = (Arc::clone(&self.0.env), id.clone());
-        blocking(move || env.log.forget(&id)).await?;
+        let forgotten = blocking(move || env.log.forget(&id)).await;
+        for error in [stopped, forgotten].into_iter().filter_map(Result::err) {
+            tracing::warn!(peer = %peer.name, %error, "cannot delete the checkpoint of a removed peer");
+        }
         tracing::info!(
             peer = %peer.name,
             daemon_id = %peer.daemon_id,

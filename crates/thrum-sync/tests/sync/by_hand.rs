@@ -138,6 +138,17 @@ async fn removal_closes_open_connections_at_once() {
     assert_eq!(hand.daemon.log.checkpoint("d_hand").unwrap(), None);
 }
 
+/// A retry would not find the peer any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_succeeds_even_if_the_checkpoint_cannot_be_deleted() {
+    let hand = Hand::pair().await;
+    hand.accept(0).await.expect("sync.pull", nothing()).await;
+    hand.daemon.log.close();
+    assert_eq!(hand.daemon.peers.remove("hand").await.unwrap().name, "hand");
+    assert!(hand.daemon.peers.list().is_empty());
+    assert!(kit::logs().contains("cannot delete the checkpoint of a removed peer"));
+}
+
 /// C19: a second reply, or any unsolicited line, ends the connection; another one follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_speaks_without_being_asked_is_hung_up_on() {

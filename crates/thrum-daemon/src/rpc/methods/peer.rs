@@ -336,7 +336,16 @@ pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, E
     };
     if params.forget {
         let peer = daemon_id.clone();
-        daemon.storage.write(move |tx| tx.begin_forgetting(&peer)).await?;
+        let begun = daemon.storage.write(move |tx| {
+            // Paired again, the peer is read from its start.
+            tx.forget(&peer)?;
+            tx.begin_forgetting(&peer)
+        });
+        // A retry by name would not find the peer.
+        begun.await.map_err(|error| Error {
+            message: format!("{name} is removed, but its events stay: {}", error.message),
+            ..error.hint(format!("Later: thrum peer remove {daemon_id} --forget"))
+        })?;
         daemon.forgetting.notify_one();
     }
     Ok(Removed { status: "ok", name, daemon_id, forgetting: params.forget })
