@@ -37,6 +37,15 @@ impl Addresses {
         self.transports.iter().find(|transport| transport.kind() == kind && !self.is_forbidden(kind)).cloned()
     }
 
+    /// Returns the transport of this kind, for work that is impossible without it.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is none, or the user's configuration forbids it.
+    pub(crate) fn required_transport(&self, kind: Kind) -> Result<Arc<dyn Transport>, Error> {
+        let missing = || Error::new(ErrorKind::Unavailable, format!("the {kind} transport is not available"));
+        self.transport(kind).ok_or_else(missing)
+    }
+
     /// Returns `true` if the user's configuration forbids peers of this kind, because they are on other machines.
     fn is_forbidden(&self, kind: Kind) -> bool {
         self.local_only && kind != Kind::Local

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use thrum_core::{Error, ErrorKind, limits};
+use thrum_core::{Error, limits};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -82,10 +82,7 @@ impl Inbound {
     /// Opens a listener on the stored port. If that port is taken and all peers of this kind can learn a new one, uses
     /// another port. Returns `true` if peers know a different port.
     async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Error> {
-        let transport = self
-            .addresses
-            .transport(kind)
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
+        let transport = self.addresses.required_transport(kind)?;
         let (kept, all_follow) = {
             let auth = self.env.auth();
             let mut of_kind = auth.registry.peers().iter().filter(|peer| peer.kind() == Some(kind));

@@ -116,7 +116,7 @@ fn cannot(address: &str, why: &dyn fmt::Display) -> Error {
 impl PairingFlow {
     async fn line<'a>(&self, target: &'a Target) -> Result<Line<'a>, Error> {
         let address = target.address.as_str();
-        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
+        let transport = self.addresses.required_transport(target.kind)?;
         let mut left = limits::JOIN_DIALS;
         let conn = loop {
             left -= 1;
@@ -158,7 +158,7 @@ impl PairingFlow {
 
     /// Runs the PAKE: proves that we know the code, and verifies the other side's proof.
     async fn exchange(&self, target: &Target, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
-        let transport = self.addresses.transport(target.kind).ok_or_else(itself)?;
+        let transport = self.addresses.required_transport(target.kind)?;
         let own_node = transport.own_node().await?;
         let parties = pake::Parties {
             version: pake::VERSION.to_owned(),

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use thrum_core::{Error, ErrorKind, limits};
+use thrum_core::{Error, limits};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
@@ -82,9 +82,7 @@ impl PairingFlow {
     }
 
     async fn waiting_here(&self) -> Result<WaitingDaemons, Error> {
-        let Some(local) = self.addresses.transport(Kind::Local) else {
-            return Err(Error::new(ErrorKind::Unavailable, "there is no transport"));
-        };
+        let local = self.addresses.required_transport(Kind::Local)?;
         let own = self.inbound.address(Kind::Local).await;
         let here = Host { address: "127.0.0.1".into(), node: None };
         let mut daemons = self.knock(local, vec![here]).await;
