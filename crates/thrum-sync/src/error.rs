@@ -93,6 +93,26 @@ impl PeerError {
             | Self::Log(_) => Retry::Useless,
         }
     }
+
+    /// Returns `true` if the peer itself has answered, so that it can be reached.
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::TooLong | Self::Reply(_) | Self::Violation(_) | Self::Waste(_) | Self::Removed => true,
+            Self::Unreachable(_)
+            | Self::Unproven(_)
+            | Self::Timeout(_)
+            | Self::Lost(_)
+            | Self::Closed
+            | Self::LoanEnded
+            | Self::NoPeer
+            | Self::NoNetwork
+            | Self::TooManyConnections
+            | Self::OverQuota(_)
+            | Self::Store(_)
+            | Self::Log(_)
+            | Self::Internal(_) => false,
+        }
+    }
 }
 
 impl From<NoLine> for PeerError {

@@ -199,6 +199,8 @@ pub struct Replicator {
     throttle: Throttle,
     /// Whether a call from the peer suggests that the reason for waiting is gone.
     call_helps: bool,
+    /// Whether the peer caused the last failure by an answer.
+    failed_by_answer: bool,
     force: u64,
     forcing: u64,
     compare: u64,
@@ -236,6 +238,7 @@ impl Replicator {
             disk: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
             throttle: Throttle::new(now.tick),
             call_helps: true,
+            failed_by_answer: false,
             force: 0,
             forcing: 0,
             compare: 0,
@@ -260,6 +263,17 @@ impl Replicator {
     /// Returns the current status.
     pub fn status(&self) -> &ReplicatorStatus {
         &self.status
+    }
+
+    /// Returns whether a connection to the peer can be opened, according to the last attempt; `None` while one is being
+    /// opened. A peer that answers, even with something invalid, can be reached: a connection that the peer lends would
+    /// bring the same answer.
+    pub fn is_reached(&self) -> Option<bool> {
+        match self.status.state {
+            State::Connected | State::RemovedUs => Some(true),
+            State::Unreachable => Some(self.failed_by_answer),
+            State::Connecting | State::OverQuota => None,
+        }
     }
 
     /// Processes one input. Returns the resulting actions, in order.
@@ -718,6 +732,7 @@ impl Replicator {
         self.down(retry, todo);
         self.status.set_state(State::Unreachable, todo.now.at);
         self.call_helps = error.retry() == Retry::Useful;
+        self.failed_by_answer = error.is_answer();
         self.report_failure(error);
     }
 

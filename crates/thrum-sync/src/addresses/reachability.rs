@@ -38,7 +38,7 @@ struct Table {
     ports: Vec<(Kind, u16)>,
     /// The host from which each tailnet peer called last.
     hosts: BTreeMap<String, String>,
-    /// Peers that did not answer the last attempt, or not correctly.
+    /// Peers that did not answer the last attempt, or did not prove who they are.
     unreached: BTreeSet<String>,
 }
 

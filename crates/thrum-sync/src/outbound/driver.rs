@@ -31,7 +31,7 @@ use crate::{
     intake,
     protocol::AuthState,
     registry::Peer,
-    replicator::{Action, Input, Replicator, ReplicatorStatus, State},
+    replicator::{Action, Input, Replicator, ReplicatorStatus},
     transport::{Condition, Path},
 };
 
@@ -242,14 +242,12 @@ impl Run {
                     }
                 }
             }
-            match machine.status().state {
-                State::Unreachable => outbound.addresses.reachability.set_reached(&self.peer.daemon_id, false),
-                State::Connected => {
-                    outbound.addresses.reachability.set_reached(&self.peer.daemon_id, true);
+            if let Some(is_reached) = machine.is_reached() {
+                outbound.addresses.reachability.set_reached(&self.peer.daemon_id, is_reached);
+                if is_reached {
                     // A connection that was lent while we dialled is not needed.
                     outbound.loans.drop_waiting(&self.peer.daemon_id);
                 }
-                State::Connecting | State::RemovedUs | State::OverQuota => {}
             }
             if machine.status().ends != ends {
                 ends = machine.status().ends;

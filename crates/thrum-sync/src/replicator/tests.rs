@@ -370,6 +370,27 @@ fn invalid_replies_are_reported_and_leave_the_checkpoint() {
     }
 }
 
+/// A peer that is not reached lends a connection, which causes an attempt regardless of backoff.
+#[test]
+fn a_peer_that_answers_with_something_invalid_is_reached_and_needs_not_lend_a_connection() {
+    for (input, is_reached) in [
+        (pulled("log", &[7, 6], 7, false), true),
+        (Input::Replied(Ok(Reply::Notified)), true),
+        (Input::Replied(Err(BadReply::Error(RpcError::plain("store on fire")))), true),
+        (disconnected(), false),
+    ] {
+        let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+        assert_eq!(case.machine.is_reached(), Some(true));
+        case.step(input);
+        assert_eq!((case.machine.status().state, case.machine.is_reached()), (State::Unreachable, Some(is_reached)));
+        case.attempts(seconds(60));
+        assert_eq!(case.machine.is_reached(), Some(false), "it could not be dialled since");
+    }
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+    case.wake();
+    assert_eq!((case.machine.is_reached(), case.error()), (Some(false), "no answer within 30s"));
+}
+
 #[test]
 fn a_checkpoint_never_passes_what_was_served() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
