@@ -449,6 +449,13 @@ pub(crate) struct Working {
     pub(crate) intent: Option<String>,
 }
 
+impl Working {
+    /// Returns `true` if the file has uncommitted changes.
+    pub(crate) fn is_editing(&self, file: &str) -> bool {
+        self.uncommitted_files.iter().any(|uncommitted| uncommitted == file)
+    }
+}
+
 /// The answer to `session.start`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

@@ -86,7 +86,7 @@ fn list(cx: &Context) -> Result<Answer<Claims>, Error> {
 
 fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     let me = cx.identity()?.name;
-    let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
+    let paths = who_has::repo_paths(&args.paths, cx)?;
     let within = u64::try_from(args.within.as_millis()).unwrap_or(u64::MAX);
     cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
 }
@@ -102,7 +102,7 @@ fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
     else {
         return Ok(nothing(cx));
     };
-    let files = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<Vec<_>, _>>()?;
+    let files = who_has::repo_paths(&args.paths, cx)?;
     Ok(match others(args, files, &mut client, cx) {
         Some(found) if !found.claims.is_empty() => Box::new(found),
         _ => nothing(cx),

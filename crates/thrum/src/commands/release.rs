@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let me = cx.identity()?.name;
-    let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
+    let paths = who_has::repo_paths(&args.paths, cx)?;
     let Answer { raw, read } =
         cx.daemon()?.call::<Answer<Released>>("claim.release", json!({"caller_agent_id": me, "paths": paths}))?;
     let released: Vec<String> = read.released.iter().map(|path| quote(path)).collect();

@@ -76,18 +76,32 @@ pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answ
 /// # Errors
 /// `invalid` if it is empty or leads out of the worktree.
 pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Error> {
+    repo_paths(&[file], cx).map(|paths| paths.concat())
+}
+
+/// Converts several paths like [`repo_path`].
+///
+/// # Errors
+/// That of [`repo_path`] for the first path that has one.
+pub(crate) fn repo_paths(files: &[impl AsRef<str>], cx: &Context) -> Result<Vec<String>, Error> {
     // A script may pass an unset variable, which must not mean the whole worktree (`.`).
-    if file.is_empty() {
+    if files.iter().any(|file| file.as_ref().is_empty()) {
         return Err(Error::new(ErrorKind::Invalid, "an empty path names no file")
             .hint("Give a file or directory of this worktree."));
     }
-    let look = |path: &Path| {
-        fs::canonicalize(path)
-            .map_err(|error| Error::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
-    };
-    let here = look(cx.directory())?;
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here = fs::canonicalize(cx.directory()).map_err(|error| {
+        Error::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", cx.directory().display()))
+    })?;
     let top = layout::git_top(&here);
     let top = if top.join(".git").exists() { top } else { cx.repo()?.root().to_owned() };
+    files.iter().map(|file| path_in_worktree(file.as_ref(), &here, &top)).collect()
+}
+
+/// Returns a path, given relative to `here`, relative to the top of the worktree.
+fn path_in_worktree(file: &str, here: &Path, top: &Path) -> Result<String, Error> {
     let plain = without_dots(&here.join(file));
     // The file itself may not exist, or be a link that git tracks as such. Its directory may have been reached through
     // a link, so resolve that.
@@ -95,7 +109,7 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Error> {
         (Some(dir), Some(name)) => dir.join(name),
         _ => plain,
     };
-    match named.strip_prefix(&top) {
+    match named.strip_prefix(top) {
         Ok(path) if path.as_os_str().is_empty() => Ok(".".to_owned()),
         Ok(path) => Ok(path.to_string_lossy().into_owned()),
         Err(_) => Err(Error::new(ErrorKind::Invalid, format!("{} is not inside {}", named.display(), top.display()))
@@ -157,11 +171,7 @@ impl Render for Holders {
             };
             for (name, change) in self.files(context) {
                 let numbers = change.map_or_else(|| told.clone(), |change| format!("{} {told}", lines(change)));
-                let does = if context.uncommitted_files.iter().any(|file| file == name) {
-                    "is editing"
-                } else {
-                    "has changed"
-                };
+                let does = if context.is_editing(name) { "is editing" } else { "has changed" };
                 page.line(format!(
                     "{} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}",
                     context.agent.who(),
@@ -190,7 +200,7 @@ impl Render for Holders {
                 .into_iter()
                 .map(|(name, change)| {
                     let mut file = change.map_or_else(|| json!({"path": name}), |change| json!(change));
-                    file["uncommitted"] = context.uncommitted_files.iter().any(|file| file == name).into();
+                    file["uncommitted"] = context.is_editing(name).into();
                     file
                 })
                 .collect();

@@ -28,6 +28,7 @@ use crate::{
     interrupt::Interrupt,
     shapes::News,
     text::count,
+    time,
 };
 
 /// Pause before the next call to a daemon that is gone, stopping or restarting.
@@ -111,9 +112,9 @@ impl Waiter<'_> {
     fn wait(&self, cx: &Context) -> Result<Option<Answer>, Error> {
         // First wait until another wake is allowed, because the call below replaces an older waiter in the daemon.
         while let Some((_, record)) = self.current().filter(|_| self.is_of_codex()) {
-            match queue::held_back(&record.wakes, queue::now()) {
+            match queue::held_back(&record.wakes, time::now().seconds()) {
                 Duration::ZERO => break,
-                time => thread::sleep(time.min(LOOK)),
+                length => thread::sleep(length.min(LOOK)),
             }
         }
         // Beside Codex, the loop ends when the session has ended or has another waiter.
@@ -237,7 +238,7 @@ impl Waiter<'_> {
             self.records.write(id, &record);
             return Some(self.hook.host.wakes(text));
         };
-        record.wakes.push(queue::now());
+        record.wakes.push(time::now().seconds());
         record.wakes.drain(..record.wakes.len().saturating_sub(limits::MAX_WAKES));
         // Write the record before the turn may begin.
         self.records.write(id, &record);

@@ -350,7 +350,7 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<CallResult, Error> {
     for working in contexts.iter().take(MOST_AGENTS) {
         let files = holders.files(working);
         let names: Vec<_> = files.iter().map(|(name, _)| *name).take(MOST_FILES).collect();
-        let uncommitted = names.iter().any(|name| working.uncommitted_files.iter().any(|file| file == name));
+        let uncommitted = names.iter().any(|name| working.is_editing(name));
         let branch =
             working.branch.as_deref().map(|branch| format!(" on branch {}", quote(branch))).unwrap_or_default();
         let does = if uncommitted { "is editing" } else { "has changed" };
