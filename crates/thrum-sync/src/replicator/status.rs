@@ -26,6 +26,16 @@ pub enum State {
     OverQuota,
 }
 
+impl State {
+    /// Returns `true` if nothing is exchanged with the peer, or nothing is read from it, and this may last.
+    pub const fn needs_attention(self) -> bool {
+        match self {
+            Self::Connecting | Self::Connected => false,
+            Self::Unreachable | Self::RemovedUs | Self::OverQuota => true,
+        }
+    }
+}
+
 /// A peer's digests at the time of the last comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparable {

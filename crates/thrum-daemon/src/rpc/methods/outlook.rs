@@ -70,9 +70,7 @@ impl Way {
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Here => false,
-            Self::Peer { state, .. } | Self::Through { state, .. } => {
-                !matches!(state, State::Connected | State::Connecting)
-            }
+            Self::Peer { state, .. } | Self::Through { state, .. } => state.needs_attention(),
             Self::Removed => true,
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
     let behind = |backlog: Option<u64>| backlog.is_some_and(|events| events > 0);
     if peers.is_empty() {
         "idle"
-    } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs | State::OverQuota)) {
+    } else if peers.iter().any(|peer| peer.state.needs_attention()) {
         "error"
     } else if peers.iter().any(|peer| {
         peer.state == State::Connecting
