@@ -176,13 +176,13 @@ impl Session {
     /// Builds the record of one more attempt of this caller.
     fn attempt(&self, caller: &Caller, at: Timestamp) -> Attempt {
         let (node, address) = (caller.node.clone(), caller.address.clone());
-        let left = self.left(node.as_ref().map(|node| node.id.as_str())).saturating_sub(1);
+        let left = self.left(caller.node_id()).saturating_sub(1);
         Attempt { node, address, left, at, locked_until: None }
     }
 
     /// Records for the operator that a caller is refused until `until`; once per node.
     fn refused(&mut self, caller: &Caller, at: Timestamp, until: Timestamp) {
-        let node = caller.node.as_ref().map(|node| node.id.as_str());
+        let node = caller.node_id();
         if !self.attempts.iter().any(|attempt| attempt.locked_until.is_some() && attempt.node_id() == node) {
             let (node, address) = (caller.node.clone(), caller.address.clone());
             tracing::warn!(
@@ -347,7 +347,7 @@ impl Pairing {
 
     /// Returns the session in which a caller may try a code. The lock is checked first.
     fn admits(&mut self, caller: &Caller, now: Now) -> Result<&Session, RpcError> {
-        let node = caller.node.as_ref().map(|node| node.id.as_str());
+        let node = caller.node_id();
         self.come_back(now)?;
         if let Some(until) =
             self.budget.locked_until(caller.kind, now.at).max(self.budget.node_locked_until(node, now.at))

@@ -25,7 +25,7 @@ use crate::{
     pairing::{Exchange, Pairing},
     protocol::wire::{About, Begin, Id, Info, Pull, Query, Request, RpcError},
     registry::{NodeMatch, Peer, Registry},
-    transport::{Caller, Kind, Node},
+    transport::{Caller, Kind, Node, split_address},
 };
 
 /// Protocols that this daemon speaks, as listed in `sync.peer_info`.
@@ -272,8 +272,8 @@ pub fn receive(
 
 /// Returns the IP address of a caller on a tailnet. The network itself vouches for the address.
 fn caller_ip(caller: &Caller) -> Option<IpAddr> {
-    let (host, _) = caller.address.rsplit_once(':').filter(|_| caller.kind == Kind::Tailnet)?;
-    host.trim_matches(['[', ']']).parse().ok()
+    let (host, _) = split_address(&caller.address).filter(|_| caller.kind == Kind::Tailnet)?;
+    host.parse().ok()
 }
 
 /// Checks that a token is used from its peer's node. A peer with a key must first prove its identity, wherever it calls

@@ -21,7 +21,7 @@ use crate::{
     Now, Token,
     pairing::Protocol,
     state_file::{StateFile, misshapen},
-    transport::{Kind, Node},
+    transport::{Kind, Node, split_address, with_port},
 };
 
 /// The paired daemons.
@@ -394,13 +394,13 @@ impl Registry {
     /// Those of the disk; the old address stays.
     pub fn listens_at(&mut self, daemon_id: &str, calls_from: Option<IpAddr>, port: u16) -> Result<(), Error> {
         let Some(peer) = self.get(daemon_id) else { return Ok(()) };
-        let Some((host, _)) = peer.address.rsplit_once(':') else { return Ok(()) };
-        let known: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let Some((host, _)) = split_address(&peer.address) else { return Ok(()) };
+        let known: Option<IpAddr> = host.parse().ok();
         let host = match (known, calls_from) {
             (Some(known), Some(now)) if known.is_ipv4() == now.is_ipv4() => now.to_string(),
             _ => host.to_owned(),
         };
-        let (name, old, new) = (peer.name.clone(), peer.address.clone(), crate::transport::with_port(&host, port));
+        let (name, old, new) = (peer.name.clone(), peer.address.clone(), with_port(&host, port));
         if old == new {
             return Ok(());
         }

@@ -103,9 +103,15 @@ pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
 /// Returns `true` if this is a `host:port` that can be dialled, displayed and stored: printable, of at most
 /// [`limits::MAX_FOREIGN_ID_BYTES`], with a port from 1 to 65535.
 pub(crate) fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let Some((host, port)) = split_address(text) else { return false };
     let host_is_plain = !host.is_empty() && host.chars().all(|c| name::is_printable(c) && !c.is_whitespace());
-    host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port.parse::<u16>().is_ok_and(|port| port > 0)
+    host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port > 0
+}
+
+/// Splits `host:port`. Returns the host without brackets, and the port; `None` if there is no port.
+pub fn split_address(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']), port.parse().ok()?))
 }
 
 /// Formats `host:port`, with brackets around an IPv6 address.
@@ -124,6 +130,13 @@ pub struct Caller {
     /// The caller's node; `None` on loopback, where callers cannot be told apart, and if the tailnet does not know the
     /// caller.
     pub node: Option<Node>,
+}
+
+impl Caller {
+    /// Returns the id of the caller's node.
+    pub fn node_id(&self) -> Option<&str> {
+        self.node.as_ref().map(|node| node.id.as_str())
+    }
 }
 
 /// A machine as known to a tailnet.
@@ -277,4 +290,26 @@ pub trait Listener: Send {
     /// [`io::ErrorKind::NotConnected`] means that the listener has ended, as when the network went away or assigned
     /// another address to this machine; open a new one.
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_split_into_host_and_port_and_put_together_again() {
+        for (address, host, port) in [
+            ("127.0.0.1:9100", "127.0.0.1", 9100),
+            ("[fd7a::1]:1", "fd7a::1", 1),
+            ("laptop.one.ts.net:80", "laptop.one.ts.net", 80),
+        ] {
+            assert_eq!(split_address(address), Some((host, port)));
+            assert_eq!(with_port(host, port), address);
+        }
+        for no_address in ["", "laptop", "laptop:", "laptop:x", "laptop:70000", "[fd7a::1]"] {
+            assert_eq!(split_address(no_address), None, "{no_address}");
+            assert!(!is_address(no_address), "{no_address}");
+        }
+        assert!(!is_address("[]:1") && !is_address(":1") && !is_address("laptop:0"));
+    }
 }

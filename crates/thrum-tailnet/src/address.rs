@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use thrum_core::{Error, ErrorKind, name};
 
+use thrum_sync::transport::split_address;
+
 use crate::localapi::{NodeStatus, PeerNode, first_label};
 
 /// A node to be reached, by address or by name.
@@ -44,9 +46,7 @@ pub(crate) fn host(text: &str) -> Result<Host, Error> {
 /// # Errors
 /// `Invalid` in the cases of [`host`], and if there is no port.
 pub(crate) fn host_and_port(text: &str) -> Result<(Host, u16), Error> {
-    let parts =
-        text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|port| *port > 0)?)));
-    let Some((name, port)) = parts else {
+    let Some((name, port)) = split_address(text).filter(|(_, port)| *port > 0) else {
         return Err(Error::new(ErrorKind::Invalid, format!("{} is not HOST:PORT", name::printable(text))));
     };
     Ok((host(name)?, port))

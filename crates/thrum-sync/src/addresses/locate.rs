@@ -16,7 +16,7 @@ use super::Addresses;
 use crate::{
     blocking::blocking,
     registry::{Peer, Registry},
-    transport::{Conn, Kind, Node, Transport},
+    transport::{Conn, Kind, Node, Transport, split_address, with_port},
 };
 
 /// The address at which to dial a peer.
@@ -147,8 +147,7 @@ impl Addresses {
         let neighbours = transport.neighbours().await?;
         let old = name::printable(&peer.address);
         let now = neighbours.into_iter().find(|neighbour| neighbour.node.id == its.id);
-        let address =
-            now.and_then(|now| Some(crate::transport::with_port(&now.host, peer.address.rsplit_once(':')?.1)));
+        let address = now.and_then(|now| Some(with_port(&now.host, split_address(&peer.address)?.1)));
         match address.filter(|address| *address != peer.address) {
             Some(address) => {
                 tracing::info!(

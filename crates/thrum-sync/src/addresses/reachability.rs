@@ -25,7 +25,7 @@ use thrum_core::key;
 
 use crate::{
     environment::lock,
-    transport::{Caller, Kind},
+    transport::{Caller, Kind, split_address},
 };
 
 /// Observed reachability between us and each peer. Not kept across restarts.
@@ -78,7 +78,7 @@ impl Reachability {
 
     /// Records the host from which a tailnet peer calls. Returns `true` if it differs from the previous one.
     pub(crate) fn calls_from(&self, peer: &str, caller: &Caller) -> bool {
-        let Some((host, _)) = caller.address.rsplit_once(':').filter(|_| caller.kind == Kind::Tailnet) else {
+        let Some((host, _)) = split_address(&caller.address).filter(|_| caller.kind == Kind::Tailnet) else {
             return false;
         };
         let before = lock(&self.0).hosts.insert(peer.to_owned(), host.to_owned());

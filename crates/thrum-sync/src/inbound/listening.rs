@@ -185,25 +185,23 @@ impl Inbound {
                 Ok((_, caller)) if caller.kind == Kind::Tailnet && caller.node.is_none() => {
                     tracing::debug!(address = %caller.address, "refused a caller that the tailnet does not know");
                 }
-                Ok((conn, caller)) => {
-                    match self.admission.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.env.stop) {
-                        Some((id, stop)) => {
-                            let inbound = Arc::clone(&self);
-                            let span = tracing::info_span!("session", address = %caller.address);
-                            let session = async move {
-                                let why = inbound.serve(conn::halves(conn), caller, id, &stop).await;
-                                inbound.admission.leave(id);
-                                tracing::debug!(reason = %why, "a connection ended");
-                            };
-                            self.env.tasks.spawn(session.instrument(span));
-                        }
-                        None => tracing::warn!(
-                            address = %caller.address,
-                            connections = limits::MAX_PEER_CONNECTIONS,
-                            "refused a caller: too many peers are connected"
-                        ),
+                Ok((conn, caller)) => match self.admission.enter(caller.node_id(), &self.env.stop) {
+                    Some((id, stop)) => {
+                        let inbound = Arc::clone(&self);
+                        let span = tracing::info_span!("session", address = %caller.address);
+                        let session = async move {
+                            let why = inbound.serve(conn::halves(conn), caller, id, &stop).await;
+                            inbound.admission.leave(id);
+                            tracing::debug!(reason = %why, "a connection ended");
+                        };
+                        self.env.tasks.spawn(session.instrument(span));
                     }
-                }
+                    None => tracing::warn!(
+                        address = %caller.address,
+                        connections = limits::MAX_PEER_CONNECTIONS,
+                        "refused a caller: too many peers are connected"
+                    ),
+                },
                 Err(error) => {
                     let ended = error.kind() == io::ErrorKind::NotConnected;
                     if !ended {

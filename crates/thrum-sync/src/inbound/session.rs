@@ -82,7 +82,7 @@ impl Inbound {
         caller: Caller,
         handed_over: impl FnOnce(),
     ) -> Option<SessionEnd> {
-        let (id, stop) = self.admission.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.env.stop)?;
+        let (id, stop) = self.admission.enter(caller.node_id(), &self.env.stop)?;
         handed_over();
         let why = self.serve(halves, caller, id, &stop).await;
         self.admission.leave(id);

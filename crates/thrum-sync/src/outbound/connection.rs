@@ -19,7 +19,7 @@ use crate::{
     protocol,
     protocol::wire::{self, BadReply, Call, Marks, Reply},
     registry::{Peer, Seen, Sign},
-    transport::{Conn, Node},
+    transport::{Conn, Node, split_address},
 };
 
 /// Lines longer than this many bytes are decoded on the blocking pool.
@@ -163,9 +163,7 @@ impl Connection {
     /// Records that the process at the other end has answered a request that was sent at this tick.
     fn is_alive(&self, asked: Duration) {
         let Some(instance) = self.instance.as_deref() else { return };
-        let there = self.dialled.as_deref().and_then(|address| address.rsplit_once(':'));
-        let host = there.map(|(host, _)| host.trim_matches(['[', ']']));
-        let port = there.and_then(|(_, port)| port.parse().ok());
+        let (host, port) = self.dialled.as_deref().and_then(split_address).unzip();
         let sign = Sign { instance, host, port, node: self.peer.node.clone(), after: asked };
         self.outbound.env.auth().registry.alive(&self.peer.daemon_id, &sign, self.outbound.env.clock.now());
     }

@@ -10,7 +10,9 @@ use thrum_core::{Error, ErrorKind, limits, name};
 use super::PairingFlow;
 use crate::{
     answers::Waiting,
-    transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, local_address, with_port},
+    transport::{
+        Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, local_address, split_address, with_port,
+    },
 };
 
 /// The daemon to join.
@@ -141,7 +143,7 @@ const LIST: &str = "`thrum peer join` without an address lists the nodes that wa
 fn only(waiting: &[Waiting]) -> Result<Option<u16>, Error> {
     match waiting {
         [] => Ok(None),
-        [one] => Ok(one.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())),
+        [one] => Ok(split_address(&one.address).map(|(_, port)| port)),
         several => {
             let shown: Vec<_> =
                 several.iter().map(|one| format!("{} at {}", name::printable(&one.name), one.address)).collect();

@@ -11,7 +11,7 @@ use crate::{
     legacy::peers::{GoPeers, ImportDecision, Refused},
     outbound::First,
     registry::Peer,
-    transport::Kind,
+    transport::{Kind, split_address},
 };
 
 /// The Go Thrum being replaced.
@@ -124,7 +124,7 @@ impl Peers {
     }
 
     async fn port(&self, kind: Kind) -> Option<u16> {
-        self.address(kind).await.and_then(|address| address.rsplit_once(':')?.1.parse().ok())
+        self.address(kind).await.and_then(|address| Some(split_address(&address)?.1))
     }
 }
 

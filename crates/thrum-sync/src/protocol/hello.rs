@@ -20,7 +20,7 @@ use crate::{
     encrypted::Met,
     protocol::wire::{self, Hello, Query, Request, RpcError},
     registry::Sign,
-    transport::{Kind, Node},
+    transport::{Kind, Node, split_address},
 };
 
 /// Signs a challenge with our key. The arguments are the challenge and the id of the daemon that verifies the
@@ -85,7 +85,7 @@ impl PeerSession {
     pub(super) fn sign_of_life(&mut self, daemon_id: &str, port: Option<u16>, now: Now) -> Option<Sign<'_>> {
         let proofs = self.proofs.as_mut().filter(|proofs| proofs.proven.as_deref() == Some(daemon_id))?;
         let after = std::mem::replace(&mut proofs.asked, now.tick);
-        let host = self.caller.address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+        let host = split_address(&self.caller.address).map(|(host, _)| host);
         Some(Sign { instance: proofs.instance.as_deref()?, host, port, node: self.caller.node.clone(), after })
     }
 

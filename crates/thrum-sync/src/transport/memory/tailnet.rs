@@ -17,7 +17,9 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::transport::{Caller, Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, Transport};
+use crate::transport::{
+    Caller, Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, Transport, split_address,
+};
 
 /// Buffer size for each direction of a connection, in bytes.
 const IN_FLIGHT: usize = 64 << 10;
@@ -103,7 +105,7 @@ impl MemoryTailnet {
 
 impl Net {
     fn at(&self, address: &str) -> Option<&Machine> {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = split_address(address).map_or(address, |(host, _)| host);
         self.machines.values().find(|machine| machine.host == host)
     }
 }
@@ -286,8 +288,7 @@ impl Transport for MemoryNode {
             let target = {
                 let mut net = self.net.lock();
                 net.dialled.push((self.id.clone(), address.to_owned()));
-                let port =
-                    address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(outside)?;
+                let (_, port) = split_address(address).ok_or_else(outside)?;
                 if !address.starts_with(NETWORK) {
                     return Err(outside());
                 }
