@@ -291,6 +291,12 @@ impl Config {
         Self { settings, unknown: unknown(&file), warnings }
     }
 
+    /// Reads the current settings: the file, and the variables of this process and of the `.env` files. Starts no other
+    /// program. For callers that need no variable without a key, and no warning about the variables.
+    pub fn current(repo: &Repo) -> Self {
+        Self::load(repo, &Environment::load_without_git(repo, std::env::vars_os()))
+    }
+
     /// Returns one setting.
     pub fn get(&self, key: Key) -> &Setting {
         let place = Key::ALL.iter().position(|known| *known == key);

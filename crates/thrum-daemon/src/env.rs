@@ -116,6 +116,22 @@ impl Environment {
     /// read or is not UTF-8 becomes a [warning](Self::warnings). So does a single line that cannot be read; the other
     /// lines of its file still count.
     pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self::read(repo, process, origin::is_tracked)
+    }
+
+    /// Reads like [`load`](Self::load), but without git: leaves out the variables in files about which git would have to
+    /// be asked, [`NOT_FROM_THE_REPOSITORY`]. None of them overrides a key of `config.json`, so this suffices for
+    /// [`Config`](crate::config::Config).
+    pub fn load_without_git(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self::read(repo, process, |_, _| None)
+    }
+
+    /// Reads the sources. `is_tracked` returns whether git tracks a file; `None` if that is unknown.
+    fn read(
+        repo: &Repo,
+        process: impl IntoIterator<Item = (OsString, OsString)>,
+        is_tracked: fn(&Path, &str) -> Option<bool>,
+    ) -> Self {
         let mut all = Self::default();
         for (name, value) in process {
             if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
@@ -123,7 +139,7 @@ impl Environment {
             }
         }
         for (file, origin) in repo.env_files().iter().zip([Origin::ThrumFile, Origin::RootFile]) {
-            if let Err(error) = all.read_file(file, origin) {
+            if let Err(error) = all.read_file(file, origin, is_tracked) {
                 all.warnings.push(error);
             }
         }
@@ -164,7 +180,12 @@ impl Environment {
         self.offer(name, value, Origin::RootFile);
     }
 
-    fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), Error> {
+    fn read_file(
+        &mut self,
+        path: &Path,
+        origin: Origin,
+        is_tracked: fn(&Path, &str) -> Option<bool>,
+    ) -> Result<(), Error> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -174,7 +195,7 @@ impl Environment {
         let Parsed { mut values, unreadable: wrong, may_hold_secret } =
             Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
         self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
-        self.leave_out_what_came_with_the_repository(path, &mut values);
+        self.leave_out_what_came_with_the_repository(path, &mut values, is_tracked);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
         let mode = file.metadata().map_err(|error| disk::io_error("look at", path, &error))?.mode();
         if may_hold_secret && mode & 0o044 != 0 {
@@ -186,7 +207,12 @@ impl Environment {
 }
 
 impl Environment {
-    fn leave_out_what_came_with_the_repository(&mut self, path: &Path, values: &mut BTreeMap<String, String>) {
+    fn leave_out_what_came_with_the_repository(
+        &mut self,
+        path: &Path,
+        values: &mut BTreeMap<String, String>,
+        is_tracked: fn(&Path, &str) -> Option<bool>,
+    ) {
         self.leave_out(
             &NOT_FROM_A_FILE,
             path,
@@ -197,8 +223,7 @@ impl Environment {
         // Run git only if the file sets one of these variables.
         let (dir, name) =
             (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
-        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name))
-            && origin::is_tracked(dir, name) != Some(false)
+        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name)) && is_tracked(dir, name) != Some(false)
         {
             let hint = format!("git rm --cached {name} && echo {name} >> .gitignore");
             self.leave_out(&NOT_FROM_THE_REPOSITORY, path, values, "a file that git tracks", &hint);
@@ -483,6 +508,21 @@ mod tests {
         // If git cannot tell whether the file is tracked, the key is left out as well.
         fs::write(root.join(".git/index"), "damaged").unwrap();
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), None);
+    }
+
+    #[test]
+    fn settings_of_keys_are_read_without_git_and_all_others_about_which_it_decides_are_left_out() {
+        use crate::config::Key;
+
+        let all = NOT_FROM_THE_REPOSITORY.iter().chain(&NOT_FROM_A_FILE);
+        assert!(all.clone().all(|name| Key::ALL.iter().all(|key| key.variable() != *name)));
+        let place = fixture();
+        place.write(1, "THRUM_TS_AUTHKEY=tskey-secret\nTHRUM_EXCHANGE=7\n");
+        let process = || [("THRUM_LOCAL".into(), "1".into()), ("THRUM_TS_STATE_DIR".into(), "mine".into())];
+        // Outside of a repository, git would answer that the file is not tracked.
+        assert_eq!(Environment::load(&place.repo, process()).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"));
+        let env = Environment::load_without_git(&place.repo, process());
+        assert_eq!(env.names().collect::<Vec<_>>(), ["THRUM_EXCHANGE", "THRUM_LOCAL", "THRUM_TS_STATE_DIR"]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use thrum_sync::blocking::blocking;
 
 use crate::{
-    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold,
-    identity::Identity, large::Turn, paths::Repo,
+    acknowledged::Acknowledged, ambient::System, config::Config, disk, hold::Hold, identity::Identity, large::Turn,
+    paths::Repo,
 };
 
 /// The open log and its projection.
@@ -54,7 +54,7 @@ impl Storage {
         let writer =
             Writer::start(store, announce).map_err(|error| disk::io_error("start the writer of", &path, &error))?;
         let of = repo.clone();
-        let quota = Box::new(move || Config::load(&of, &Environment::load(&of, std::env::vars_os())).quota());
+        let quota = Box::new(move || Config::current(&of).quota());
         Ok(Self {
             writer,
             readers,

@@ -275,7 +275,7 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Error> {
     let repo = cx.repo()?;
     let value = if value == "default" { None } else { Some(key.parse(value)?) };
     let before = config::set(repo, key, value.clone())?;
-    let config = Config::load(repo, &Environment::load(repo, std::env::vars_os()));
+    let config = Config::current(repo);
     let setting = config.get(key).clone();
     if let Source::Variable(origin) = setting.source {
         cx.output.warn(&format!("{} is set in {origin} and wins over the file", key.variable()));

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind};
-use thrum_daemon::{
-    config::{self, Config, Key, Setting, Source},
-    env::Environment,
-};
+use thrum_daemon::config::{self, Config, Key, Setting, Source};
 
 use crate::{
     context::Context,
@@ -84,8 +81,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<SetupDone, Error> {
         true => runtimes::to_take_out(top, &hosts, named, &copies)?,
         false => runtimes::to_write(top, &hosts, named)?,
     };
-    let env = Environment::load(repo, std::env::vars_os());
-    let Setting { value, source } = Config::load(repo, &env).get(Key::WakeCodex).clone();
+    let Setting { value, source } = Config::current(repo).get(Key::WakeCodex).clone();
     let is_on = value == true;
     let wake = match (args.wake, args.remove) {
         (true, _) => (!is_on).then_some(true),

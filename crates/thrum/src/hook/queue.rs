@@ -27,7 +27,6 @@ use serde_json::json;
 use thrum_core::limits;
 use thrum_daemon::{
     config::{Config, Key},
-    env::Environment,
     paths::Repo,
 };
 
@@ -70,7 +69,7 @@ pub(super) fn start_waiter(hook: &Hook, repo: &Repo) {
 
 /// Returns `true` if the user of this repository has enabled waking.
 pub(crate) fn is_wanted(repo: &Repo) -> bool {
-    Config::load(repo, &Environment::load(repo, env::vars_os())).get(Key::WakeCodex).value == true
+    Config::current(repo).get(Key::WakeCodex).value == true
 }
 
 /// Key under which a waiter gets the process id of its session's program.

@@ -18,7 +18,7 @@ use super::{
 };
 use thrum_sync::blocking::blocking;
 
-use crate::{ambient::System, config::Config, daemon::Daemon, env::Environment, guard::Held};
+use crate::{ambient::System, config::Config, daemon::Daemon, guard::Held};
 
 #[derive(Deserialize)]
 pub(super) struct Send {
@@ -150,7 +150,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
 /// Returns how many messages two agents may exchange, according to the current settings; `None` for no limit.
 async fn limit(daemon: &Daemon) -> Result<Option<u64>, Error> {
     let repo = daemon.repo.clone();
-    blocking(move || Ok(Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange())).await
+    blocking(move || Ok(Config::current(&repo).exchange())).await
 }
 
 /// Returns the first recipient with whom an agent has exchanged too many messages. Recipients of the kind `user` do not
