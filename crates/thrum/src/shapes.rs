@@ -290,6 +290,8 @@ pub(crate) struct News {
     pub(crate) status: String,
     pub(crate) messages: Vec<Summary>,
     pub(crate) cursor: String,
+    /// `true` if the reader's cursor is at `cursor` now. Older daemons never report it.
+    pub(crate) reader_moved: bool,
     pub(crate) remaining: u64,
     pub(crate) unread: u64,
 }

@@ -78,6 +78,28 @@ fn kept_news_is_repeated_until_its_cursor_is_returned() {
 }
 
 #[test]
+fn an_answer_without_news_moves_a_reader_that_would_otherwise_have_to_confirm_it() {
+    let world = World::new();
+    let daemon = Daemon::with_two_agents(&world);
+    let mut client = daemon.client();
+    let ask = json!({"reader": "a", "keep": true, "move_if_empty": true});
+    assert_eq!(news(&mut client, ask.clone()).1["reader_moved"], true, "there is no mail yet");
+    send(&daemon, "one");
+    for _ in 0..2 {
+        let (texts, answer) = news(&mut client, ask.clone());
+        assert_eq!((texts, answer.get("reader_moved")), (vec!["one".to_owned()], None), "it was not taken");
+    }
+    daemon.call("message.send", json!({"content": "for alice", "mentions": ["alice"], "caller_agent_id": "bob"}));
+    let read = json!({"reader": "a", "unread": true, "keep": true});
+    let id = news(&mut client, read.clone()).1["messages"][0]["message_id"].clone();
+    daemon.call("message.markRead", json!({"message_ids": [id], "caller_agent_id": "bob"}));
+    assert_eq!(news(&mut client, read).1.get("reader_moved"), None, "without the parameter nothing moves");
+    let unread = json!({"reader": "a", "unread": true, "keep": true, "move_if_empty": true});
+    assert_eq!(news(&mut client, unread).1["reader_moved"], true);
+    assert_eq!(news(&mut client, json!({"reader": "a"})).0, [""; 0], "the reader is past what was read elsewhere");
+}
+
+#[test]
 fn a_cursor_of_another_log_or_beyond_its_end_is_an_error() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);

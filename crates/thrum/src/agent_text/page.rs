@@ -137,6 +137,7 @@ pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, P
     let moves = ask["cursor"].is_string() || ask["reader"].is_string();
     let keep = ask["keep"].as_bool().unwrap_or(false);
     ask["keep"] = true.into();
+    ask["move_if_empty"] = (!keep).into();
     let again = |ask: &Value| cx.repeat::<News>("message.news", ask);
     let mut news = again(&ask)?;
     let page = Page::of(&news.messages, room);
@@ -148,7 +149,7 @@ pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, P
     } else {
         news.remaining += left;
     }
-    if !keep && ask["reader"].is_string() {
+    if !keep && ask["reader"].is_string() && !news.reader_moved {
         ask["cursor"] = news.cursor.as_str().into();
         again(&ask)?;
     }

@@ -3,8 +3,9 @@
 //! A cursor names a position: the log's id and a sequence in that log. A caller may keep the cursor itself and pass it
 //! as `cursor`. Or the caller names a reader (`reader`) whose cursor the daemon keeps. That cursor moves past the
 //! returned messages. With `keep`, the cursor moves only when the caller passes the cursor of an earlier answer, which
-//! confirms that the messages of that answer have arrived; until then the reader gets these messages again. For a
-//! reader without a position, the unread mail is news first, and then everything that arrives.
+//! confirms that the messages of that answer have arrived; until then the reader gets these messages again. An answer
+//! without messages needs no confirmation: with `move_if_empty`, it moves the cursor all the same. For a reader without
+//! a position, the unread mail is news first, and then everything that arrives.
 //!
 //! With `timeout_ms` the call waits for news. A program that may start several such waits names them (`waiter`), and
 //! each new wait ends the previous one of that name.
@@ -40,6 +41,9 @@ pub(super) struct News {
     /// Do not move the reader's cursor past the messages of this answer, only to `cursor` if that is given.
     #[serde(default)]
     keep: bool,
+    /// Move the reader's cursor in spite of `keep` if the answer contains no messages.
+    #[serde(default)]
+    move_if_empty: bool,
     /// Only mail that has not been read in the agent's name.
     #[serde(default)]
     unread: bool,
@@ -64,6 +68,9 @@ pub(super) struct NewsAnswer {
     messages: Vec<Summary>,
     /// The position after these messages, for the `cursor` of the next call.
     cursor: String,
+    /// `true` if the reader's cursor is at that position now, so that no further call has to move it there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reader_moved: bool,
     /// The number of further messages that are news.
     remaining: u64,
     /// The number of unread messages in the whole mailbox.
@@ -119,7 +126,9 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         Some(last) if remaining > 0 && since.is_some() => last.sequence,
         _ => latest,
     };
-    let moved = if params.keep { since } else { Some(reached) };
+    let keeps = params.keep && !(params.move_if_empty && listing.messages.is_empty());
+    let moved = if keeps { since } else { Some(reached) };
+    let reader_moved = reader.is_some() && moved == Some(reached);
     if let (Some(reader), Some(moved)) = (reader, moved.filter(|moved| given.is_some() || since != Some(*moved))) {
         daemon.storage.write(move |tx| tx.move_cursor(&agent, &reader, moved)).await?;
     }
@@ -128,7 +137,7 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         wake_requested(daemon, &woken, &listing).await;
     }
     let messages = listing.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
-    let told = NewsAnswer { status, messages, cursor: format!("{log}:{reached}"), remaining, unread };
+    let told = NewsAnswer { status, messages, cursor: format!("{log}:{reached}"), reader_moved, remaining, unread };
     match turn {
         Some(turn) => large(turn, told).await,
         None => answer(&told),
