@@ -25,107 +25,31 @@
 //!
 //! All randomness and time are passed in, so that a simulation runs the same code.
 
+mod connecting;
+mod interface;
 mod pull_reply;
+mod pulling;
 mod status;
 mod throttle;
 
 use std::time::Duration;
 
 use thrum_core::{
-    Ambient, Error, Retry, Timestamp,
+    Ambient, Timestamp,
     exchange::{Applied, Checkpoint},
     limits,
-    quota::OverQuota,
-    words::count,
 };
 
 use crate::{
     Now,
     backoff::Backoff,
-    error::{PeerError, Timeout, Violation},
-    legacy::{
-        self,
-        reading::{Read, Reading},
-    },
-    protocol::wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
+    error::{Timeout, Violation},
+    legacy::{self, reading::Reading},
+    protocol::wire::{BadReply, Call, Info, Reply},
 };
-use pull_reply::{PullContent, ValidReply, validate};
+pub use interface::{Action, Input};
 pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
 use throttle::Throttle;
-
-/// An input of the replicator.
-#[derive(Debug)]
-pub enum Input {
-    /// Time has passed.
-    Timer,
-    /// The requested dial succeeded.
-    Connected,
-    /// The requested dial failed.
-    ConnectFailed(PeerError),
-    /// The connection ended.
-    Disconnected(PeerError),
-    /// The peer replied to the request in flight.
-    Replied(Result<Reply, BadReply>),
-    /// The reply exceeded the maximum line length, and the connection ended.
-    TooLong,
-    /// The batch is durable.
-    Applied(Applied),
-    /// The batch could not be stored completely. The checkpoint is unchanged.
-    ApplyFailed(Error),
-    /// `Some` if the peer is over its quota and must not be read further.
-    Quota(Option<OverQuota>),
-    /// The peer has lent a connection to us: worth one attempt now, regardless of backoff.
-    NetworkUp,
-    /// The network has come up, or the address of either side changed. An open connection is dead even though neither
-    /// side closed it.
-    Moved,
-    /// Our log has events up to this sequence that did not come from this peer.
-    Commit(u64),
-    /// The peer has new events.
-    Notified {
-        /// The peer's highest sequence, as the peer reports it.
-        latest: u64,
-    },
-    /// The peer called us with a valid token.
-    Authenticated,
-    /// The peer has durably stored our log up to this sequence.
-    Acknowledged(u64),
-    /// A pull is requested now. It is done when [`ReplicatorStatus::forced`] has reached this ticket.
-    Force(u64),
-    /// The peer's digests are requested. Done when [`ReplicatorStatus::compared`] has reached this ticket.
-    Compare(u64),
-}
-
-/// An action that the replicator requests.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Connect; respond with `Connected` or `ConnectFailed`.
-    Dial,
-    /// Send a request; respond with `Replied`, `TooLong` or `Disconnected`.
-    Send {
-        /// The request's id.
-        id: u64,
-        /// The request.
-        call: Call,
-    },
-    /// Store a batch; respond with `Applied` or `ApplyFailed`.
-    Apply {
-        /// The peer's log; empty for a legacy peer.
-        log: String,
-        /// The checkpoint to store with the batch; 0 leaves the stored one unchanged.
-        checkpoint: u64,
-        /// For a legacy peer, the id of the event at the checkpoint; otherwise empty.
-        checkpoint_event: String,
-        /// The served events.
-        events: Vec<Served>,
-    },
-    /// Drop the connection, or the dial in progress.
-    Close,
-    /// Record that the peer accepts our token.
-    NoteWelcome,
-    /// Record that the peer does not know our token.
-    NoteRemoved,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -255,25 +179,9 @@ impl Replicator {
         self
     }
 
-    /// Gives the peer one second to call first, because it may not have stored its new token yet.
-    pub fn wait_for_call(&mut self, now: Now) {
-        self.link = Link::Down { retry: now.tick + limits::BACKOFF_FIRST };
-    }
-
     /// Returns the current status.
     pub fn status(&self) -> &ReplicatorStatus {
         &self.status
-    }
-
-    /// Returns whether a connection to the peer can be opened, according to the last attempt; `None` while one is being
-    /// opened. A peer that answers, even with something invalid, can be reached: a connection that the peer lends would
-    /// bring the same answer.
-    pub fn is_reached(&self) -> Option<bool> {
-        match self.status.state {
-            State::Connected | State::RemovedUs => Some(true),
-            State::Unreachable => Some(self.failed_by_answer),
-            State::Connecting | State::OverQuota => None,
-        }
     }
 
     /// Processes one input. Returns the resulting actions, in order.
@@ -427,18 +335,6 @@ impl Replicator {
         self.known.is_some() && self.target > self.announced
     }
 
-    /// Builds a pull from the checkpoint, if the checkpoint belongs to the peer's current log; otherwise from the
-    /// start. For a legacy peer, `reading` decides.
-    fn pull(&mut self, tick: Duration) -> Pull {
-        let log = self.known.clone().flatten();
-        let after = match (&log, &self.status.checkpoint) {
-            (None, _) => self.reading.ask(tick),
-            (Some(log), Some((known, sequence))) if known == log => *sequence,
-            _ => 0,
-        };
-        Pull { after, max_batch: self.max_batch, log }
-    }
-
     fn replied(&mut self, flight: Flight, reply: Result<Reply, BadReply>, todo: &mut Todo<'_>) {
         match (flight.call, reply) {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
@@ -457,16 +353,6 @@ impl Replicator {
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
             (_, Err(bad)) => self.fail(&bad.into(), todo),
             (_, Ok(_)) => self.fail(&Violation::OtherMethod.into(), todo),
-        }
-    }
-
-    /// Keeps pulls at a single event until the event after one that was too long has been read. The first pull on a new
-    /// connection requests the last event again; if that were the long one, it would be transferred again and again.
-    fn track_unread(&mut self, pulled: &Pulled) {
-        if pulled.events.iter().any(Served::is_unread) {
-            self.passed_unread = true;
-        } else if std::mem::take(&mut self.passed_unread) {
-            self.batch_limit = limits::MAX_BATCH_EVENTS;
         }
     }
 
@@ -492,285 +378,6 @@ impl Replicator {
             && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
         {
             tracing::warn!(daemon_id = %self.peer, seconds = offset / 1000, "the clock of a peer is off");
-        }
-    }
-
-    /// Validates the reply to a pull and passes its events on to be stored.
-    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), Violation> {
-        let ValidReply { log, after, content } = validate(pull, pulled)?;
-        if pull.log.is_none() {
-            return self.old_pulled(content, todo);
-        }
-        if pull.log.as_ref().is_some_and(|asked| *asked != log) {
-            self.known = Some(Some(log.clone()));
-            self.status.checkpoint = Some((log.clone(), 0));
-        }
-        match content {
-            PullContent::End => self.caught_up(after, todo.now),
-            PullContent::Events { events, checkpoint, highest, more } => {
-                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.throttle.served(&events, more);
-                self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
-            }
-        }
-        Ok(())
-    }
-
-    /// Handles the reply to a pull from a legacy peer.
-    fn old_pulled(&mut self, content: PullContent, todo: &mut Todo<'_>) -> Result<(), Violation> {
-        let tick = todo.now.tick;
-        let (events, last, more, read) = match content {
-            PullContent::End => (Vec::new(), None, false, self.reading.nothing(tick)),
-            PullContent::Events { events, checkpoint, highest, more } => {
-                let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
-                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.throttle.served(&events, more);
-                let read = self.reading.found(&events, tick);
-                (events, Some(last), more, read)
-            }
-        };
-        match read {
-            Read::End => self.caught_up(self.reading.head(), todo.now),
-            Read::Store(checkpoint) => self.apply(checkpoint, events, last, more, todo),
-            Read::Rebuilt => {
-                tracing::warn!(daemon_id = %self.peer, "a peer has another log than before; reading it from its start");
-                self.status.checkpoint = Some((String::new(), 0));
-                self.status.exchange.their_latest = None;
-                self.due = self.due.or(Some(self.run.0));
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(
-        &mut self,
-        checkpoint: Checkpoint,
-        events: Vec<Served>,
-        last: Option<(u64, String)>,
-        more: bool,
-        todo: &mut Todo<'_>,
-    ) {
-        let Checkpoint { log, sequence, event } = checkpoint.clone();
-        self.applying = Some(Applying { checkpoint, last, more });
-        todo.actions.push(Action::Apply { log, checkpoint: sequence, checkpoint_event: event, events });
-    }
-
-    fn applied(&mut self, applied: Applied, now: Now) {
-        let Some(Applying { checkpoint, last, more }) = self.applying.take() else { return };
-        let run = &mut self.run.1;
-        run.applied += applied.applied;
-        run.skipped += applied.skipped;
-        run.rejected += applied.rejected;
-        self.status.applied += applied.applied as u64;
-        self.status.skipped += applied.skipped as u64;
-        self.disk.reset();
-        // An event that was too long counts as rejected, but is no fault of the peer: show no reason for the pause.
-        let passed_unread = self.passed_unread;
-        let pause =
-            self.throttle.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
-        if applied.applied > 0 {
-            self.connects.reset();
-        }
-        let is_old = checkpoint.log.is_empty();
-        if is_old {
-            self.reading.stored(checkpoint, last, more, now.tick);
-            self.status.checkpoint = Some((String::new(), self.reading.head()));
-        } else {
-            self.status.checkpoint = Some((checkpoint.log, checkpoint.sequence));
-        }
-        if more || !is_old {
-            // The next pull acknowledges the batch, which is durable now.
-            self.due = self.due.or(Some(self.run.0));
-        } else {
-            // A legacy peer takes no acknowledgements, and has reported that there is no more.
-            self.caught_up(self.reading.head(), now);
-        }
-        self.pause(pause);
-    }
-
-    /// Applies a change of the peer's quota state. No event is lost, because the checkpoint stays unchanged.
-    fn quota(&mut self, over: Option<OverQuota>) {
-        let peer = thrum_core::name::printable(&self.peer);
-        match (&over, &self.status.exchange.over_quota) {
-            (Some(now), before) => {
-                if before.is_none() {
-                    tracing::warn!(daemon_id = %self.peer, quota = %now, "periodic_sync: {peer} is {now}");
-                }
-                self.status.exchange.last_error = Some(now.to_string());
-                self.due = self.due.or(Some(Cause::Periodic));
-            }
-            (None, Some(_)) => {
-                tracing::info!(daemon_id = %self.peer, "periodic_sync: {peer} is within its quota again; reading continues");
-                self.status.exchange.last_error = None;
-                self.due = self.due.or(Some(Cause::Periodic));
-            }
-            (None, None) => {}
-        }
-        self.status.exchange.over_quota = over;
-    }
-
-    fn pause(&mut self, pause: Option<throttle::Pause>) {
-        if let Some((until, waste)) = pause {
-            self.pull_not_before = self.pull_not_before.max(until);
-            self.status.exchange.last_error =
-                waste.map(|waste| waste.to_string()).or(self.status.exchange.last_error.take());
-        }
-    }
-
-    fn apply_failed(&mut self, error: Error, todo: &mut Todo<'_>) {
-        self.applying = None;
-        self.due = self.due.or(Some(self.run.0));
-        self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
-        self.report_failure(&PeerError::Store(error));
-    }
-
-    /// Handles the end of the peer's log: everything up to `after` is stored, and there is nothing above.
-    fn caught_up(&mut self, after: u64, now: Now) {
-        if self.due.is_none() {
-            self.status.exchange.their_latest = Some(after);
-        }
-        self.status.pulled_at = Some(now.at);
-        self.connects.reset();
-        self.batch_limit = limits::MAX_BATCH_EVENTS;
-        self.status.exchange.last_error = None;
-        self.status.ends += 1;
-        self.status.forced = self.forcing;
-        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Periodic, Applied::default()));
-        if cause == Cause::Notify {
-            let pause = self.throttle.announced(&applied, self.known == Some(None), now.tick);
-            self.pause(pause);
-        }
-        if applied.applied > 0 || applied.rejected > 0 {
-            let peer = thrum_core::name::printable(&self.peer);
-            match cause {
-                Cause::Notify => {
-                    tracing::info!(
-                        daemon_id = %self.peer,
-                        applied = applied.applied,
-                        skipped = applied.skipped,
-                        "sync.notify: synced from {peer} — applied={} skipped={}",
-                        applied.applied,
-                        applied.skipped
-                    )
-                }
-                Cause::Periodic => {
-                    tracing::info!(
-                        daemon_id = %self.peer,
-                        applied = applied.applied,
-                        skipped = applied.skipped,
-                        "periodic_sync: synced {} from {peer}",
-                        count(applied.applied as u64, "event")
-                    )
-                }
-            }
-            if applied.rejected > 0 {
-                tracing::warn!(daemon_id = %self.peer, events = applied.rejected, "rejected events of a peer");
-            }
-        }
-    }
-
-    fn too_long(&mut self, todo: &mut Todo<'_>) {
-        match self.flight.take().map(|flight| flight.call) {
-            Some(Call::Pull(pull)) if pull.max_batch > 1 => {
-                // A legacy peer does not bound the bytes of a batch, so its reply may have been many times too long.
-                let less = if pull.log.is_none() { 8 } else { 2 };
-                self.max_batch = (pull.max_batch / less).max(1);
-                self.batch_limit = self.max_batch;
-                self.passed_unread = false;
-                self.down(todo.now.tick, todo);
-            }
-            Some(Call::Pull(pull)) if pull.log.is_none() => {
-                self.fail(&Violation::LongEvent(limits::MAX_SKIPPED_LINE_BYTES).into(), todo);
-            }
-            _ => self.fail(&Violation::LongLine(limits::MAX_LINE_BYTES).into(), todo),
-        }
-    }
-
-    /// Handles the end of a connection. A peer that stops, or closes an idle connection, has not failed yet: retry
-    /// within a second.
-    fn disconnected(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
-        if self.known.is_some() && self.flight.is_none() && self.connects.failures() == 0 {
-            let retry = todo.now.tick + self.connects.next(todo.ambient);
-            self.down(retry, todo);
-            self.status.set_state(State::Connecting, todo.now.at);
-            self.status.exchange.last_error = Some(error.to_string());
-            self.call_helps = true;
-        } else {
-            self.ask_for_less();
-            self.fail(error, todo);
-        }
-    }
-
-    /// Halves the size of the next pull, because a smaller reply may get through.
-    fn ask_for_less(&mut self) {
-        if let Some(Flight { call: Call::Pull(pull), .. }) = &self.flight {
-            self.max_batch = (pull.max_batch / 2).max(1);
-        }
-    }
-
-    /// Reconnects at once, instead of waiting for a request on the dead connection to time out.
-    fn moved(&mut self, todo: &mut Todo<'_>) {
-        if !matches!(self.link, Link::Down { .. }) {
-            self.down(todo.now.tick, todo);
-            self.status.set_state(State::Connecting, todo.now.at);
-        }
-        self.probe_at(todo.now.tick);
-    }
-
-    fn removed(&mut self, todo: &mut Todo<'_>) {
-        todo.actions.push(Action::NoteRemoved);
-        self.down(todo.now.tick + limits::BACKOFF_LAST, todo);
-        self.status.set_state(State::RemovedUs, todo.now.at);
-        let error = PeerError::Removed;
-        self.call_helps = error.retry() == Retry::Useful;
-        self.report_failure(&error);
-    }
-
-    /// Closes the connection, reports the error, and dials again after the backoff.
-    fn fail(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
-        let retry = todo.now.tick + self.connects.next(todo.ambient);
-        self.down(retry, todo);
-        self.status.set_state(State::Unreachable, todo.now.at);
-        self.call_helps = error.retry() == Retry::Useful;
-        self.failed_by_answer = error.is_answer();
-        self.report_failure(error);
-    }
-
-    fn report_failure(&mut self, error: &PeerError) {
-        tracing::warn!(
-            daemon_id = %self.peer,
-            %error,
-            "periodic_sync: sync from {} failed: {error}",
-            thrum_core::name::printable(&self.peer)
-        );
-        self.status.exchange.last_error = Some(error.to_string());
-        self.status.failures += 1;
-        self.status.forced = self.force;
-        self.run.1 = Applied::default();
-    }
-
-    fn down(&mut self, retry: Duration, todo: &mut Todo<'_>) {
-        self.link = Link::Down { retry };
-        self.flight = None;
-        self.known = None;
-        if std::mem::take(&mut self.comparing) {
-            // A digest that fails or takes too long must not keep the peer from being read.
-            self.compare = self.status.compared;
-        }
-        todo.actions.push(Action::Close);
-    }
-
-    /// Handles a call from the peer, which proves that it is up: dial, at the earliest one second after the last
-    /// attempt, unless the last error would only repeat.
-    fn called(&mut self, now: Now) {
-        if self.call_helps {
-            self.probe_at(self.attempted.map_or(now.tick, |last| now.tick.max(last + limits::BACKOFF_FIRST)));
-        }
-    }
-
-    fn probe_at(&mut self, tick: Duration) {
-        if let Link::Down { retry } = &mut self.link {
-            *retry = tick.min(*retry);
         }
     }
 }
