@@ -74,9 +74,12 @@ const _: () = {
 
 /// Replication.
 const _: () = {
-    assert!(!is_shorter(ROUND, *ROUNDS.start()) && !is_shorter(*ROUNDS.end(), ROUND));
-    assert!(is_shorter(RECENT, ROUND), "a periodic pull is not skipped because of the one before");
-    assert!(PEER_IDLE.as_secs() == 20 * ROUND.as_secs());
+    assert!(
+        !is_shorter(SYNC_INTERVAL, *SYNC_INTERVAL_RANGE.start())
+            && !is_shorter(*SYNC_INTERVAL_RANGE.end(), SYNC_INTERVAL)
+    );
+    assert!(is_shorter(RECENT, SYNC_INTERVAL), "a periodic pull is not skipped because of the one before");
+    assert!(PEER_IDLE.as_secs() == 20 * SYNC_INTERVAL.as_secs());
     assert!(REPAIR_LESS.pow(3) >= MAX_BATCH_EVENTS && MAX_REPAIR_LOSSES > 3, "three reductions lead to one event");
     assert!(is_shorter(BACKOFF_FIRST, BACKOFF_LAST));
 };
@@ -96,7 +99,7 @@ const _: () = {
 /// Legacy peers.
 const _: () = {
     assert!(LEGACY_LONG_BYTES <= LEGACY_LINE_BYTES / 6, "the encoder makes six bytes of one at most");
-    assert!(is_shorter(LEGACY_LOOK_GAP, ROUND), "every sync interval includes a re-read");
+    assert!(is_shorter(LEGACY_LOOK_GAP, SYNC_INTERVAL), "every sync interval includes a re-read");
     assert!(LEGACY_PLACES as u64 * LEGACY_PLACES_APART.as_secs() >= LEGACY_LOOK_BACK.as_secs());
     assert!(LEGACY_STUCK_ASKS < LEGACY_REFUSED_ASKS);
     assert!(MAX_NAME_BYTES <= LEGACY_AUTHOR_BYTES, "every agent of ours can be served");

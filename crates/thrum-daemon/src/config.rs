@@ -100,7 +100,7 @@ impl Key {
                         .and_then(|length| length.try_into().ok())
                         .ok_or_else(wrong)?,
                 };
-                if !limits::ROUNDS.contains(&seconds) || seconds.subsec_nanos() > 0 {
+                if !limits::SYNC_INTERVAL_RANGE.contains(&seconds) || seconds.subsec_nanos() > 0 {
                     return Err(wrong());
                 }
                 Ok(seconds.as_secs().into())
@@ -116,7 +116,8 @@ impl Key {
         match self {
             Self::LocalOnly | Self::Tailnet | Self::WakeCodex => "true or false".to_owned(),
             Self::SyncInterval => {
-                let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
+                let (least, most) =
+                    (limits::SYNC_INTERVAL_RANGE.start().as_secs(), limits::SYNC_INTERVAL_RANGE.end().as_secs());
                 format!("a whole number of seconds from {least} to {most}")
             }
             Self::Quota(_) | Self::Exchange => {
@@ -140,9 +141,9 @@ impl Key {
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
         let fits = match (self, value) {
             (Self::LocalOnly | Self::Tailnet | Self::WakeCodex, Value::Bool(_)) => true,
-            (Self::SyncInterval, Value::Number(number)) => {
-                number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
-            }
+            (Self::SyncInterval, Value::Number(number)) => number
+                .as_u64()
+                .is_some_and(|seconds| limits::SYNC_INTERVAL_RANGE.contains(&Duration::from_secs(seconds))),
             (Self::Quota(_) | Self::Exchange, Value::Number(number)) => {
                 number.as_u64().is_some_and(|number| self.range().contains(&number))
             }
@@ -194,7 +195,7 @@ impl Key {
     fn default(self) -> Value {
         match self {
             Self::LocalOnly | Self::Tailnet | Self::WakeCodex => false.into(),
-            Self::SyncInterval => limits::ROUND.as_secs().into(),
+            Self::SyncInterval => limits::SYNC_INTERVAL.as_secs().into(),
             Self::Exchange => limits::EXCHANGE.into(),
             Self::Quota(Measure::Bytes) => (Amounts::QUOTA.bytes / MEGABYTE).into(),
             Self::Quota(measure) => Amounts::QUOTA.of(measure).into(),
@@ -330,9 +331,9 @@ impl Config {
         self.get(Key::Tailnet).value == true
     }
 
-    /// Returns `daemon.sync_interval`, which is within [`limits::ROUNDS`].
+    /// Returns `daemon.sync_interval`, which is within [`limits::SYNC_INTERVAL_RANGE`].
     pub fn sync_interval(&self) -> Duration {
-        self.get(Key::SyncInterval).value.as_u64().map_or(limits::ROUND, Duration::from_secs)
+        self.get(Key::SyncInterval).value.as_u64().map_or(limits::SYNC_INTERVAL, Duration::from_secs)
     }
 }
 
@@ -416,7 +417,10 @@ mod tests {
     fn the_environment_wins_over_the_file_wins_over_the_default() {
         let (_guard, repo) = fixture();
         let config = load(&repo, &[]);
-        assert_eq!((config.local_only(), config.sync_interval(), config.warnings.len()), (false, limits::ROUND, 0));
+        assert_eq!(
+            (config.local_only(), config.sync_interval(), config.warnings.len()),
+            (false, limits::SYNC_INTERVAL, 0)
+        );
         assert_eq!(config.get(Key::LocalOnly).source, Source::Default);
         fs::write(repo.config(), r#"{"daemon":{"local_only":false,"sync_interval":60}}"#).unwrap();
         let config = load(&repo, &[]);
@@ -472,7 +476,7 @@ mod tests {
             fs::write(repo.config(), text).unwrap();
             let config = load(&repo, &[("THRUM_SYNC_INTERVAL", "4")]);
             assert!(config.local_only() && !config.warnings.is_empty(), "{text}");
-            assert_eq!(config.sync_interval(), limits::ROUND, "{text}");
+            assert_eq!(config.sync_interval(), limits::SYNC_INTERVAL, "{text}");
             assert_eq!(config.get(Key::LocalOnly).source, Source::Unusable, "{text}");
         }
     }

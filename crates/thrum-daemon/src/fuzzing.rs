@@ -1,4 +1,5 @@
-//! Exposes to `fuzz/` the parser of `.env` files, and a daemon without a network that answers on a socket. Compiled only with the feature `fuzzing`; not part of the program.
+//! Exposes to `fuzz/` the parser of `.env` files, and a daemon without a network that answers on a socket. Compiled
+//! only with the feature `fuzzing`; not part of the program.
 
 use std::{
     io::{Read, Write},
@@ -136,7 +137,7 @@ impl Socket {
             daemon_id: id.clone(),
             name: "fuzz".to_owned(),
             version: String::new(),
-            sync_interval: limits::ROUND,
+            sync_interval: limits::SYNC_INTERVAL,
             local_only: true,
             transports: Vec::new(),
             ambients,

@@ -71,8 +71,8 @@ pub struct PeersConfig {
     pub name: String,
     /// This program's version.
     pub version: String,
-    /// Interval between periodic pulls from each peer, independent of its announcements: [`limits::ROUND`] unless
-    /// configured.
+    /// Interval between periodic pulls from each peer, independent of its announcements: [`limits::SYNC_INTERVAL`]
+    /// unless configured.
     pub sync_interval: Duration,
     /// Restricts sync to peers on this machine, whatever transports there are.
     pub local_only: bool,
@@ -108,7 +108,7 @@ impl Peers {
     ///
     /// # Errors
     /// `peers.json` or `pairing.json` cannot be used. A listener that cannot be opened is not an error here: it is
-    /// retried every [`limits::ROUND`] and reported by [`listen_error`](Self::listen_error).
+    /// retried every [`limits::SYNC_INTERVAL`] and reported by [`listen_error`](Self::listen_error).
     pub async fn start(
         config: PeersConfig,
         log: Arc<dyn Log>,
@@ -202,8 +202,8 @@ impl Peers {
     /// its checkpoints are deleted.
     ///
     /// # Errors
-    /// `NotFound`; those of the disk if `peers.json` cannot be written, and the peer stays then. A failure afterwards is
-    /// only logged, because the peer is gone, and a retry would not find it. A checkpoint that stays matters only if
+    /// `NotFound`; those of the disk if `peers.json` cannot be written, and the peer stays then. A failure afterwards
+    /// is only logged, because the peer is gone, and a retry would not find it. A checkpoint that stays matters only if
     /// the peer is paired again: reading then goes on from there, and anti-entropy finds what is missing.
     pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Error> {
         let env = Arc::clone(&self.0.env);

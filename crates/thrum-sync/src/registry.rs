@@ -312,7 +312,7 @@ impl Registry {
         self.change(daemon_id, |peer| !peer.removed_us, |peer| peer.removed_us = true)
     }
 
-    /// Records contact with the peer. Written to the file at most once per [`limits::ROUND`].
+    /// Records contact with the peer. Written to the file at most once per [`limits::SYNC_INTERVAL`].
     ///
     /// # Errors
     /// Those of the disk; the time is kept in memory and written with the next change.
@@ -321,7 +321,7 @@ impl Registry {
             peer.last_sync = Some(now.at);
             self.stale = true;
         }
-        if self.stale && now.tick >= self.written + limits::ROUND {
+        if self.stale && now.tick >= self.written + limits::SYNC_INTERVAL {
             self.written = now.tick;
             self.update(|_| ())?;
         }
@@ -422,7 +422,7 @@ impl Registry {
     }
 
     /// Returns `true` if token misuse should be reported now, in the log and to the peer, and counts it as reported; at
-    /// most once per [`limits::STRAY_PAUSE`].
+    /// most once per [`limits::TOKEN_MISUSE_PAUSE`].
     pub fn misuse_is_news(&mut self, daemon_id: &str, at: Timestamp) -> bool {
         is_news(&mut self.misuses, daemon_id, at)
     }
@@ -557,7 +557,7 @@ fn record(misuses: &mut BTreeMap<String, TokenMisuse>, daemon_id: &str, node: &N
 fn is_news(misuses: &mut BTreeMap<String, TokenMisuse>, daemon_id: &str, at: Timestamp) -> bool {
     let Some(misuse) = misuses.get_mut(daemon_id) else { return false };
     // A time in the future means that the clock has gone back since the last report.
-    let news = misuse.reported_at.is_none_or(|earlier| earlier > at || at.since(earlier) >= limits::STRAY_PAUSE);
+    let news = misuse.reported_at.is_none_or(|earlier| earlier > at || at.since(earlier) >= limits::TOKEN_MISUSE_PAUSE);
     if news {
         misuse.reported_at = Some(at);
     }

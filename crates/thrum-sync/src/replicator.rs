@@ -154,8 +154,8 @@ impl Replicator {
             announced: 0,
             untold: 0,
             notify_not_before: Duration::ZERO,
-            next_periodic: now.tick + limits::ROUND,
-            sync_interval: limits::ROUND,
+            next_periodic: now.tick + limits::SYNC_INTERVAL,
+            sync_interval: limits::SYNC_INTERVAL,
             asked: None,
             attempted: None,
             connects: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
@@ -171,7 +171,7 @@ impl Replicator {
         }
     }
 
-    /// Sets the sync interval, instead of [`limits::ROUND`].
+    /// Sets the sync interval, instead of [`limits::SYNC_INTERVAL`].
     #[must_use]
     pub fn with_sync_interval(mut self, interval: Duration, now: Now) -> Self {
         self.sync_interval = interval;

@@ -117,7 +117,7 @@ pub const PATH_PAUSE: Duration = Duration::from_secs(60);
 
 /// Least time between two reports, in the log and to the peer, about token misuse. A stolen token may be used
 /// continuously.
-pub const STRAY_PAUSE: Duration = Duration::from_secs(60);
+pub const TOKEN_MISUSE_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long the status shows that two daemons run with one key after one of them was last heard. Equal to the longest
 /// wait between two attempts to reach a peer, because a daemon that still runs is heard within that time.

@@ -35,11 +35,12 @@ pub const MAX_DEPTH: usize = 8;
 pub const MAX_NAMED: usize = 20;
 
 /// Default sync interval: every peer is pulled this often, whether or not it announced anything.
-pub const ROUND: Duration = Duration::from_secs(15);
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Shortest and longest sync interval that may be configured. Commits are announced at once, so a shorter interval
 /// finds nothing more; with a longer one, it would stay unnoticed for hours that a peer is gone.
-pub const ROUNDS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60 * 60);
+pub const SYNC_INTERVAL_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(60 * 60);
 
 /// A peer that was pulled more recently than this is skipped in the periodic pull. With a short sync interval, two
 /// thirds of the interval count instead.
@@ -67,15 +68,15 @@ pub const REPEATED_PER_SECOND: u64 = 1_000;
 
 /// Number of consecutive small batches after which a peer is throttled. A batch is small if it is much smaller than
 /// allowed, although more events follow. Our daemons send such batches only before a single large event.
-pub const CRUMBS: u32 = 64;
+pub const SMALL_BATCHES_IN_A_ROW: u32 = 64;
 
 /// Number of consecutive announcements without a new event after which a peer is throttled. An announcement can be
 /// empty because its events have already arrived from another peer.
 pub const EMPTY_NOTIFIES: u32 = 16;
 
-/// Least time between two requests to a peer that is throttled by [`CRUMBS`] or [`EMPTY_NOTIFIES`]. Ten commits or
-/// requests per second cost almost nothing.
-pub const CRUMB_PAUSE: Duration = Duration::from_millis(100);
+/// Least time between two requests to a peer that is throttled by [`SMALL_BATCHES_IN_A_ROW`] or [`EMPTY_NOTIFIES`]. Ten
+/// commits or requests per second cost almost nothing.
+pub const THROTTLED_REQUEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long `sync force` waits for its pulls. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still
 /// arrives in time.
@@ -89,15 +90,15 @@ pub const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sync intervals between two anti-entropy checks of a connected peer (five minutes). A check costs one connection and
 /// one request. The empty pulls in between say nothing about events below the checkpoint.
-pub const ROUNDS_PER_LOOK: u32 = 20;
+pub const SYNC_INTERVALS_PER_CHECK: u32 = 20;
 
 /// Consecutive checks, one sync interval apart, that must find the same difference before it is reconciled. Events in
 /// transit also cause differences, but not the same difference for three intervals.
-pub const LOOKS: u32 = 3;
+pub const CHECKS_BEFORE_RECONCILE: u32 = 3;
 
 /// Largest multiple of the usual pause between anti-entropy checks: more than an hour. The pause doubles after each
 /// reconciliation that brought nothing.
-pub const MAX_LOOK_PAUSES: u32 = 16;
+pub const MAX_CHECK_PAUSES: u32 = 16;
 
 /// Least time between two reconciliations that a peer triggers by reporting that events are missing here. Each of them
 /// reads the whole log here, which takes a second for a million events.

@@ -146,7 +146,8 @@ impl Inbound {
                     said = outcome;
                 }
                 // The port may become free.
-                let again = async { if failed { sleep(limits::ROUND).await } else { std::future::pending().await } };
+                let again =
+                    async { if failed { sleep(limits::SYNC_INTERVAL).await } else { std::future::pending().await } };
                 tokio::select! {
                     () = self.env.stop.cancelled() => return,
                     () = changed(&mut condition) => continue 'anew,
@@ -157,14 +158,14 @@ impl Inbound {
         }
     }
 
-    /// Tries to listen every [`limits::ROUND`] until it succeeds, because the port may become free.
+    /// Tries to listen every [`limits::SYNC_INTERVAL`] until it succeeds, because the port may become free.
     pub(crate) fn keep_trying_to_listen(self: &Arc<Self>, kind: Kind) {
         let inbound = Arc::clone(self);
         self.env.tasks.spawn(async move {
             loop {
                 tokio::select! {
                     () = inbound.env.stop.cancelled() => return,
-                    () = sleep(limits::ROUND) => {}
+                    () = sleep(limits::SYNC_INTERVAL) => {}
                 }
                 if let Ok(address) = inbound.listen(kind).await {
                     tracing::info!(%address, "listening for peers again");

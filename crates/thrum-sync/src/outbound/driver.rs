@@ -337,7 +337,7 @@ impl Run {
         let _ = noted.await;
     }
 
-    /// Records contact with the peer, without waiting. Reaches the disk at most once per [`limits::ROUND`].
+    /// Records contact with the peer, without waiting. Reaches the disk at most once per [`limits::SYNC_INTERVAL`].
     fn heard(&self) {
         drop(self.auth(|auth, id, now| auth.registry.heard(id, now)));
     }

@@ -3,10 +3,10 @@
 //!
 //! Periodic pulls fetch new events. Events lost below the checkpoint, on either side, are not fetched by any pull, and
 //! would go unnoticed until somebody runs `sync verify`. Therefore a non-legacy peer is asked for its version vector
-//! one sync interval after it was read to its end, and then every [`limits::ROUNDS_PER_LOOK`] intervals. A difference
-//! that stays the same for [`limits::LOOKS`] checks, one interval apart, is reconciled. Reconciliations without a
-//! result are repeated less and less often. If two daemons run with a peer's key, both are checked in every interval,
-//! because pulls read only one of them.
+//! one sync interval after it was read to its end, and then every [`limits::SYNC_INTERVALS_PER_CHECK`] intervals. A
+//! difference that stays the same for [`limits::CHECKS_BEFORE_RECONCILE`] checks, one interval apart, is reconciled.
+//! Reconciliations without a result are repeated less and less often. If two daemons run with a peer's key, both are
+//! checked in every interval, because pulls read only one of them.
 //!
 //! A peer that finds events missing here reports this. Then this daemon also recounts its own log, which may have lost
 //! rows unnoticed, and checks the peer at once.
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone, Copy)]
 enum Pause {
     Interval,
-    /// This many times [`limits::ROUNDS_PER_LOOK`] sync intervals.
+    /// This many times [`limits::SYNC_INTERVALS_PER_CHECK`] sync intervals.
     Checks(u32),
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn follow(
                 let seen = seen.entry(endpoint.address.clone()).or_default();
                 seen.1 = if differences == seen.0 { seen.1 + 1 } else { 1 };
                 seen.0 = differences;
-                if seen.1 >= limits::LOOKS || is_hinted {
+                if seen.1 >= limits::CHECKS_BEFORE_RECONCILE || is_hinted {
                     let outcome =
                         reconcile.reconcile(&endpoint, &seen.0, !is_hinted, Instant::now() + limits::SLOW_PULL).await;
                     fetched += outcome.fetched();
@@ -95,13 +95,13 @@ pub(super) async fn follow(
                 pauses = 1;
                 show.send_if_modified(nothing_is_missing);
             } else if differs && !is_waiting {
-                pauses = if fetched > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
+                pauses = if fetched > 0 { 1 } else { (pauses * 2).min(limits::MAX_CHECK_PAUSES) };
             }
             pause = if is_waiting { Pause::Interval } else { Pause::Checks(pauses) };
             if is_hinted {
                 // Limits how often hints are followed, and more so after unfounded ones.
                 sleep(limits::HINT_PAUSE.saturating_mul(hint_pauses)).await;
-                hint_pauses = if fetched > 0 { 1 } else { (hint_pauses * 2).min(limits::MAX_LOOK_PAUSES) };
+                hint_pauses = if fetched > 0 { 1 } else { (hint_pauses * 2).min(limits::MAX_CHECK_PAUSES) };
             }
         }
     };
@@ -136,7 +136,7 @@ impl Reconcile {
         loop {
             let are_two = self.env.auth().registry.both(peer, self.env.clock.now()).is_some();
             let intervals = match pause {
-                Pause::Checks(times) if !are_two => limits::ROUNDS_PER_LOOK.saturating_mul(times),
+                Pause::Checks(times) if !are_two => limits::SYNC_INTERVALS_PER_CHECK.saturating_mul(times),
                 Pause::Checks(_) | Pause::Interval => 1,
             };
             let left = self.env.sync_interval.saturating_mul(intervals).saturating_sub(began.elapsed());

@@ -30,7 +30,7 @@ pub struct Peer {
     /// When it was paired.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub paired_at: Option<Timestamp>,
-    /// When we last had contact with the peer; the name is Go's. The file may lag by [`limits::ROUND`].
+    /// When we last had contact with the peer; the name is Go's. The file may lag by [`limits::SYNC_INTERVAL`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub last_sync: Option<Timestamp>,
     /// The kind of transport on which it was paired; its token is valid only there. Missing in Go's files.
@@ -240,15 +240,15 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Returns its name in displayable form: printable, and short enough to leave room for the `-2`, `-3`, … that makes a
-    /// name unique.
+    /// Returns its name in displayable form: printable, and short enough to leave room for the `-2`, `-3`, … that makes
+    /// a name unique.
     pub(super) fn display_name(&self) -> String {
         display_name(if self.name.is_empty() { &self.daemon_id } else { &self.name })
     }
 }
 
-/// Converts a peer's own name into displayable form: printable, and short enough to leave room for the `-2`, `-3`, … that
-/// makes a name unique.
+/// Converts a peer's own name into displayable form: printable, and short enough to leave room for the `-2`, `-3`, …
+/// that makes a name unique.
 pub(super) fn display_name(name: &str) -> String {
     name::printable(name).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
 }

@@ -59,7 +59,8 @@ impl Throttle {
         if repeats {
             return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Repeated)));
         }
-        (self.small_batches >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, shown(Waste::SmallBatches)))
+        (self.small_batches >= limits::SMALL_BATCHES_IN_A_ROW)
+            .then(|| (tick + limits::THROTTLED_REQUEST_PAUSE, shown(Waste::SmallBatches)))
     }
 
     /// Records that the peer was read to the end after an announcement. A legacy peer (`is_old`) also announces each
@@ -69,7 +70,7 @@ impl Throttle {
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
         // Otherwise the announced events exist, but arrived from another peer.
         let shown = Some(Waste::EmptyAnnouncements).filter(|_| !is_old && *applied == Applied::default());
-        too_often.then(|| (tick + limits::CRUMB_PAUSE, shown))
+        too_often.then(|| (tick + limits::THROTTLED_REQUEST_PAUSE, shown))
     }
 
     fn repeats_too_much(&mut self, applied: &Applied, tick: Duration) -> bool {

@@ -309,7 +309,8 @@ impl Daemon {
         world.nanos.store(System.now().nanos(), Ordering::Relaxed);
         let (log, key) = StoreLog::open(&directory, &mut world);
         let id = key.id().to_string();
-        let peers = start_peers_over(transports, limits::ROUND, false, name, &id, &log, &directory).await.unwrap();
+        let peers =
+            start_peers_over(transports, limits::SYNC_INTERVAL, false, name, &id, &log, &directory).await.unwrap();
         Self { name: name.into(), id, log, peers, directory }
     }
 
@@ -332,10 +333,17 @@ impl Daemon {
     /// Restarts with these transports.
     pub async fn restart_over(&mut self, transports: Vec<Arc<dyn Transport>>) {
         self.peers.shutdown().await;
-        self.peers =
-            start_peers_over(transports, limits::ROUND, false, &self.name, &self.id, &self.log, &self.directory)
-                .await
-                .unwrap();
+        self.peers = start_peers_over(
+            transports,
+            limits::SYNC_INTERVAL,
+            false,
+            &self.name,
+            &self.id,
+            &self.log,
+            &self.directory,
+        )
+        .await
+        .unwrap();
     }
 
     /// Displays a code with which `other` joins. Returns the results of both sides.
@@ -388,7 +396,8 @@ pub async fn start_peers(
     log: &Arc<StoreLog>,
     directory: &tempfile::TempDir,
 ) -> Result<Peers, Error> {
-    start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], limits::ROUND, false, name, id, log, directory).await
+    start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], limits::SYNC_INTERVAL, false, name, id, log, directory)
+        .await
 }
 
 pub async fn start_peers_over(

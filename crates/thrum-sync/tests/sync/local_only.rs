@@ -20,7 +20,7 @@ async fn connect(daemon: &mut Daemon, node: &MemoryNode, local_only: bool) {
     let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0)), Arc::new(node.clone())];
     daemon.peers = start_peers_over(
         transports,
-        limits::ROUND,
+        limits::SYNC_INTERVAL,
         local_only,
         &daemon.name,
         &daemon.id,

@@ -128,7 +128,7 @@ fn a_half_open_connection_ends_by_a_deadline() {
         let mut sim = paired(7, 2, &[(0, 1)]);
         sim.network.cut_way(from, to, true);
         let messages = [sim.say(0, "from here"), sim.say(1, "from there")];
-        sim.run_for(limits::ROUND + limits::PULL);
+        sim.run_for(limits::SYNC_INTERVAL + limits::PULL);
         for daemon in &sim.daemons {
             let (peer, status) = daemon.statuses().next().unwrap();
             assert!(

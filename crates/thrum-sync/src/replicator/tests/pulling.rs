@@ -42,7 +42,7 @@ fn a_quiet_peer_gets_one_empty_pull_per_sync_interval() {
             case.step(nothing("log"));
         }
     }
-    assert_eq!(pulls, (1..=10).map(|n| limits::ROUND * n).collect::<Vec<_>>());
+    assert_eq!(pulls, (1..=10).map(|n| limits::SYNC_INTERVAL * n).collect::<Vec<_>>());
 }
 
 #[test]

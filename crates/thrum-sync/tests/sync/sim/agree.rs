@@ -68,7 +68,7 @@ impl Sim {
     /// Asserts that only periodic pulls are sent: at most one empty pull per peer and sync interval.
     pub fn assert_quiet(&mut self, rounds: u32) {
         self.traffic.clear();
-        self.run_for(limits::ROUND * rounds);
+        self.run_for(limits::SYNC_INTERVAL * rounds);
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.answers(*from) && self.answers(*to)) {
             let pulls = traffic.pulls <= usize::try_from(rounds).unwrap() + 1;
             let quiet = traffic.notifies == 0 && traffic.infos == 0 && traffic.events == 0;

@@ -115,7 +115,7 @@ impl Sim {
 
     /// P6: a write costs each peer a few messages, no notify is answered by a notify, and then there is quiet.
     pub fn p6_work_is_bounded_and_ends(&mut self) {
-        let rounds = self.tick.as_secs() / limits::ROUND.as_secs() + 1;
+        let rounds = self.tick.as_secs() / limits::SYNC_INTERVAL.as_secs() + 1;
         let limit = |traffic: &super::Traffic, back: &super::Traffic| {
             2 * (back.events + back.notifies + traffic.dials) + usize::try_from(rounds).unwrap() + 2
         };
@@ -157,7 +157,7 @@ impl Sim {
         }
         self.run_for(Duration::from_secs(5));
         self.assert_prompt();
-        self.run_for(limits::ROUND);
+        self.run_for(limits::SYNC_INTERVAL);
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
             let notified = self.traffic.get(&(route.1, route.0)).map_or(0, |back| back.notifies);
             assert!(traffic.notifies <= traffic.news, "P6: {route:?} answers notifies by notifies: {traffic:?}");
