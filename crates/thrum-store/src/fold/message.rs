@@ -24,7 +24,7 @@ use super::{
     message_row::{self, MessageRow, held},
     parked::{self, Folded, Parking},
     pending,
-    rank::{At, claim},
+    rank::{At, precedence},
     receipt::read_at_home,
     residence,
 };
@@ -48,8 +48,8 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
         }
         return Ok(Folded::Done);
     };
-    let before = claim(&body.message_id, &known.origin, (known.at, &known.event_id));
-    if claim(&body.message_id, &at.event.origin, at.rank()) < before {
+    let before = precedence(&body.message_id, &known.origin, (known.at, &known.event_id));
+    if precedence(&body.message_id, &at.event.origin, at.rank()) < before {
         remove(tx, &known)?;
         insert(tx, at, body)?;
         if known.origin != at.event.origin {

@@ -16,7 +16,7 @@ use thrum_core::{
     payload::{EventType, Subject},
 };
 
-use super::{events, message, pending, rank::claim_of, rules};
+use super::{events, message, pending, rank::precedence_of, rules};
 use crate::{StoreError, Tx};
 
 /// Selects the events about a message other than those that create it.
@@ -40,7 +40,7 @@ pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreErro
         // A creation that cannot be folded is parked and stays so.
         if Payload::read(&event.kind, &event.body).is_ok_and(|payload| !bounds::oversized_id(&payload)) {
             created = Some(created.map_or(sequence, |first| first.min(sequence)));
-            if counts.as_ref().is_none_or(|(best, _)| claim_of(message_id, &event) < claim_of(message_id, best)) {
+            if counts.as_ref().is_none_or(|(best, _)| precedence_of(message_id, &event) < precedence_of(message_id, best)) {
                 counts = Some((event, sequence));
             }
         }

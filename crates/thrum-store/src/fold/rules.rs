@@ -45,7 +45,7 @@ pub(super) fn apply(
         Ok(Payload::FileClaim(body)) => claim::claim(tx.conn, at, body)?,
         Ok(Payload::FileRelease(body)) => claim::release(tx.conn, at, body)?,
         // `everyone` and roles are built in. The events of Go Thrum's groups are only stored and relayed;
-        // `query/groups.rs` reads them from the log.
+        // `query/go_groups.rs` reads them from the log.
         Ok(
             Payload::GroupCreate(_)
             | Payload::GroupUpdate(_)

@@ -14,7 +14,7 @@ use thrum_core::{
 use super::{
     cleanup, events,
     parked::Folded,
-    rank::{At, claim, claim_of, rank},
+    rank::{At, precedence, precedence_of, rank},
 };
 use crate::{StoreError, Tx, arrival};
 
@@ -49,7 +49,7 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
         // There may be any number of starts. One that does not take precedence changes nothing, and one by the same
         // daemon that does changes only the session's row.
         Begun::At { home, at: begun, event_id }
-            if claim(&body.session_id, &home, (begun, &event_id)) <= claim_of(&body.session_id, event) => {}
+            if precedence(&body.session_id, &home, (begun, &event_id)) <= precedence_of(&body.session_id, event) => {}
         Begun::At { home, .. } if home == event.origin => {
             let shown = arrival::shown_of(conn, &event.origin, event.at)?.nanos();
             conn.prepare_cached(
@@ -201,7 +201,7 @@ pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
             && !bounds::oversized_id(&payload)
             && let Payload::SessionStart(body) = payload
             && !cleanup::is_hidden(cleanup::cleaned_up(conn, &body.agent_id, &event.origin)?.as_ref(), rank(&event))
-            && begun.as_ref().is_none_or(|(first, _)| claim_of(session, &event) < claim_of(session, first))
+            && begun.as_ref().is_none_or(|(first, _)| precedence_of(session, &event) < precedence_of(session, first))
         {
             event.body = String::new();
             begun = Some((event, body));

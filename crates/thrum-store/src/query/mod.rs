@@ -3,7 +3,7 @@
 mod agents;
 mod claims;
 mod filter;
-mod groups;
+mod go_groups;
 mod log;
 mod messages;
 mod parked;
