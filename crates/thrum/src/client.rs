@@ -16,7 +16,7 @@ use serde_json::{Value, json, value::RawValue};
 use thrum_core::{Error, ErrorKind, Retry, limits};
 use thrum_daemon::sandbox;
 
-use crate::{go_daemon, shapes::Health};
+use crate::{answers::Health, go_daemon};
 
 /// How long a command waits for an answer: the daemon's own limit, and a margin for the transport.
 const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);

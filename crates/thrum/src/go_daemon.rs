@@ -7,7 +7,7 @@
 use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::{lock, paths::Repo};
 
-use crate::shapes::Health;
+use crate::answers::Health;
 
 /// The commands that migrate a repository in place, with all its messages.
 pub(crate) const CHANGE_OVER: &str = "thrum daemon stop && mv .thrum .thrum-go && thrum init && thrum import .thrum-go";

@@ -3,6 +3,7 @@
 //! It has no domain rules: only the daemon knows what a message, a peer or an acknowledgement is.
 
 mod agent_text;
+mod answers;
 mod arguments;
 mod bounded;
 mod cli;
@@ -22,7 +23,7 @@ mod registration;
 mod render;
 mod runtimes;
 mod setup;
-mod shapes;
+
 mod start;
 mod text;
 mod time;

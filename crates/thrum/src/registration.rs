@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::json;
-use thrum_core::{Error, ErrorKind, name};
+use thrum_core::{Error, ErrorKind, Timestamp, name};
 use thrum_daemon::{paths::Repo, worktrees};
 
 use crate::{
+    answers::{Agents, ListedAgent},
     client::Client,
     context::Context,
     git,
     identity::{self, AgentPart, Identity, IdentityFile},
-    setup,
-    shapes::{Agents, ListedAgent, Registered},
-    time,
+    setup, time,
 };
 
 /// What an agent wants to be.
@@ -41,6 +41,22 @@ pub(crate) struct Enrolled {
     pub(crate) file: IdentityFile,
     /// `registered`, or `updated` if the agent was registered here before.
     pub(crate) status: String,
+}
+
+/// The answer to `agent.register`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Registered {
+    agent_id: String,
+    status: String,
+    conflict: Option<Conflict>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Conflict {
+    existing_agent_id: String,
+    registered_at: Option<Timestamp>,
 }
 
 /// Registers the agent with the daemon, and sets the repository up first if necessary.

@@ -20,10 +20,10 @@ use thrum_core::{Error, ErrorKind, Timestamp, limits};
 use thrum_daemon::{lock, paths::Repo, pidfile, sandbox};
 
 use crate::{
+    answers::Health,
     client::{Client, cannot_connect},
     go_daemon,
     output::Output,
-    shapes::Health,
     time,
 };
 

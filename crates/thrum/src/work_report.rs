@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, work::Work};
 use thrum_daemon::{git, paths::Repo};
 
-use crate::{client::Client, context::Context, shapes::Whoami};
+use crate::{answers::Whoami, client::Client, context::Context};
 
 /// How long a wait lasts before its first report. A shorter wait reports nothing: there was mail, or the caller only
 /// polled.

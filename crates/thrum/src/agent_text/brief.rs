@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use thrum_core::{Error, name::shown};
 
 use crate::{
+    answers::{Listing, Member, Peer, SyncStatus, Team, Whoami},
     context::Context,
     render::plain_agent,
-    shapes::{Listing, Member, Peer, SyncStatus, Team, Whoami},
     text::{count, preview, quote, quote_within},
 };
 

@@ -4,8 +4,8 @@ use serde_json::json;
 use thrum_core::Error;
 
 use crate::{
+    answers::{Answer, Collisions},
     context::Context,
-    shapes::{Answer, Collisions},
     text::count,
 };
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use thrum_core::{Error, bounds, json as measured};
 
 use crate::{
+    answers::{News, Summary},
     context::Context,
     render::plain_agent,
-    shapes::{News, Summary},
     text::{self, BAR, clipped, quote},
     time,
 };

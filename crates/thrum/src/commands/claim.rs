@@ -5,16 +5,17 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, Timestamp, limits};
 use thrum_daemon::{git, layout};
 
 use crate::{
+    answers::{Answer, Claim, Claims},
     client::Client,
     commands::who_has,
     context::Context,
     render::{Page, Render, Silent, boxed, style::YELLOW},
-    shapes::{Answer, Claim, Claimed, Claims},
     text::quote,
     time,
 };
@@ -70,6 +71,14 @@ struct Check {
     /// End with 1 if somebody else has claimed one
     #[arg(long)]
     block: bool,
+}
+
+/// The answer to `claim.take`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Claimed {
+    claims: Vec<Claim>,
+    others: Vec<Claim>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Error> {

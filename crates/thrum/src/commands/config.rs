@@ -14,12 +14,12 @@ use thrum_daemon::{
 };
 
 use crate::{
+    answers::SyncStatus,
     context::Context,
     render::{
         Page, Render, boxed,
         style::{DIM, YELLOW},
     },
-    shapes::SyncStatus,
     text, time,
     variables::{self, OF_THE_COMMAND},
 };

@@ -1,10 +1,12 @@
 //! `thrum inbox`: shows an agent's messages, and marks them as read.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Address, Error, limits};
 
 use crate::{
     agent_text::{collisions, collisions_text},
+    answers::{Answer, Body, Collisions, Listing, Summary},
     commands::{known, send},
     context::Context,
     render::{
@@ -12,7 +14,6 @@ use crate::{
         style::{BOLD, CYAN, DIM, YELLOW},
         who,
     },
-    shapes::{Answer, Collisions, Got, Listing, Summary},
     text::{count, quote},
 };
 
@@ -141,10 +142,23 @@ pub(crate) fn printed(mut params: Value, full: bool) -> Value {
     params
 }
 
+/// The body in the answer to `message.get`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Whole {
+    message: WholeMessage,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WholeMessage {
+    body: Body,
+}
+
 /// Fetches the whole content of messages that an answer had to cut.
 pub(crate) fn complete(messages: &mut [Summary], raw: &mut Value, cx: &Context) -> Result<(), Error> {
     for (index, message) in messages.iter_mut().enumerate().filter(|(_, message)| message.content_bytes.is_some()) {
-        let mut whole: Answer<Got> = cx.daemon()?.call("message.get", json!({"message_id": message.message_id}))?;
+        let mut whole: Answer<Whole> = cx.daemon()?.call("message.get", json!({"message_id": message.message_id}))?;
         message.body = whole.read.message.body;
         message.content_bytes = None;
         if let Some(shown) = raw["messages"].get_mut(index).and_then(Value::as_object_mut) {

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use thrum_core::{Address, Error, ErrorKind, name};
 
 use crate::{
+    answers::{Answer, Member, Team},
     context::Context,
     render::{Page, Render, who},
-    shapes::{Answer, Member, Team},
     text::quote,
 };
 

@@ -14,6 +14,7 @@ use thrum_core::{
 use thrum_daemon::notes::{Note, Notes, Part};
 
 use crate::{
+    answers::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
     client::Client,
     commands::{inbox, peer, status},
     context::Context,
@@ -24,7 +25,6 @@ use crate::{
         style::{BOLD, CYAN, DIM, YELLOW},
         who,
     },
-    shapes::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
     text::{self, count, preview, quote, quote_within},
     time,
 };

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, Timestamp, limits};
 use thrum_daemon::backup;
 
 use crate::{
+    answers::Answer,
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Purged},
     text::count,
     time,
 };
@@ -37,6 +38,18 @@ pub(crate) struct Args {
     /// Do it
     #[arg(long)]
     confirm: bool,
+}
+
+/// The answer to `purge.execute`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Purged {
+    before: String,
+    dry_run: bool,
+    messages_deleted: u64,
+    sessions_deleted: u64,
+    events_deleted: u64,
+    goes_on: bool,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Error> {

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use thrum_core::Error;
 
 use crate::{
+    answers::Whoami,
     client::Client,
     commands::register,
     context::Context,
     identity::IdentityFile,
     registration::{self, Enrolled, Wanted},
     render::{Page, Render},
-    shapes::Whoami,
     text::quote_within,
     work_report,
 };

@@ -1,15 +1,10 @@
 //! `thrum release`: gives up claimed files.
 
+use serde::Deserialize;
 use serde_json::json;
 use thrum_core::Error;
 
-use crate::{
-    commands::who_has,
-    context::Context,
-    render::OneLine,
-    shapes::{Answer, Released},
-    text::quote,
-};
+use crate::{answers::Answer, commands::who_has, context::Context, render::OneLine, text::quote};
 
 /// Give up files that you have claimed; without a path, all of them
 #[derive(Debug, clap::Args)]
@@ -23,6 +18,13 @@ pub(crate) struct Args {
     /// Files and directories, from where you are; a directory stands for what you claimed in it, too
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
+}
+
+/// The answer to `claim.release`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Released {
+    released: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {

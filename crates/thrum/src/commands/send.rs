@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, Retry, name::printable, payload::Tag};
 
 use crate::{
+    answers::{Answer, Sent, Tag as Audience},
     commands::{body::Body, known::bare},
     context::Context,
     render::{Page, Render, agent, style::GREEN, who},
-    shapes::{Answer, Sent, Tag as Audience},
     text::count,
 };
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{Address, Error, Timestamp};
 
 use crate::{
+    answers::{Answer, Listing, Recipient, Summary, Tag},
     commands::{
         inbox::{self, Paging},
         known,
@@ -14,7 +15,6 @@ use crate::{
         style::{BOLD, DIM, GREEN},
         who,
     },
-    shapes::{Answer, Listing, Recipient, Summary, Tag},
     text::{self, count, quote},
 };
 

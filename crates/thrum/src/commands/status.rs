@@ -7,6 +7,7 @@ use thrum_core::{
 };
 
 use crate::{
+    answers::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
     commands::{peer, version::VERSION},
     context::Context,
     git, go_daemon,
@@ -15,7 +16,6 @@ use crate::{
         Page, Render, agent,
         style::{DIM, GREEN, YELLOW},
     },
-    shapes::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
     text::{self, count, quote, quote_within},
     time,
 };

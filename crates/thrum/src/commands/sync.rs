@@ -2,20 +2,22 @@
 
 mod verify;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
 
 use crate::{
+    answers::{Answer, SyncStatus},
     commands::peer,
     context::Context,
     render::{
         Page, Render, boxed,
         style::{GREEN, YELLOW},
     },
-    shapes::{Answer, Forced, ParkedEvent, ParkedList, SyncStatus, Verified},
     text::{count, quote},
     time,
 };
+use verify::Verified;
 
 /// See and prove that nothing is missing
 #[derive(Debug, clap::Subcommand)]
@@ -57,6 +59,54 @@ Examples:
   thrum sync parked
   thrum sync parked --json")]
     Parked,
+}
+
+/// The answer to `sync.force`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Forced {
+    results: Vec<ForcedPeer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ForcedPeer {
+    peer: String,
+    name: String,
+    applied: u64,
+    skipped: u64,
+    error: Option<String>,
+}
+
+/// The answer to `sync.parked`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ParkedList {
+    groups: Vec<Parked>,
+    more: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Parked {
+    /// The name of the peer that served these events.
+    peer: Option<String>,
+    reason: String,
+    events: u64,
+    waits: bool,
+    last: ParkedEvent,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ParkedEvent {
+    event_id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    origin_name: String,
+    at: Option<Timestamp>,
+    target: Option<String>,
+    due: Option<Timestamp>,
 }
 
 impl Command {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, name, words::count};
 
 use crate::{
+    answers::{Answer, Collisions, Member, Team},
     commands::who_has,
     context::Context,
     render::{
@@ -11,7 +12,6 @@ use crate::{
         style::{DIM, GREEN, YELLOW},
         who,
     },
-    shapes::{Answer, Collisions, Member, Team},
     text::{quote, quote_within},
 };
 

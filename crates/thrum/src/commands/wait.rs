@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use thrum_core::{Address, Error, ErrorKind, Timestamp, limits, payload::Tag};
 
 use crate::{
+    answers::{AgentRef, Answer, Summary},
     client::Client,
     commands::{inbox, known, send, who_has},
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Free, Waited},
     start,
     text::quote,
     time, work_report,
@@ -74,6 +74,40 @@ impl Args {
     pub(crate) fn pause(&self) -> Duration {
         PAUSE.min(self.timeout)
     }
+}
+
+/// The answer to `message.wait`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Waited {
+    pub(crate) status: String,
+    pub(crate) messages: Vec<Summary>,
+    pub(crate) unread: u64,
+}
+
+/// The answer to `work.wait`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Free {
+    status: String,
+    agents: Vec<InTheWay>,
+}
+
+impl Free {
+    /// Returns `true` if the awaited condition holds.
+    fn is_free(&self) -> bool {
+        self.status == "free"
+    }
+}
+
+/// An agent that is still in the way.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct InTheWay {
+    #[serde(flatten)]
+    agent: AgentRef,
+    why: String,
+    path: Option<String>,
 }
 
 /// Waits, and prints the result itself, so that an error while printing does not exit with 1 either.

@@ -10,13 +10,13 @@ use thrum_core::{Error, ErrorKind, path, work::FileChange};
 use thrum_daemon::layout;
 
 use crate::{
+    answers::{Answer, Claims, Collisions, Contexts, Working},
     client::Client,
     context::Context,
     render::{
         Page, Render,
         style::{DIM, YELLOW},
     },
-    shapes::{Answer, Claims, Collisions, Contexts, Working},
     text::quote,
 };
 

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, name::printable};
 
 use crate::{
+    answers::Whoami,
     client::Client,
     context::Context,
     identity::Identity,
     render::{Page, Render, agent},
-    shapes::Whoami,
     text::quote_within,
 };
 

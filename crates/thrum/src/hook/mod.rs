@@ -34,9 +34,9 @@ use thrum_core::{Error, Timestamp, payload::PresenceState};
 
 use crate::{
     agent_text::{Brief, Page, collisions, collisions_text, news},
+    answers::{News, Whoami},
     context::{Context, Global},
     interrupt::Interrupt,
-    shapes::{News, Whoami},
     text::count,
     time,
 };

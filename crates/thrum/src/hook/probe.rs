@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     agent_text::{Brief, news},
+    answers::Whoami,
     context::Context,
-    shapes::Whoami,
 };
 
 /// The variable that marks a hook as a probe.

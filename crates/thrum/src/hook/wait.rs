@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     agent_text::Page,
+    answers::News,
     client::Client,
     context::{Context, Global},
     interrupt::Interrupt,
-    shapes::News,
     text::count,
     time,
 };

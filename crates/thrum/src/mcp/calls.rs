@@ -18,11 +18,14 @@ use super::{
 };
 use crate::{
     agent_text::{Brief, Page, facts, line, news},
-    commands::{self, body, send, session, wait},
+    answers::{Answer, Contexts, Sent, Team, Whoami},
+    commands::{
+        self, body, send, session,
+        wait::{self, Waited},
+    },
     context::Context,
     interrupt::Interrupt,
     render::plain_agent,
-    shapes::{Answer, Contexts, Sent, Team, Waited, Whoami},
     text::{count, quote, quote_within},
     time,
 };

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     agent_text::Page,
+    answers::{Listing, Summary},
     context::Context,
-    shapes::{Listing, Summary},
 };
 
 /// Maximum number of messages in the inbox resource.

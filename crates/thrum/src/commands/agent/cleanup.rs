@@ -1,13 +1,14 @@
 //! `thrum agent cleanup`: finds agents that were left behind, and deletes them on request.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, name};
 
 use super::delete::confirm;
 use crate::{
+    answers::Answer,
     context::Context,
     render::{Page, Render, plain_agent, style::BOLD},
-    shapes::{Answer, Cleaned, Orphan},
     text::{count, quote},
 };
 
@@ -31,6 +32,25 @@ pub(crate) struct Args {
     /// List only agents without a sign of life for this many days
     #[arg(long, value_name = "DAYS", default_value_t = thrum_core::limits::ABANDONED_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     threshold: u32,
+}
+
+/// The answer to `agent.cleanup`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Cleaned {
+    orphans: Vec<Orphan>,
+    deleted: Vec<String>,
+    message: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Orphan {
+    agent_id: String,
+    role: String,
+    module: String,
+    worktree: String,
+    days_since_seen: u64,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Cleaned>, Error> {

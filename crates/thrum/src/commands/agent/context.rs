@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use thrum_core::Error;
 
 use crate::{
+    answers::{Answer, Contexts, Working},
     commands::{
         known,
         who_has::{lines, repo_path},
     },
     context::Context,
     render::{Page, Render, style::DIM},
-    shapes::{Answer, Contexts, Working},
     text::{count, quote, quote_within},
 };
 

@@ -7,9 +7,9 @@ use thrum_core::{Error, ErrorKind, name};
 use thrum_daemon::worktrees;
 
 use crate::{
+    answers::{Answer, Any},
     context::Context,
     render::{Page, Render, agent},
-    shapes::{Answer, Any},
 };
 
 /// Delete an agent that lives here: registration, sessions, identity; its messages stay

@@ -5,9 +5,9 @@ use thrum_core::{Error, name};
 
 use super::context;
 use crate::{
+    answers::{Agents, Answer, Contexts, ListedAgent},
     context::Context,
     render::{Page, Render, plain_agent},
-    shapes::{Agents, Answer, Contexts, ListedAgent},
     text::quote_within,
 };
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, limits};
 
 use super::work::Daemon;
-use crate::shapes::Pairing;
+use crate::answers::Pairing;
 
 const ID: &str = "d_hostile";
 

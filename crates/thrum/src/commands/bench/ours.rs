@@ -10,9 +10,9 @@ use thrum_core::{Error, ErrorKind, limits};
 
 use super::work::{self, Agent, Beside, Daemon};
 use crate::{
+    answers::{Health, Pairing},
     client::Client,
     commands::demo::{failed, latency::Times, stage::StagedRepo},
-    shapes::{Health, Pairing},
 };
 
 /// Maximum duration of a catch-up.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind};
 
 use crate::{
+    answers::Sent,
     client::{Client, cannot_connect},
     commands::demo::latency::Times,
-    shapes::Sent,
 };
 
 /// How long a message may take to reach the other daemon before it counts as lost.

@@ -17,11 +17,11 @@ use thrum_core::{Error, ErrorKind, limits, name};
 use thrum_daemon::{RunOptions, lock, paths::Repo};
 
 use crate::{
+    answers::{Answer, Health},
     commands::status,
     context::Context,
     go_daemon,
     render::{OneLine, Page, Render, Silent, boxed},
-    shapes::{Answer, Health},
     start, time,
 };
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind};
 
-use crate::{client::Client, shapes::Sent};
+use crate::{answers::Sent, client::Client};
 
 /// How long a delivery may take before it counts as failed.
 const LOST: Duration = Duration::from_secs(20);

@@ -11,11 +11,11 @@ use super::{
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
 use crate::{
+    answers::Health,
     client::{self, Client},
     commands::daemon::halt,
     go_daemon,
     output::Output,
-    shapes::Health,
     start,
 };
 

@@ -18,9 +18,9 @@ use super::{
     store,
 };
 use crate::{
+    answers::{self, Peer},
     context::Context,
     identity,
-    shapes::{self, Peer},
     text::{count, quote},
     time, variables,
 };
@@ -97,7 +97,7 @@ fn peers(daemon: Daemon) -> Check {
     }
     let removed = peers.iter().find(|peer| peer.state == "removed_us");
     let over =
-        peers.iter().find_map(|peer| Some((printable(&peer.name), shapes::over_quota(peer.exchange.over_quota?).1)));
+        peers.iter().find_map(|peer| Some((printable(&peer.name), answers::over_quota(peer.exchange.over_quota?).1)));
     let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
@@ -123,7 +123,7 @@ fn wrong(peer: &Peer) -> Option<String> {
             faults.push(format!("does not answer{why}"));
         }
         "over_quota" => {
-            let what = peer.exchange.over_quota.map(|over| shapes::over_quota(over).0).unwrap_or_default();
+            let what = peer.exchange.over_quota.map(|over| answers::over_quota(over).0).unwrap_or_default();
             faults.push(format!("is over its quota and read no further ({what})"));
         }
         _ => {}

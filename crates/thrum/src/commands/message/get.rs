@@ -1,13 +1,14 @@
 //! `thrum message get`: shows one message in full, and the state of its deliveries.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{Address, Error};
+use thrum_core::{Address, Error, Timestamp};
 
 use crate::{
+    answers::{Answer, Body, Recipient, Tag},
     commands::sent,
     context::Context,
     render::{NewMail, Page, Render, who},
-    shapes::{Answer, Got, Message, Tag},
     text::quote,
     time,
 };
@@ -31,6 +32,41 @@ pub(crate) struct Shown {
     /// The id to mark as read once it is shown. `None` if it is read, deleted or the reader's own, or if showing it must
     /// not mark it ([`Context::takes_mail`]).
     to_mark_read: Option<String>,
+}
+
+/// The answer to `message.get`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Got {
+    message: Message,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    message_id: String,
+    thread_id: Option<String>,
+    reply_to: Option<String>,
+    author: Author,
+    body: Body,
+    scopes: Vec<Tag>,
+    refs: Vec<Tag>,
+    created_at: Timestamp,
+    /// The time that the message claims, if that was after its arrival.
+    claimed_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    deleted: bool,
+    is_read: bool,
+    audiences: Vec<Tag>,
+    recipients: Vec<Recipient>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Author {
+    agent_id: String,
+    address: String,
+    signed: Option<bool>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Error> {

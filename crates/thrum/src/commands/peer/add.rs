@@ -6,16 +6,18 @@
 use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValue;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{Error, ErrorKind, limits, name::printable};
+use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
+use thrum_sync::transport::Node;
 
 use crate::{
+    answers::{self, Answer, Pairing, SyncStatus},
     context::Context,
     render::{
         Page, Render,
         style::{BOLD, DIM},
     },
-    shapes::{self, Answer, Attempt, Paired, Pairing, SyncStatus},
     text::quote,
     time,
 };
@@ -38,6 +40,32 @@ pub(crate) struct Args {
     /// How long to wait
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time::parse_duration)]
     timeout: Duration,
+}
+
+/// The answer to `peer.wait_pairing` and `peer.join`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Paired {
+    /// `paired`, or `waiting` while no daemon has joined.
+    status: String,
+    /// The wrong codes so far, while no daemon has joined.
+    attempts: Vec<Attempt>,
+    peer_name: String,
+    peer_address: String,
+    /// `plain` if the code was transmitted.
+    pairing: String,
+    syncing: bool,
+    message: Option<String>,
+}
+
+/// A wrong code in `peer.wait_pairing`, or a caller that was refused.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attempt {
+    node: Option<Node>,
+    address: String,
+    left: u8,
+    locked_until: Option<Timestamp>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
@@ -81,7 +109,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
 
 /// Describes a failed attempt: `wrong code from cafe (mallory@example.com), which has 2 tries left`.
 fn tried(attempt: &Attempt) -> String {
-    let who = attempt.node.as_ref().map_or_else(|| quote(&attempt.address), shapes::node);
+    let who = attempt.node.as_ref().map_or_else(|| quote(&attempt.address), answers::node);
     if let Some(until) = attempt.locked_until {
         return format!(
             "{who} tried a code and was refused after too many wrong ones; it can pair again at {}",

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, limits};
+use thrum_sync::transport::Node;
 
 use crate::{
+    answers::{self, Answer},
     client::Client,
     commands::peer::{
         add::{Joined, PLAIN},
@@ -17,7 +20,6 @@ use crate::{
     },
     context::Context,
     render::{Page, Render},
-    shapes::{self, Answer, Listener, WaitingDaemon, WaitingDaemons},
     text::quote,
 };
 
@@ -61,6 +63,34 @@ impl Args {
             self.peercode.iter().filter(|code| *code != "-").chain(&self.target).map(String::as_str).collect();
         if words.is_empty() { Ok(None) } else { Typed::read(&words.join(" ")).map(Some) }
     }
+}
+
+/// The answer to `peer.waiting`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WaitingDaemons {
+    daemons: Vec<WaitingDaemon>,
+    asked: usize,
+    not_asked: usize,
+}
+
+/// A daemon that waits to be joined.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WaitingDaemon {
+    name: String,
+    address: String,
+    node: Option<Node>,
+}
+
+/// The answer to `peer.look`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Listener {
+    address: String,
+    node: Option<Node>,
+    /// `plain` if the code would have to be transmitted.
+    pairing: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<JoinResult, Error> {
@@ -135,7 +165,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     if pairing != PLAIN {
         return Ok(Way { address, plain });
     }
-    let node = node.map(|node| format!("{} at ", shapes::node(&node))).unwrap_or_default();
+    let node = node.map(|node| format!("{} at ", answers::node(&node))).unwrap_or_default();
     let whom = format!("{node}{}", quote(&address));
     cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, which it can use."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
@@ -297,7 +327,7 @@ fn listed(waiting: &[WaitingDaemon]) -> String {
 
 /// Describes a waiting daemon: `desk at 100.64.0.2:9100 on tower (ann@example.com)`.
 fn one(daemon: &WaitingDaemon) -> String {
-    let node = daemon.node.as_ref().map(|node| format!(" on {}", shapes::node(node))).unwrap_or_default();
+    let node = daemon.node.as_ref().map(|node| format!(" on {}", answers::node(node))).unwrap_or_default();
     format!("{} at {}{node}", quote(&daemon.name), quote(&daemon.address))
 }
 

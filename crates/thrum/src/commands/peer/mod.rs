@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use thrum_core::{Error, Timestamp, limits::CLOCK_OFF, name::printable};
 
 use crate::{
+    answers::{self, Answer, Peer},
     context::Context,
     render::{
         OneLine, Page, Render, boxed,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
-    shapes::{self, Answer, Peer},
     text::{count, quote},
     time,
 };
@@ -240,7 +240,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
 /// Shows that a peer is over quota and not read any further, and what the user can do about it.
 fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
     let Some(over) = peer.exchange.over_quota else { return };
-    let ((what, key), name) = (shapes::over_quota(over), printable(&peer.name));
+    let ((what, key), name) = (answers::over_quota(over), printable(&peer.name));
     page.line(format!(
         "{indent}{YELLOW}{name} is over quota and read no further: {what}. What is left waits there{YELLOW:#}"
     ));
@@ -252,26 +252,26 @@ fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
 /// Shows the peer's node and network path, a move to another node, and other nodes that used its token.
 fn whereabouts(peer: &Peer, page: &mut Page) {
     if let Some(node) = &peer.details.node {
-        let path = peer.details.path.as_ref().map(|path| format!(", {}", shapes::route(path))).unwrap_or_default();
-        page.line(format!("    On {}{path}", shapes::node(node)));
+        let path = peer.details.path.as_ref().map(|path| format!(", {}", answers::route(path))).unwrap_or_default();
+        page.line(format!("    On {}{path}", answers::node(node)));
     }
     if let Some(node) = &peer.details.calls_from {
-        page.line(format!("    Calls from {}", shapes::node(node)));
+        page.line(format!("    Calls from {}", answers::node(node)));
     }
     let mut lines = Vec::new();
     if let Some(moved) = &peer.details.moved {
-        let (from, to) = (shapes::node(&moved.from), shapes::node(&moved.to));
+        let (from, to) = (answers::node(&moved.from), answers::node(&moved.to));
         lines.push(format!("    Moved from {from} to {to} {}", page.time(moved.at)));
     }
     if let Some(misuse) = &peer.details.refused {
         let times = if misuse.times == 1 { String::new() } else { format!(", the last of {} times", misuse.times) };
-        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
+        let (node, at) = (answers::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
             "    {RED}Its token was used from {node} {at}{times}: refused. Pair again if it has been copied{RED:#}"
         ));
     }
     if let Some(misuse) = &peer.details.refused_there {
-        let (node, at) = (shapes::node(&misuse.node), page.time(misuse.at));
+        let (node, at) = (answers::node(&misuse.node), page.time(misuse.at));
         lines.push(format!(
             "    {RED}It refused {node}, which used the token that it shares with us {at}. Pair again if it has been copied{RED:#}"
         ));

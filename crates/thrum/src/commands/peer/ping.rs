@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::Error;
+use thrum_sync::{peers::Route, transport::Node};
 
 use crate::{
+    answers::{self, Answer, millis},
     context::Context,
     render::{Page, Render, style::BOLD},
-    shapes::{self, Answer, Pinged, millis},
     text::{count, quote},
     time,
 };
@@ -27,6 +29,23 @@ pub(crate) struct Args {
     name: String,
 }
 
+/// The answer to `peer.ping`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pinged {
+    name: String,
+    address: String,
+    node: Option<Node>,
+    path: Option<Route>,
+    asked_over_its_connection: bool,
+    round_trip_us: u64,
+    clock_offset_ms: Option<i64>,
+    version: Option<String>,
+    our_version: String,
+    backlog_from_them: Option<u64>,
+    backlog_to_them: Option<u64>,
+}
+
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Pong, Error> {
     let progress = cx.output.progress("Asking", None);
     let answer = cx.daemon()?.call_within(thrum_core::limits::PEER_PING, "peer.ping", json!({"name": args.name}));
@@ -40,7 +59,7 @@ pub(crate) struct Pong(Answer<Pinged>);
 impl Render for Pong {
     fn human(&self, page: &mut Page) {
         let pinged = &self.0.read;
-        let node = pinged.node.as_ref().map(|node| format!(" on {}", shapes::node(node))).unwrap_or_default();
+        let node = pinged.node.as_ref().map(|node| format!(" on {}", answers::node(node))).unwrap_or_default();
         let at = if pinged.asked_over_its_connection {
             "over a connection that it opened".to_owned()
         } else {
@@ -52,7 +71,7 @@ impl Render for Pong {
             millis(pinged.round_trip_us)
         ));
         if let Some(path) = &pinged.path {
-            page.line(format!("    Path: {}", shapes::route(path)));
+            page.line(format!("    Path: {}", answers::route(path)));
         }
         let clock = match pinged.clock_offset_ms {
             None => "unknown".to_owned(),

@@ -1,15 +1,11 @@
 //! `thrum session end`: ends a session.
 
+use serde::Deserialize;
 use serde_json::json;
 use thrum_core::Error;
 
 use super::{mine, update_identity};
-use crate::{
-    context::Context,
-    render::OneLine,
-    shapes::{Answer, SessionEnded},
-    time,
-};
+use crate::{answers::Answer, context::Context, render::OneLine, time};
 
 /// End a session; the agent stays registered and its mail arrives
 #[derive(Debug, clap::Args)]
@@ -30,6 +26,13 @@ pub(crate) struct Args {
 enum Reason {
     Normal,
     Crash,
+}
+
+/// The answer to `session.end`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct SessionEnded {
+    duration_ms: u64,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {

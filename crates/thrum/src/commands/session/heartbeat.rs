@@ -1,13 +1,14 @@
 //! `thrum session heartbeat`: reports the current work from git.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{Error, ErrorKind};
+use thrum_core::{Error, ErrorKind, Timestamp, work::FileChange};
 
 use super::mine;
 use crate::{
+    answers::{Answer, Tag},
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Beaten, Tag},
     text::{count, quote},
     work_report,
 };
@@ -44,6 +45,20 @@ pub(crate) struct HeartbeatSent {
     answer: Answer<Beaten>,
     /// `true` if git did not answer in time.
     unanswered: bool,
+}
+
+/// The answer to `session.heartbeat`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Beaten {
+    session_id: String,
+    branch: Option<String>,
+    unmerged_commits: u64,
+    uncommitted_files: u64,
+    file_changes: Vec<FileChange>,
+    git_updated_at: Option<Timestamp>,
+    scopes: Vec<Tag>,
+    refs: Vec<Tag>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<HeartbeatSent, Error> {

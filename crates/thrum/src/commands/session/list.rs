@@ -1,13 +1,14 @@
 //! `thrum session list`: lists sessions.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::Error;
+use thrum_core::{Error, Timestamp};
 
 use crate::{
+    answers::Answer,
     commands::known,
     context::Context,
     render::{Page, Render, plain_agent, style::DIM},
-    shapes::{Answer, Session, Sessions},
     text::{quote, quote_within},
 };
 
@@ -29,6 +30,30 @@ pub(crate) struct Args {
     /// How many at most
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
+}
+
+/// The answer to `session.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sessions {
+    sessions: Vec<Session>,
+    #[serde(default)]
+    more: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Session {
+    session_id: String,
+    agent_id: String,
+    address: String,
+    signed: Option<bool>,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    end_reason: Option<String>,
+    last_seen_at: Timestamp,
+    intent: Option<String>,
+    status: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Error> {

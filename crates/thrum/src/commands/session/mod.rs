@@ -10,11 +10,11 @@ use serde_json::json;
 use thrum_core::{Error, ErrorKind, name::printable};
 
 use crate::{
+    answers::Whoami,
     client::Client,
     context::Context,
     identity::{self, Identity, IdentityFile},
     render::{Render, boxed},
-    shapes::Whoami,
 };
 
 /// Begin and end sessions, and say what they are about

@@ -5,11 +5,11 @@ use thrum_core::Error;
 
 use super::{mine, update_identity};
 use crate::{
+    answers::{Answer, Any},
     commands::body,
     context::Context,
     identity::Identity,
     render::OneLine,
-    shapes::{Answer, Any},
     text::quote_within,
 };
 

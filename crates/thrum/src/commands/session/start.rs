@@ -1,14 +1,15 @@
 //! `thrum session start`: starts a session.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::Error;
 
 use super::update_identity;
 use crate::{
+    answers::Answer,
     context::Context,
     identity::Identity,
     render::{OneLine, agent},
-    shapes::{Answer, SessionStarted},
     work_report,
 };
 
@@ -24,6 +25,13 @@ pub(crate) struct Args {
     /// What it is about; the team sees it
     #[arg(long, value_name = "TEXT")]
     intent: Option<String>,
+}
+
+/// The answer to `session.start`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SessionStarted {
+    pub(crate) session_id: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {

@@ -1,16 +1,75 @@
 //! The output of `thrum sync verify` for users.
 
+use serde::Deserialize;
 use serde_json::Value;
 use thrum_core::{ErrorKind, RangeSet, name::printable};
 
 use crate::{
+    answers::Answer,
     render::{
         Page, Render,
         style::{GREEN, RED, YELLOW},
     },
-    shapes::{Answer, Missing, MissingEvents, Verified},
     text::{count, quote},
 };
+
+/// The answer to `sync.verify`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Verified {
+    status: String,
+    daemon_id: String,
+    events: u64,
+    fetched: u64,
+    peers: Vec<VerifiedPeer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct VerifiedPeer {
+    name: String,
+    daemon_id: String,
+    status: String,
+    differences: Vec<Difference>,
+    missing: Vec<Missing>,
+    error: Option<String>,
+}
+
+/// The number of events of one origin's log that are on one side only.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Difference {
+    origin: String,
+    log: String,
+    here: u64,
+    there: u64,
+    purged_here: u64,
+    purged_there: u64,
+}
+
+/// The exact differences in one origin's log.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Missing {
+    origin: String,
+    log: String,
+    here: MissingEvents,
+    there: MissingEvents,
+    purged_there: RangeSet,
+    purged_here: RangeSet,
+    fetched: u64,
+    other_content: u64,
+    note: Option<String>,
+}
+
+/// Events that one side is missing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct MissingEvents {
+    events: u64,
+    numbers: RangeSet,
+    ids: Vec<String>,
+}
 
 impl Render for Answer<Verified> {
     fn human(&self, page: &mut Page) {

@@ -1,4 +1,4 @@
-//! The answers about agents' work: claims, collisions, and agents in the way.
+//! Claims of files, and collisions.
 
 use std::time::Duration;
 
@@ -18,21 +18,6 @@ use crate::{
 pub(crate) struct Claims {
     pub(crate) claims: Vec<Claim>,
     pub(crate) more: bool,
-}
-
-/// The answer to `claim.take`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Claimed {
-    pub(crate) claims: Vec<Claim>,
-    pub(crate) others: Vec<Claim>,
-}
-
-/// The answer to `claim.release`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Released {
-    pub(crate) released: Vec<String>,
 }
 
 /// A file or directory that an agent has claimed.
@@ -85,15 +70,6 @@ pub(crate) struct Collision {
     pub(crate) other: CollidedWith,
 }
 
-/// The other agent of a collision.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct CollidedWith {
-    #[serde(flatten)]
-    pub(crate) agent: AgentRef,
-    pub(crate) changed_at: Timestamp,
-}
-
 impl Collision {
     /// Formats both agents and the file as a line for a third party.
     pub(crate) fn line(&self) -> String {
@@ -119,27 +95,11 @@ impl Collision {
     }
 }
 
-/// The answer to `work.wait`.
+/// The other agent of a collision.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Free {
-    pub(crate) status: String,
-    pub(crate) agents: Vec<InTheWay>,
-}
-
-impl Free {
-    /// Returns `true` if the awaited condition holds.
-    pub(crate) fn is_free(&self) -> bool {
-        self.status == "free"
-    }
-}
-
-/// An agent that is still in the way.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct InTheWay {
+pub(crate) struct CollidedWith {
     #[serde(flatten)]
     pub(crate) agent: AgentRef,
-    pub(crate) why: String,
-    pub(crate) path: Option<String>,
+    pub(crate) changed_at: Timestamp,
 }

@@ -1,0 +1,51 @@
+//! The daemon's answers, as far as commands display them. A shape that one command uses is defined with that command.
+//!
+//! With `--json` the whole answer is passed on: see [`Answer`].
+
+mod agents;
+mod health;
+mod mail;
+mod peers;
+mod work;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use thrum_core::{Error, ErrorKind};
+
+pub(crate) use agents::{AgentRef, Agents, Contexts, ListedAgent, Member, Team, Whoami, Working};
+pub(crate) use health::{Health, Purges, SaidPurge, Tailnet};
+pub(crate) use mail::{Body, Listing, News, Recipient, Sent, Summary, Tag};
+pub(crate) use peers::{Pairing, Peer, SyncStatus, millis, node, over_quota, route};
+pub(crate) use work::{Claim, Claims, Collisions};
+
+/// An answer as received, and the parts of it that we read.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<T> {
+    pub(crate) raw: Value,
+    pub(crate) read: T,
+}
+
+impl<T: Default> Answer<T> {
+    /// Returns the answer; an empty `list` if the daemon is of an earlier version, which does not know the method.
+    ///
+    /// # Errors
+    /// Returns the daemon's other errors.
+    pub(crate) fn or_empty(answer: Result<Self, Error>, list: &str) -> Result<Self, Error> {
+        match answer {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Self { raw: json!({list: []}), read: T::default() }),
+            answer => answer,
+        }
+    }
+}
+
+impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Answer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Value::deserialize(deserializer)?;
+        let read = T::deserialize(&raw).map_err(serde::de::Error::custom)?;
+        Ok(Self { raw, read })
+    }
+}
+
+/// Reads nothing of an answer that is only passed on.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Any {}
