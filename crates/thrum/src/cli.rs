@@ -32,14 +32,15 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Begin with: thrum quickstart --name ann --role implementer --module auth
+Start with: thrum quickstart --name ann --role implementer --module auth
 
-A text may begin with a dash:
+A text may start with a dash:
   thrum send \"- done: login\" --to @bob
-Only --NAME, and a dash and a letter, without a space in them, are options. For a text such as -done, write -- before it, or \
---intent=-done.
+An argument without a space that starts with -- or with a dash and a letter is an option. For a text such as -done, \
+write -- before it, or --intent=-done.
 
-Exit codes: 0 done, 1 failed (wait: timed out; claim: others hold it, too), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
+Exit codes: 0 done, 1 failed (wait: timed out; claim: also claimed by others), 2 usage, 3 not found, 4 refused, 69 \
+daemon not running, 75 try again.";
 
 /// The commands, in the order in which a new user needs them; `--help` lists them so.
 #[derive(Debug, Subcommand)]

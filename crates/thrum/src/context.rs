@@ -25,16 +25,16 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Print one compact line of JSON instead of text; errors too
+    /// Print results and errors as one line of JSON
     #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
-    /// The repository, or any directory in it
+    /// The repository, or any directory inside it
     #[arg(long, global = true, value_name = "DIR", env = "THRUM_HOME", hide_env_values = true, display_order = 901)]
     pub(crate) repo: Option<PathBuf>,
-    /// Act as this agent (else the agent of this session, THRUM_NAME, the only identity of this worktree)
+    /// Act as this agent [default: the agent of this session, else THRUM_NAME, else the only identity of this worktree]
     #[arg(long = "as", global = true, value_name = "NAME", display_order = 902)]
     pub(crate) acting_as: Option<String>,
-    /// Print results and errors only, no notes and hints
+    /// Print only results and errors, without notes and hints
     #[arg(long, short, global = true, display_order = 903)]
     pub(crate) quiet: bool,
     /// Do not start the daemon if it is not running

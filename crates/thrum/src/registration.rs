@@ -22,16 +22,16 @@ pub(crate) struct Wanted {
     /// The agent's name: a-z, 0-9, _ and -
     #[arg(long)]
     name: Option<String>,
-    /// What the agent does: implementer, reviewer, tester, …
+    /// The agent's role: implementer, reviewer, tester, …
     #[arg(long)]
     role: Option<String>,
-    /// The part of the code it works on
+    /// The part of the code that the agent works on
     #[arg(long)]
     module: Option<String>,
-    /// A name for people to read
+    /// A display name
     #[arg(long, value_name = "TEXT")]
     display: Option<String>,
-    /// Register although another agent has the same role and module; both stay
+    /// Register even if another agent has the same role and module; both are kept
     #[arg(long, visible_alias = "re-register")]
     force: bool,
 }

@@ -13,23 +13,24 @@ use crate::{
     text::count,
 };
 
-/// Copy the mailbox into one file, while the daemon runs or not
+/// Back up the mailbox to a file; the daemon may be running
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-In it: all mail, the agents' identities and notes in the worktree that has the daemon, the settings, the daemon's key and the tokens of \
-its peers. So keep it as private as .thrum itself; its mode is 0600. Not in it: .env files, logs, other worktrees.
+The backup contains all mail, the agents' identities and notes in the worktree that has the daemon, the settings, \
+the daemon's key and the tokens of its peers. Keep it as private as .thrum itself; its mode is 0600. It does not \
+contain .env files, logs and other worktrees.
 
 Examples:
   thrum backup
   thrum backup --to mail.backup")]
 pub(crate) struct Args {
-    /// Write this new file
+    /// Write to this new file
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Write a new file with the time in its name into this directory (else .thrum/backup)
+    /// Write to a new file in this directory, named after the time [default: .thrum/backup]
     #[arg(long, value_name = "DIR", conflicts_with = "to")]
     dir: Option<PathBuf>,
-    /// Leave out the daemon's key and its peers; restored elsewhere, it becomes another daemon
+    /// Omit the daemon's key and its peers; a backup restored elsewhere becomes another daemon
     #[arg(long)]
     no_keys: bool,
 }

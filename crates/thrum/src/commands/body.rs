@@ -23,10 +23,10 @@ const UNASKED: Duration = Duration::from_secs(10 * 60);
 /// Where the text comes from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Body {
-    /// The text; - or none to read it from standard input
+    /// The text of the message; - or no argument reads it from standard input
     #[arg(value_name = "TEXT", conflicts_with = "body_file")]
     text: Option<String>,
-    /// Read the text from this file
+    /// Read the text from a file
     #[arg(long, value_name = "FILE")]
     body_file: Option<PathBuf>,
 }

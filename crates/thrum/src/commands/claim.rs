@@ -20,14 +20,14 @@ use crate::{
     time,
 };
 
-/// Claim files, so that the others leave them alone; exit code 1 if somebody else holds some of them, too
+/// Claim files, so that other agents leave them alone; exit code 1 if another agent has also claimed some of them
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-A claim keeps nobody from anything. It is shown by who-has on all machines, and ends with its time, with thrum release, or with your \
-session. To claim again what one holds sets its time anew. Without a path, all claims are listed. A file called check is claimed \
-as ./check.
+Claims are advisory and prevent nothing. A claim is shown by `thrum who-has` on all machines. It ends when its time \
+is over, with `thrum release`, or with your session. Claiming a file again restarts its time. Without a path, all \
+claims are listed. To claim a file called check, write ./check.
 
 Examples:
   thrum claim src/login.rs --for 30m
@@ -37,10 +37,10 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Files and directories, from where you are
+    /// Files and directories, relative to the current directory
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
-    /// How long: 20m, 2h; at most 24h
+    /// Duration of the claim, such as 20m or 2h; at most 24h
     #[arg(long = "for", default_value = "30m", value_name = "TIME", value_parser = time::parse_duration)]
     within: Duration,
 }
@@ -50,11 +50,11 @@ enum Command {
     Check(Check),
 }
 
-/// Say who else has claimed files that you are about to commit
+/// Check whether other agents have claimed the files that you are about to commit
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-For a pre-commit hook of git: it says nothing and ends with 0 where there is no mailbox or no daemon, starts none, and only --block \
-keeps you from committing.
+For a pre-commit hook of git: without a mailbox or a daemon, the command prints nothing and exits with 0. It does \
+not start a daemon. Only --block prevents a commit.
 
 Examples:
   thrum claim check --staged
@@ -62,13 +62,13 @@ Examples:
   thrum claim check src/login.rs --json",
     group(clap::ArgGroup::new("what").args(["paths", "staged"]).required(true).multiple(true)))]
 struct Check {
-    /// Files and directories, from where you are
+    /// Files and directories, relative to the current directory
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
-    /// The files that the next commit changes
+    /// Check the files that the next commit changes
     #[arg(long)]
     staged: bool,
-    /// End with 1 if somebody else has claimed one
+    /// Exit with 1 if another agent has claimed one of the files
     #[arg(long)]
     block: bool,
 }

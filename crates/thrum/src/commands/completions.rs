@@ -9,19 +9,19 @@ use crate::{
     render::{OneLine, Render, Silent, boxed},
 };
 
-/// Print a script that lets your shell complete commands and options
+/// Print a shell completion script
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-To have it in every new shell:
+To enable completions in every new shell:
   bash: add `source <(thrum completions bash)` to ~/.bashrc
-  zsh:  add `source <(thrum completions zsh)` to ~/.zshrc, behind compinit
+  zsh:  add `source <(thrum completions zsh)` to ~/.zshrc, after compinit
   fish: thrum completions fish > ~/.config/fish/completions/thrum.fish
 
 Examples:
   thrum completions bash
   thrum completions fish")]
 pub(crate) struct Args {
-    /// For which shell
+    /// The shell
     shell: Shell,
 }
 

@@ -24,52 +24,55 @@ use crate::{
     variables::{self, OF_THE_COMMAND},
 };
 
-/// See and change the settings
+/// Show and change settings
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Show every setting, its value and where that comes from
+    /// Show all settings with their values and the source of each value
     #[command(after_help = "\
-The environment wins, then .thrum/.env, then .env beside it, then .thrum/config.json. Keys and tokens are not shown.
+In order of precedence: the environment, .thrum/.env, .env beside it, .thrum/config.json. Keys and tokens are not shown.
 
 Examples:
   thrum config show
   thrum config show --json")]
     Show,
-    /// Change a setting in .thrum/config.json; `default` takes it out
+    /// Change a setting in .thrum/config.json; `default` removes it
     #[command(after_help = "\
 Keys:
-  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1, whatever
-                        else is set. It is off where nothing sets it. Nothing goes through git
-                        either way. THRUM_LOCAL=1 switches it on
-  daemon.sync_interval  how often every peer is asked for news it did not announce: 5s to 1h,
-                        15s where nothing sets it. What is announced comes at once.
-                        THRUM_SYNC_INTERVAL (in seconds) wins
-  tailnet.enabled       true: speak to peers on the tailnet. It is off where nothing sets it;
-                        joining a tailnet address and `peer add --via tailnet` set it.
-                        THRUM_TS_ENABLED wins
-  peers.max_mb          how much of one peer is kept here until it is read no further, in
-                        megabytes of events: 1024 where nothing sets it. THRUM_PEER_MAX_MB wins
-  peers.max_agents      the same in agents: 1000. THRUM_PEER_MAX_AGENTS wins
-  peers.max_daemons     the same in daemons that wrote its events: 1000. THRUM_PEER_MAX_DAEMONS
-                        wins
-  peers.max_parked      the same in events that wait for something: 50000.
-                        THRUM_PEER_MAX_PARKED wins
-  codex.wake            true: mail starts a turn in an idle Codex session, at most ten an hour.
-                        `thrum setup codex --wake` sets it. THRUM_CODEX_WAKE wins
-  agents.exchange       how many messages two agents may write each other without a prompt of a
-                        person or a change of a file: 30; 0 for any number. THRUM_EXCHANGE wins
+  daemon.local_only     true: connect only to peers on this machine, through 127.0.0.1,
+                        regardless of all other settings; default false. Git is never used to
+                        replicate. THRUM_LOCAL=1 enables it as well
+  daemon.sync_interval  how often each peer is asked for events that it has not announced: 5s to
+                        1h, default 15s. Announced events are fetched immediately. Overridden
+                        by THRUM_SYNC_INTERVAL (in seconds)
+  tailnet.enabled       true: connect to peers on the tailnet; default false. Joining a tailnet
+                        address and `peer add --via tailnet` set it. Overridden by
+                        THRUM_TS_ENABLED
+  peers.max_mb          maximum size of the events kept of one peer, in megabytes; default 1024.
+                        Beyond it, the peer is not read. Overridden by THRUM_PEER_MAX_MB
+  peers.max_agents      maximum number of agents of one peer; default 1000. Overridden by
+                        THRUM_PEER_MAX_AGENTS
+  peers.max_daemons     maximum number of daemons whose events one peer sends; default 1000.
+                        Overridden by THRUM_PEER_MAX_DAEMONS
+  peers.max_parked      maximum number of parked events of one peer; default 50000. Overridden
+                        by THRUM_PEER_MAX_PARKED
+  codex.wake            true: mail starts a turn in an idle Codex session, at most ten an hour;
+                        default false. `thrum setup codex --wake` sets it. Overridden by
+                        THRUM_CODEX_WAKE
+  agents.exchange       maximum number of messages between two agents without a prompt of a
+                        person or a change of a file; default 30, 0 for no limit. Overridden by
+                        THRUM_EXCHANGE
 
-A running daemon goes by a change after `thrum daemon restart`; by one of `peers` within seconds. `codex.wake` counts from \
-the end of the next turn, `agents.exchange` from the next message.
+A running daemon applies changes of `peers` within seconds, and other changes after `thrum daemon restart`. `codex.wake` \
+applies from the end of the next turn, `agents.exchange` from the next message.
 
 Examples:
   thrum config set daemon.sync_interval 30s
   thrum config set daemon.local_only true
   thrum config set daemon.sync_interval default")]
     Set {
-        /// Which: one of the keys above
+        /// The name of the setting, from the list below
         key: String,
-        /// Its value, or `default`
+        /// The new value, or `default`
         #[arg(allow_hyphen_values = true)]
         value: String,
     },

@@ -19,12 +19,12 @@ use crate::{
     setup, text,
 };
 
-/// Keep notes for the time after your context is lost
+/// Keep notes that survive the loss of your context
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Save your notes, in place of earlier ones
+    /// Save your notes, replacing earlier ones
     #[command(after_help = "\
-Kept in .thrum/context/NAME.md of this worktree, for you alone; at most 256 KiB of UTF-8.
+The notes are private to you, at most 256 KiB of UTF-8, in .thrum/context/NAME.md of this worktree.
 
 Examples:
   thrum context save \"The login form is done; next: the tests in src/login.rs\"
@@ -36,7 +36,7 @@ Examples:
         #[command(flatten)]
         whose: Whose,
     },
-    /// Show your notes, the preamble before them
+    /// Show the preamble and your notes
     #[command(
         visible_alias = "load",
         after_help = "\
@@ -46,16 +46,16 @@ Examples:
   thrum context show --agent @ann"
     )]
     Show {
-        /// The texts alone, byte for byte
+        /// Print only the texts, byte for byte
         #[arg(long)]
         raw: bool,
-        /// Leave the preamble out
+        /// Omit the preamble
         #[arg(long)]
         no_preamble: bool,
         #[command(flatten)]
         whose: Whose,
     },
-    /// Remove your notes; the preamble stays
+    /// Remove your notes; the preamble is kept
     #[command(after_help = "\
 Examples:
   thrum context clear
@@ -64,7 +64,7 @@ Examples:
         #[command(flatten)]
         whose: Whose,
     },
-    /// Set the part that stays and is shown before the notes
+    /// Set the preamble, which is shown before the notes and kept when they are cleared
     #[command(after_help = "\
 Examples:
   thrum context preamble \"You review what @ann sends. Be brief.\"
@@ -75,7 +75,7 @@ Examples:
         #[command(flatten)]
         whose: Whose,
     },
-    /// The same as `thrum prime`
+    /// Alias of `thrum prime`
     #[command(after_help = prime::AFTER_HELP)]
     Prime(prime::Args),
 }
@@ -83,10 +83,10 @@ Examples:
 /// A text from the command line, a file or standard input.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Text {
-    /// The text; - or none to read it from standard input
+    /// The text of the notes; - or no argument reads it from standard input
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     text: Option<String>,
-    /// Read the text from this file
+    /// Read the text from a file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -130,7 +130,7 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Error> {
 /// Whose notes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Whose {
-    /// Another agent of this worktree
+    /// Use another agent of this worktree
     #[arg(long, value_name = "@NAME")]
     agent: Option<String>,
 }

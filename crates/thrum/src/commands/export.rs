@@ -19,23 +19,24 @@ use crate::{
     text,
 };
 
-/// Write all events of the log, one line of JSON each
+/// Export all events of the log as JSON, one per line
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each line is one event as peers are served it: canonical JSON (RFC 8785) with every key it came with, and this daemon's \
-`sequence` put first. Lines are in the order of `sequence`, which may have gaps. Without `sequence` the line is what the \
-event's signature and the digests of `sync verify` are made of.
+Each line is one event as it is sent to peers: canonical JSON (RFC 8785) with all keys that it came with, after this \
+daemon's `sequence`. Lines are sorted by `sequence`, which may have gaps. Without `sequence`, a line is exactly what \
+the event's signature and the digests of `thrum sync verify` are computed from.
 
-The log is read from its file: it needs no daemon, and disturbs none. What is stored while it is written may be in it or not.
+The log is read from its file, without a daemon and without disturbing one. Events that are stored during the export \
+may or may not be included.
 
 Examples:
   thrum export --jsonl
   thrum export --jsonl --to log.jsonl")]
 pub(crate) struct Args {
-    /// One line of JSON per event; the only form there is
+    /// Write one line of JSON per event; required, the only format
     #[arg(long, required = true)]
     jsonl: bool,
-    /// Write to this new file instead of standard output; it appears when it is complete
+    /// Write to this new file instead of standard output; the file appears once it is complete
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }

@@ -11,22 +11,22 @@ use crate::{
     render::{Exits, Render},
 };
 
-/// Run as a hook of a program that runs agents: brief it, bring it mail, wake it
+/// Run as a hook of an agent program: brief the session, deliver mail, wake it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads the program's JSON from standard input and answers in its form. Says nothing, and ends with 0, where there is no mailbox, no \
-daemon or no agent, or where anything fails.
+Reads the program's JSON from standard input and answers in its format. Without a mailbox, a daemon or an agent, and \
+after any failure, the hook prints nothing and exits with 0.
 
 Examples:
   echo '{\"session_id\": \"s1\"}' | thrum hook start --host claude
   echo '{\"session_id\": \"s1\", \"prompt\": \"go on\"}' | thrum hook prompt --host codex")]
 pub(crate) struct Args {
-    /// What has happened
+    /// The event
     event: Event,
-    /// The program whose settings name this hook; else it is recognised
+    /// The program whose settings contain this hook [default: detected]
     #[arg(long)]
     host: Option<Host>,
-    /// It is a plugin's hook: silent where the hook that `thrum setup` wrote serves the same event
+    /// Mark a hook of a plugin: it is silent if a hook written by `thrum setup` serves the same event
     #[arg(long)]
     plugin: bool,
 }

@@ -17,7 +17,7 @@ use crate::{
     text::{count, quote},
 };
 
-/// Show your messages, newest first, and mark them read
+/// Show your messages, newest first, and mark them as read
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,25 +25,25 @@ Examples:
   thrum inbox --unread --from @bob --limit 5
   thrum inbox --mentions --scope module:auth")]
 pub(crate) struct Args {
-    /// Only unread messages, and leave them unread
+    /// Only unread messages; they stay unread
     #[arg(long)]
     unread: bool,
-    /// Everybody's messages, not only yours; marks none as read
+    /// Messages of all agents; none is marked as read
     #[arg(long, short, conflicts_with = "unread")]
     all: bool,
-    /// Only from this agent
+    /// Only messages from this agent
     #[arg(long, value_name = "@NAME")]
     from: Option<String>,
-    /// Only those that name you or your role, not those for everyone
+    /// Only messages that name you or your role, not those to everyone
     #[arg(long)]
     mentions: bool,
-    /// Only with this scope, such as module:auth
+    /// Only messages with this scope, such as module:auth
     #[arg(long, value_name = "TYPE:VALUE", value_parser = send::tag)]
     scope: Option<thrum_core::payload::Tag>,
     /// Oldest first
     #[arg(long, visible_alias = "chronological")]
     oldest: bool,
-    /// All of every message, not only its first 32 KiB
+    /// Print messages in full, not only the first 32 KiB of each
     #[arg(long)]
     full: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(crate) struct Paging {
     /// Messages per page, at most 100
     #[arg(long, visible_alias = "page-size", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
     limit: u64,
-    /// Which page
+    /// Page number
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     page: u64,
 }

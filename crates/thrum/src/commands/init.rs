@@ -11,7 +11,7 @@ use crate::{
     start,
 };
 
-/// Set up this repository and start its daemon; doing it twice is fine
+/// Set up this repository and start its daemon; safe to repeat
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -8,21 +8,21 @@ use crate::{
     render::{Render, Silent, boxed},
 };
 
-/// Serve the mailbox to programs that speak the Model Context Protocol (MCP)
+/// Serve the mailbox over the Model Context Protocol (MCP)
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Serve(ServeArgs),
 }
 
-/// Serve MCP on standard input and output, until standard input ends
+/// Serve MCP on standard input and output until standard input is closed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An MCP client starts it. What to write into its settings, for most of them:
+MCP clients start this command. The settings of most clients take this form:
 
   {\"mcpServers\": {\"thrum\": {\"command\": \"thrum\", \"args\": [\"mcp\", \"serve\"]}}}
 
-It acts as the agent of the worktree it is started in; --as or THRUM_NAME name another one. It may be started before the \
-repository has a mailbox or an agent: then every tool says what is missing.
+The server acts as the agent of the worktree in which it is started; --as or THRUM_NAME select another one. If the \
+repository has no mailbox or agent yet, every tool reports what is missing.
 
 Examples:
   thrum mcp serve

@@ -10,16 +10,16 @@ use crate::{
     text::quote,
 };
 
-/// Ask whether an agent is there, and when it was last heard of
+/// Show whether an agent is active, and when it was last seen
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An agent is active while it has a session and was heard of within the hour (on another machine: the day).
+An agent is active while it has a session and was seen within the last hour (on another machine: the last day).
 
 Examples:
   thrum ping @bob
   thrum ping reviewer --json")]
 pub(crate) struct Args {
-    /// A name, a display name, or a role
+    /// The name, display name or role of an agent
     #[arg(value_name = "AGENT")]
     agent: String,
 }

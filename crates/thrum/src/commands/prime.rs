@@ -42,17 +42,17 @@ const OF_MESSAGE: usize = 240;
 const OF_NOTES: usize = 4000;
 
 pub(crate) const AFTER_HELP: &str = "\
-Leaves mail unread. Without a daemon it says what is missing and shows the rest.
+Mail stays unread. Without a daemon, the command prints what it can and names what is missing.
 
 Examples:
   thrum prime
   thrum prime --json --no-start";
 
-/// Say in one look all that an agent must know to begin or to go on
+/// Print everything that an agent needs to know to start or continue its work
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// How long git may take to list the files that are not committed
+    /// Time limit for git to list uncommitted files
     #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = time::parse_duration)]
     git_wait: Duration,
 }

@@ -18,24 +18,26 @@ use crate::{
 /// Time limit of the call: the daemon answers within [`limits::PURGE_ANSWERED`], and may first read a large log.
 const WITHIN: Duration = limits::PURGE_ANSWERED.saturating_add(Duration::from_secs(20));
 
-/// Throw old messages, sessions and contexts away, here and at every peer
+/// Delete old messages, sessions and contexts, here and on every peer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --confirm it only counts. There is no way back: the text leaves the database file, and peers do the same when they hear of it.
-A session goes by the time it began, also if it is still open. Backups keep what they have, and so does a database that a restore or `thrum doctor --fix` set aside.
+Without --confirm, the command only counts. A purge cannot be undone: the text is removed from the database file, \
+and peers do the same once they receive the purge.
+The age of a session is counted from its start, even if it is still open. Backups are not changed, nor are databases \
+that a restore or `thrum doctor --fix` set aside.
 
 Examples:
   thrum purge --before 30d
   thrum purge --before 2026-01-01 --confirm")]
 #[command(group = clap::ArgGroup::new("what").args(["before", "all"]).required(true))]
 pub(crate) struct Args {
-    /// What is older than this goes: 30d, 24h, 2026-11-20, or 2026-11-23T05:30:00Z
+    /// Delete what is older than this: 30d, 24h, 2026-11-20, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", value_parser = time::parse_past)]
     before: Option<Timestamp>,
-    /// All that was written until now
+    /// Delete everything that was written until now
     #[arg(long)]
     all: bool,
-    /// Do it
+    /// Actually delete; without this option, only count
     #[arg(long)]
     confirm: bool,
 }

@@ -18,10 +18,10 @@ use crate::{
     work_report,
 };
 
-/// Register as an agent and begin a session; sets the repository up if need be
+/// Register as an agent and start a session; sets up the repository if necessary
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Safe to repeat: a registered agent stays the same, and its open session goes on with intent, task, scopes and refs.
+Safe to repeat: a registered agent keeps its identity, and its open session continues with its intent, task, scopes and refs.
 
 Examples:
   thrum quickstart --name ann --role implementer --module auth
@@ -30,10 +30,10 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     wanted: Wanted,
-    /// What it is about to do; the team sees it
+    /// What the agent is about to do, as shown to the team
     #[arg(long, value_name = "TEXT")]
     intent: Option<String>,
-    /// End an open session and begin another one
+    /// End the open session and start a new one
     #[arg(long)]
     new_session: bool,
 }

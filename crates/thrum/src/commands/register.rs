@@ -10,10 +10,10 @@ use crate::{
     render::{Page, Render, agent},
 };
 
-/// Register an agent without beginning a session
+/// Register an agent without starting a session
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Safe to repeat: the agent stays the same, and what is not said again stays as it was.
+Safe to repeat: the agent keeps its identity, and options that are not given keep their values.
 
 Examples:
   thrum register --name dora --role reviewer --module docs

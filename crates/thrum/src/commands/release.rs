@@ -6,16 +6,16 @@ use thrum_core::Error;
 
 use crate::{answers::Answer, commands::who_has, context::Context, render::OneLine, text::quote};
 
-/// Give up files that you have claimed; without a path, all of them
+/// Release your claims on files; without a path, all of them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What you claimed also ends by itself, and with your session. To give up what was not claimed is no error.
+Claims also end by themselves, and with your session. It is not an error if a path is not claimed.
 
 Examples:
   thrum release src/login.rs
   thrum release")]
 pub(crate) struct Args {
-    /// Files and directories, from where you are; a directory stands for what you claimed in it, too
+    /// Files and directories, relative to the current directory; a directory includes your claims inside it
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
 }

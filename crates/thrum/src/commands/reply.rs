@@ -8,16 +8,16 @@ use crate::{
     context::Context,
 };
 
-/// Answer a message; the answer goes to its author and to its other recipients
+/// Reply to a message; the reply goes to its author and its other recipients
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Marks the message read. An answer to a message to everyone goes to its author only.
+Marks the message as read. A reply to a message to everyone goes only to its author.
 
 Examples:
   thrum reply msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G \"Looks good, merge it\"
   thrum reply msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G --body-file notes.md")]
 pub(crate) struct Args {
-    /// The message to answer
+    /// The ID of the message to reply to
     #[arg(value_name = "MESSAGE")]
     message_id: String,
     #[command(flatten)]

@@ -18,23 +18,24 @@ use crate::{
     time,
 };
 
-/// Put a backup in the place of the mailbox; peers bring what came after it
+/// Restore the mailbox from a backup; peers send what is newer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The backup is checked before anything is touched. A running daemon is stopped and started again. The database that was here is kept \
-beside, and what else is here (key, peers, identities, settings) stays as it is; only what is missing is taken from the backup.
+The backup is checked before anything is changed. A running daemon is stopped and started again. The current \
+database is kept beside the restored one. Other existing files (key, peers, identities, settings) are not changed; \
+only missing ones are restored.
 
-Where a repository is lost with its .thrum: in a fresh clone, `thrum init --no-start`, then restore. Never run the restored daemon and \
-the original at once.
+If the repository was lost with its .thrum, run `thrum init --no-start` in a fresh clone before the restore. Never \
+run the restored daemon and the original at the same time.
 
 Examples:
   thrum restore mail.backup --yes
   thrum restore mail.backup --yes --json")]
 pub(crate) struct Args {
-    /// What `thrum backup` wrote
+    /// The backup file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     yes: bool,
 }

@@ -14,8 +14,8 @@ use crate::{
 /// Send a message to agents or roles, or to everyone
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable. \
-`thrum sent` shows how far it got.
+When the command returns, the message is durably stored on this machine. Agents on other machines receive it as soon \
+as their daemons are reachable; `thrum sent` shows the delivery.
 
 Examples:
   thrum send \"Ready for review\" --to @bob
@@ -25,10 +25,10 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     body: Body,
-    /// An agent or a role, with or without @; @NAME@MACHINE for an agent of that machine; @everyone for all. May be repeated
+    /// Recipient: an agent or a role, with or without @; @NAME@MACHINE for an agent on another machine; @everyone for all agents. May be repeated
     #[arg(long, value_name = "@NAME", visible_alias = "mention")]
     to: Vec<String>,
-    /// To everyone
+    /// Send to everyone
     #[arg(long, short, visible_alias = "everyone")]
     broadcast: bool,
     #[command(flatten)]
@@ -38,19 +38,19 @@ pub(crate) struct Args {
 /// What a message may carry beside its text and its recipients.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Details {
-    /// What the text is
+    /// Format of the text
     #[arg(long, default_value = "markdown", value_parser = ["markdown", "plain", "json"])]
     pub(crate) format: String,
-    /// Data for programs, beside the text: a JSON object
+    /// Additional data for programs, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     pub(crate) structured: Option<Value>,
-    /// What it belongs to, such as module:auth. May be repeated
+    /// Scope of the message, such as module:auth. May be repeated
     #[arg(long, value_name = "TYPE:VALUE", value_parser = tag)]
     pub(crate) scope: Vec<Tag>,
-    /// What it points to, such as issue:17. May be repeated
+    /// Reference of the message, such as issue:17. May be repeated
     #[arg(long = "ref", value_name = "TYPE:VALUE", value_parser = tag)]
     pub(crate) refs: Vec<Tag>,
-    /// A name for this request: repeated with the same name it is not sent twice
+    /// Key for this request; a repeated request with the same key is not sent again
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
 }

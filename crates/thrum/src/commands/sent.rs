@@ -24,13 +24,14 @@ const SHOWN: usize = 6;
 /// Maximum number of characters that a list shows of a text, not counting the "…" after a text that was cut.
 const PREVIEW: usize = 100;
 
-/// Show what you sent, newest first, and how far it got with each recipient
+/// Show the messages you sent, newest first, and their delivery to each recipient
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-A message is `stored` here; then `at` the recipient's machine, once that machine itself has said so; `wake requested` when something \
-that waits for the agent's mail was given it; `shown` when its text was put before the agent, in part; then `read`.
+A message is first `stored` on this machine, then `at` the recipient's machine once that machine has confirmed it. \
+It is `wake requested` once it was passed to a process that waits for the agent's mail, `shown` once the agent was \
+shown a part of its text, and finally `read`.
 
 Examples:
   thrum sent
@@ -40,10 +41,10 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     show: Option<Show>,
-    /// Only what somebody it was sent to has not read
+    /// Only messages that some recipient has not read
     #[arg(long)]
     unread: bool,
-    /// Only what went to this agent or role
+    /// Only messages to this agent or role
     #[arg(long, value_name = "@NAME")]
     to: Option<String>,
     #[command(flatten)]
@@ -52,13 +53,13 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Show {
-    /// Show one message of yours whole, and how far it got with each recipient
+    /// Show one of your messages in full, with its delivery to each recipient
     #[command(after_help = "\
 Examples:
   thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H
   thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
     Show {
-        /// The id of the message
+        /// The ID of the message
         #[arg(value_name = "MESSAGE")]
         message_id: String,
     },

@@ -14,12 +14,13 @@ use crate::{
     runtimes::{self, Copies, Plan},
 };
 
-/// Let the programs that run agents know Thrum: MCP server, hooks, permissions, instructions
+/// Connect agent programs to Thrum: MCP server, hooks, permissions, instructions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Writes into files of this worktree and keeps all else that is in them; a second time it changes nothing, and --remove takes exactly its own \
-parts out. A file outside of it (Kimi Code's settings in your home) is touched only if its program is named, but for Codex's hooks of a linked \
-worktree: it reads them from the main checkout. It trusts nothing in your name, and says what is left to do.
+Edits files of this worktree and keeps all other content of these files. A second run changes nothing, and --remove \
+removes exactly what was added. A file outside the worktree (Kimi Code's settings in your home directory) is only \
+changed if its program is named. Codex's hooks in a linked worktree are an exception, because Codex reads them from \
+the main checkout. Setup does not mark anything as trusted for you; it lists the steps that remain.
 
 Examples:
   thrum setup
@@ -27,16 +28,16 @@ Examples:
   thrum setup codex --wake
   thrum setup --remove")]
 pub(crate) struct Args {
-    /// For which; without any, for all that are installed or have a directory here
+    /// Programs to set up [default: all that are installed or have a directory here]
     #[arg(value_name = "RUNTIME")]
     runtimes: Vec<Host>,
-    /// Show what would change, and change nothing
+    /// Show the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Take out what was put in
+    /// Remove everything that setup has added
     #[arg(long)]
     remove: bool,
-    /// Let mail start turns in idle Codex sessions, at most ten an hour: sets codex.wake, which --remove takes out
+    /// Let mail start turns in idle Codex sessions, at most ten an hour: sets codex.wake; --remove unsets it
     #[arg(long, conflicts_with = "remove")]
     wake: bool,
 }

@@ -20,7 +20,7 @@ use crate::{
     time,
 };
 
-/// Show what waits for you, and how the daemon and every peer are doing
+/// Show your unread mail, and the state of the daemon and of every peer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -19,41 +19,41 @@ use crate::{
 };
 use verify::Verified;
 
-/// See and prove that nothing is missing
+/// Show the state of replication, and verify that no events are missing
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Show when and with whom events were last exchanged
+    /// Show the last exchange of events with each peer
     #[command(after_help = "\
 Examples:
   thrum sync status
   thrum sync status --json")]
     Status,
-    /// Pull from all peers now, or from one
+    /// Pull from all peers now, or from one of them
     #[command(after_help = "\
 Examples:
   thrum sync force
   thrum sync force --from desk")]
     Force {
-        /// Only from this peer, by name or daemon id
+        /// Pull only from this peer, by name or daemon ID
         #[arg(long, value_name = "NAME")]
         from: Option<String>,
     },
-    /// Compare with all peers event by event, and fetch what is missing; waits up to 10 s for agreement
+    /// Compare all events with all peers, and fetch missing ones; waits up to 10 s for agreement
     #[command(after_help = "\
-Names what is missing by whose events they are and by their numbers, and fetches exactly that from the peer that has it; what is \
-missing there, the peer fetches. A peer of Go Thrum cannot be compared.
+Missing events are listed by origin and number, and fetched from the peer that has them. Events that are missing on \
+the peer are fetched by the peer. A Go Thrum peer cannot be compared.
 
-Exit code 0: all hold the same, also where something had to be fetched. 1: something is missing still. 75: a peer cannot be asked, or \
-a purge waits for its time.
+Exit code 0: all daemons have the same events, possibly after fetching some. 1: events are still missing. 75: a peer \
+cannot be asked, or a purge is not due yet.
 
 Examples:
   thrum sync verify
   thrum sync verify --json")]
     Verify,
-    /// List events that are here and have no effect, by peer and reason
+    /// List parked events, which have no effect yet, by peer and reason
     #[command(after_help = "\
-An event that arrives before the message that it changes waits for it. What waits for long is in the log and goes to other peers all \
-the same.
+For example, an event that changes a message is parked until the message arrives. Parked events are in the log and \
+are replicated to other peers like all others.
 
 Examples:
   thrum sync parked

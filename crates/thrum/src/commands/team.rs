@@ -15,14 +15,14 @@ use crate::{
     text::{quote, quote_within},
 };
 
-/// Show the agents, what they are about, and how much mail waits for them
+/// Show the agents, what they work on, and how much mail is waiting for them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum team
   thrum team --all --json")]
 pub(crate) struct Args {
-    /// Also agents without an open session
+    /// Include agents without an open session
     #[arg(long, short)]
     all: bool,
 }

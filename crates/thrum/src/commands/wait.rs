@@ -25,13 +25,16 @@ use crate::{
     time, work_report,
 };
 
-/// Wait until there is mail, and print it; exit code 1 if none came
+/// Wait for mail and print it; exit code 1 if none arrived in time
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else. \
-Where waiting cannot work, the command says why and ends two seconds later with another exit code, so that a loop is not busy.
+Returns immediately if there is unread mail. The mail stays unread. Exit code 1 always means that no mail arrived in \
+time. If waiting is impossible, the command prints the reason and exits two seconds later with another exit code, so \
+that a loop does not spin.
 
-With --idle, --file or --task it waits for that instead, once, and returns at once if it is so already. Exit code 1 says that it was not in time. Of an agent whose program has no hooks it is only known whether it has a session.
+With --idle, --file or --task, the command waits for that condition instead of mail, and returns immediately if the \
+condition already holds. Exit code 1 means that it did not hold in time. For an agent whose program runs no hooks, \
+it is only known whether the agent has a session.
 
 Examples:
   thrum wait
@@ -40,28 +43,28 @@ Examples:
   thrum wait --file src/login.rs --timeout 10m && thrum claim src/login.rs
   thrum wait --idle @bob --timeout 30m")]
 pub(crate) struct Args {
-    /// How long: 20s, 8m, 1h30m
+    /// Time limit, such as 20s, 8m or 1h30m
     #[arg(long, default_value = "30s", value_name = "TIME", allow_hyphen_values = true, value_parser = time::parse_duration)]
     timeout: Duration,
-    /// Only messages after this, read or not: -15s, or 2026-11-23T05:30:00Z
+    /// Only messages after this time, read or unread: -15s, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = time::parse_instant)]
     after: Option<Timestamp>,
-    /// Only messages that name this agent or role (you, or your role), not those for everyone
+    /// Only messages that name this agent or role (you or your role), not those to everyone
     #[arg(long, value_name = "@NAME")]
     mention: Option<String>,
     /// Only messages with this scope, such as module:auth
     #[arg(long, value_name = "TYPE:VALUE", value_parser = send::tag)]
     scope: Option<Tag>,
-    /// All of every message, not only its first 32 KiB
+    /// Print messages in full, not only the first 32 KiB of each
     #[arg(long)]
     full: bool,
-    /// Not for mail: until this agent works no more
+    /// Wait until this agent is idle, instead of for mail
     #[arg(long, value_name = "@NAME", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     idle: Option<String>,
-    /// Not for mail: until no other agent has claimed this file or directory, or changed it without having committed that
+    /// Wait until no other agent has claims or uncommitted changes in this file or directory, instead of for mail
     #[arg(long, value_name = "PATH", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     file: Option<String>,
-    /// Not for mail: until no other agent has this task
+    /// Wait until no other agent has this task, instead of for mail
     #[arg(long, value_name = "TASK", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     task: Option<String>,
 }

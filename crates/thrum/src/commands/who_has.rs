@@ -26,7 +26,7 @@ const NOBODY: u8 = 3;
 /// Show who works on a file, or on anything in a directory, and who has claimed it; exit code 3 if nobody does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-As git had it when the agent last did anything with Thrum: a command, a tool, a hook of its session.
+Shows the state of git as of each agent's last contact with Thrum: a command, a tool call, or a hook of its session.
 
 Examples:
   thrum who-has src/login.rs || echo nobody

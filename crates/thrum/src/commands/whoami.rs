@@ -20,7 +20,7 @@ Examples:
   thrum whoami
   thrum whoami --as bob --json")]
 pub(crate) struct Args {
-    /// Print this field of the JSON alone: agent_id, role, session_id, …
+    /// Print only this field of the JSON output: agent_id, role, session_id, …
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
 }

@@ -27,19 +27,19 @@ pub(crate) enum Host {
 /// When a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Event {
-    /// A session begins, goes on, or was compacted
+    /// A session starts, continues, or was compacted
     Start,
-    /// Before a prompt goes to the model
+    /// A prompt is about to be sent to the model
     Prompt,
     /// The model has ended its turn
     Stop,
-    /// The program waits for a person, who is to permit or answer something
+    /// The program waits for its user to answer or to grant a permission
     Notify,
     /// The session ends
     End,
     /// The context is about to be compacted
     Compact,
-    /// Beside an idle session, until mail comes
+    /// Wait for mail beside an idle session
     Wait,
 }
 

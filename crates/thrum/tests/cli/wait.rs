@@ -140,7 +140,7 @@ fn a_failing_wait_reports_the_reason_and_pauses() {
         repo.thrum(args).fails(code, "");
         assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "{args:?} ended at once");
     }
-    assert!(repo.thrum(&["wait", "--help"]).ok().stdout.contains("ends two seconds later"));
+    assert!(repo.thrum(&["wait", "--help"]).ok().stdout.contains("exits two seconds"));
 }
 
 #[test]

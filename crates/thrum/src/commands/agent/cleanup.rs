@@ -12,24 +12,24 @@ use crate::{
     text::{count, quote},
 };
 
-/// Find agents that were left behind, and delete them if told so
+/// Find abandoned agents, and delete them on request
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An agent counts as left behind if it is registered with this repository's daemon, has given no sign of life for \
---threshold days, is active in no session, and has no identity file in any worktree of the repository. Without --force \
-nothing is deleted unless you say yes on a terminal.
+An agent is abandoned if it is registered with this repository's daemon, was not seen for --threshold days, has no \
+active session, and has no identity file in any worktree of the repository. Without --force, agents are only deleted \
+after confirmation on a terminal.
 
 Examples:
   thrum agent cleanup --dry-run
   thrum agent cleanup --force --threshold 90")]
 pub(crate) struct Args {
-    /// Only list them
+    /// List the agents without deleting them
     #[arg(long, conflicts_with = "force")]
     dry_run: bool,
-    /// Delete them without asking
+    /// Delete the agents without confirmation
     #[arg(long)]
     force: bool,
-    /// List only agents without a sign of life for this many days
+    /// Minimum number of days since an agent was last seen
     #[arg(long, value_name = "DAYS", default_value_t = thrum_core::limits::ABANDONED_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     threshold: u32,
 }

@@ -17,20 +17,20 @@ use crate::{
 /// Maximum number of files and of commits shown per session.
 const SHOWN: usize = 20;
 
-/// Show what agents work on: intent, task, branch, commits, files
+/// Show the work of agents: intent, task, branch, commits, files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum agent context @ann
   thrum agent context --branch main --file src/login.rs")]
 pub(crate) struct Args {
-    /// Only this agent
+    /// Show only this agent
     #[arg(value_name = "AGENT")]
     agent: Option<String>,
-    /// Only who works on this branch
+    /// Show only agents that work on this branch
     #[arg(long)]
     branch: Option<String>,
-    /// Only who changes this file
+    /// Show only agents that change this file
     #[arg(long)]
     file: Option<String>,
 }

@@ -12,19 +12,19 @@ use crate::{
     render::{Page, Render, agent},
 };
 
-/// Delete an agent that lives here: registration, sessions, identity; its messages stay
+/// Delete a local agent: registration, sessions and identity; its messages are kept
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every machine hears of it. An agent of another machine can be deleted only there.
+The deletion is replicated to all machines. An agent of another machine can only be deleted there.
 
 Examples:
   thrum agent delete bob --force
   thrum agent delete @carol --force")]
 pub(crate) struct Args {
-    /// Whom
+    /// The name of the agent
     #[arg(value_name = "NAME")]
     name: String,
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long)]
     force: bool,
 }

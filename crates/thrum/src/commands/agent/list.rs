@@ -11,7 +11,7 @@ use crate::{
     text::quote_within,
 };
 
-/// List the registered agents, the newest first
+/// List the registered agents, newest first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Only agents of this module
     #[arg(long)]
     module: Option<String>,
-    /// Also what goes on in their sessions
+    /// Include the work in their sessions
     #[arg(long)]
     context: bool,
 }

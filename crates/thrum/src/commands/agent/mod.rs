@@ -14,9 +14,9 @@ use crate::{
     render::{Render, boxed},
 };
 
-/// See, clean up and delete agents
+/// List, clean up and delete agents
 #[derive(Debug, clap::Subcommand)]
-#[command(after_help = "Also as `thrum agent …`: register, whoami, start, end, heartbeat, set-intent, set-task.")]
+#[command(after_help = "Aliases below `thrum agent`: register, whoami, start, end, heartbeat, set-intent, set-task.")]
 pub(crate) enum Command {
     List(list::Args),
     Context(context::Args),

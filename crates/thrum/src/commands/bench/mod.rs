@@ -31,43 +31,41 @@ use crate::{
     context::Context,
 };
 
-/// Measure speed and memory on this machine, with daemons of its own
+/// Measure speed and memory on this machine, with separate daemons
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
-\"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
-(docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine. With \
---agents it is measured what hooks and the MCP server cost and how long they take; tokens are estimated, one for four bytes. With \
---against-binary this program and another build are measured in turn, and the ratios are printed.
+Takes about a minute. With --against, the same requests are sent to two other daemons that are paired with each \
+other; they get an agent \"bench\" and its messages. With --tailnet, two daemons are paired and one is filled with \
+messages, so use daemons that you can delete (see docs/tailscale.md). With --agents, tokens are estimated at four \
+bytes each.
 
 Examples:
   thrum bench --messages 500 --events 1000
   thrum bench --messages 500 --events 1000 --json
   thrum bench --agents --messages 100")]
 pub(crate) struct Args {
-    /// Messages to send in all; the last figures are with so many stored
+    /// Total number of messages to send; the last figures are measured with this many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     messages: u32,
-    /// Events for the catch-up, at least
+    /// Minimum number of events for the catch-up
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     events: u64,
-    /// Two other daemons, to compare with: the paths of their sockets
+    /// Compare with two other daemons, given by the paths of their sockets
     #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1)]
     against: Vec<PathBuf>,
-    /// Measure the way over a tailnet instead, on two daemons with a node each that are not paired with each other yet: the
-    /// paths of their sockets
+    /// Measure replication over a tailnet instead, between two unpaired daemons with a node each, given by the paths of their sockets
     #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1, conflicts_with = "against")]
     tailnet: Vec<PathBuf>,
-    /// Measure what a hostile peer costs instead: how long an agent here waits for `send`, and the daemon's memory
+    /// Measure the cost of a hostile peer instead: the duration of `send` for a local agent, and the daemon's memory
     #[arg(long, conflicts_with_all = ["against", "tailnet"])]
     abuse: bool,
-    /// Measure what agents get instead: bytes and tokens of what they are told, hooks, MCP, and the way from a message to a waiting session
+    /// Measure the cost for agents instead: bytes and tokens of their input, hooks, MCP, and the time from a message to a waiting session
     #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse"])]
     agents: bool,
-    /// Another build of thrum: both run the same measurements in turn, and each figure is shown as a ratio
+    /// Compare with another build of thrum: both builds are measured in turn, and each figure is shown as a ratio
     #[arg(long, value_name = "PATH", conflicts_with_all = ["against", "tailnet", "abuse", "agents"])]
     against_binary: Option<PathBuf>,
-    /// How often each of the two builds is measured
+    /// Number of measurements of each build
     #[arg(long, default_value_t = 2, value_name = "N", requires = "against_binary", value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: u8,
 }

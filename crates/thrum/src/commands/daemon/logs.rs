@@ -20,10 +20,10 @@ Examples:
   thrum daemon logs -n 20
   thrum daemon logs -f")]
 pub(crate) struct Args {
-    /// Go on with what is written from now on
+    /// Continue to print new lines
     #[arg(long, short)]
     follow: bool,
-    /// How many lines
+    /// Number of lines
     #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
     lines: usize,
 }

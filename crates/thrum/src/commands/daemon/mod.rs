@@ -25,10 +25,10 @@ use crate::{
     start, time,
 };
 
-/// Start, stop and look after the daemon; commands start it themselves
+/// Start, stop and inspect the daemon; other commands start it when they need it
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Run the daemon in the foreground until it is told to stop
+    /// Run the daemon in the foreground until it is stopped
     #[command(after_help = "\
 Examples:
   thrum daemon run
@@ -40,7 +40,7 @@ Examples:
         #[arg(long, hide = true)]
         background: bool,
     },
-    /// Start the daemon in the background; doing it twice is fine
+    /// Start the daemon in the background; safe to repeat
     #[command(after_help = "\
 Examples:
   thrum daemon start
@@ -49,19 +49,19 @@ Examples:
         #[command(flatten)]
         identity: CopiedRepository,
     },
-    /// Stop the daemon; requests that it has begun are finished
+    /// Stop the daemon after it has finished its current requests
     #[command(after_help = "\
 Examples:
   thrum daemon stop
   thrum daemon stop --quiet")]
     Stop,
-    /// Stop the daemon if it runs, and start it
+    /// Stop the daemon if it is running, and start it
     #[command(after_help = "\
 Examples:
   thrum daemon restart
   thrum daemon restart --json")]
     Restart,
-    /// Show whether the daemon runs; exit code 69 if it does not
+    /// Show whether the daemon is running; exit code 69 if it is not
     #[command(after_help = "\
 Examples:
   thrum daemon status
@@ -74,10 +74,10 @@ Examples:
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct CopiedRepository {
-    /// The repository was moved: keep its identity
+    /// Keep the daemon's identity: the repository was moved
     #[arg(long)]
     moved: bool,
-    /// The repository is a copy: give it an identity of its own
+    /// Create a new identity: the repository is a copy
     #[arg(long)]
     new_identity: bool,
 }

@@ -22,16 +22,16 @@ use crate::{
     time,
 };
 
-/// Show two repositories pair and talk, in a temporary directory
+/// Demonstrate two repositories that pair and exchange mail, in a temporary directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Takes a few seconds. Exit code 0 says that everything that was shown held.
+Takes a few seconds. Exit code 0 means that every step succeeded.
 
 Examples:
   thrum demo
   thrum demo --json")]
 pub(crate) struct Args {
-    /// Leave both repositories and their daemons, and say how to go on by hand
+    /// Keep both repositories and their daemons, and print how to continue by hand
     #[arg(long)]
     keep: bool,
 }

@@ -63,21 +63,21 @@ const QUIET: [(&str, &str); 7] = [
     ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
 ];
 
-/// Try the set-up of the programs that run agents: hooks, MCP server, what they have loaded
+/// Test the setup of agent programs: hooks, MCP server, what they have loaded
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Runs each hook that is written in their settings with a payload of the program's form, starts the MCP server as it is written there, and \
-asks each program that can be asked without network and login what it has loaded. Changes nothing: no session begins, no mail counts \
-as told. Everything ends by a deadline.
+Runs each hook in the settings of a program with a payload in the program's format, starts the configured MCP \
+server, and asks each program that can answer without network and login what it has loaded. Changes nothing: no \
+session starts, and no mail counts as shown. Every step has a time limit.
 
-Exit code 1 if a problem is left, also if a program that is named is not set up; warnings are none. Exit code 3 if there is no such \
-program here.
+Exit code 1 if there is a problem, which includes a named program that is not set up; warnings do not count. Exit \
+code 3 if no program was found.
 
 Examples:
   thrum doctor agents
   thrum doctor agents --json")]
 pub(crate) struct Args {
-    /// Which; without any, all that are installed or have a directory here
+    /// Programs to test [default: all that are installed or have a directory here]
     #[arg(value_name = "RUNTIME")]
     runtimes: Vec<Host>,
 }

@@ -22,13 +22,13 @@ use crate::{
     text::{self, count},
 };
 
-/// Examine the database, the daemon, peers, clock, permissions and settings
+/// Check the database, the daemon, peers, clock, permissions and settings
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Works with and without a daemon, and does not disturb one that runs. Exit code 1 if a problem is left; warnings are none.
+Works with and without a daemon, and does not disturb a running one. Exit code 1 if a problem remains; warnings do not count.
 
-A damaged database is made anew from every event that can be read of it, while no daemon runs; the damaged file is kept beside. At \
-the next start peers bring back what they have.
+A damaged database is rebuilt from all events that can still be read, if no daemon is running; the damaged file is \
+kept beside the new one. At the next start, missing events are fetched from peers that have them.
 
 Examples:
   thrum doctor
@@ -38,7 +38,7 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Repair what can be repaired without losing anything, and report it
+    /// Repair what can be repaired without data loss, and report it
     #[arg(long)]
     fix: bool,
 }

@@ -30,32 +30,33 @@ const SHOWN: usize = 20;
 /// Time limit for one batch: folding a thousand events into a large log on a slow disk.
 const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
 
-/// Take over the events, agents and peers of a Go Thrum
+/// Import the events, agents and peers of a Go Thrum
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-PATH is the repository, a worktree of it, its .thrum, or a messages.db. It is only read; its daemon must not run. Doing it again \
-takes what is new there and nothing twice, also after it was interrupted.
+PATH is the repository, one of its worktrees, its .thrum, or a messages.db. It is not changed, and its daemon must \
+not be running. A repeated import, also after an interruption, imports only what is new.
 
-Identities, notes and preambles of the worktree are copied unless there are some here; what stays behind, such as config.json and \
-.env, is named. A dry run starts no daemon.
+Identities, notes and preambles of the worktree are copied unless they already exist here. Files that are not \
+imported, such as config.json and .env, are listed. A dry run does not start a daemon.
 
-Events come as they are, under the id of the daemon that wrote them. Agents that lived there live here from then on: old mail, \
-what was read of it and what they sent stays theirs. Peers of v0.5.9 to v0.6.3 are taken over with their tokens, and go on knowing \
-this daemon by its old id; it says of each whether it can still reach this daemon. Who is a peer here already stays as it is.
+Events are imported unchanged, under the ID of the daemon that wrote them. The agents of that daemon become agents \
+of this daemon, and keep the mail that they received, read and sent. Peers of v0.5.9 to v0.6.3 are imported with \
+their tokens, and still know this daemon by its old ID. The output shows for each of them whether it can still reach \
+this daemon. Existing peers are not changed.
 
-To change over in the same repository: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go
+To migrate in the same repository: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go
 
 Examples:
   thrum import ../old-project --dry-run
   thrum import ../old-project/.thrum")]
 pub(crate) struct Args {
-    /// Where Go Thrum was used
+    /// The repository or database of Go Thrum
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Show what would be taken over; change nothing
+    /// Show what would be imported, without changing anything
     #[arg(long)]
     dry_run: bool,
-    /// A further id that its daemon wrote under, where its files do not say. May be repeated
+    /// A further ID that its daemon has used, if its files do not name it. May be repeated
     #[arg(long = "former-id", value_name = "ID")]
     former_ids: Vec<String>,
 }

@@ -5,24 +5,24 @@ use thrum_core::{Error, name::printable};
 
 use crate::{commands::agent::confirm, context::Context, render::OneLine};
 
-/// Take a message of yours back, everywhere and for good
+/// Delete one of your messages on all machines, permanently
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks first on a terminal; elsewhere --force is needed.
+Asks for confirmation on a terminal; otherwise --force is required.
 
-The text is not shown any more. It leaves the disks, here and at the peers, with a `thrum purge` of its time.
+The text is no longer shown. It is removed from the disks, here and on the peers, by a `thrum purge` that covers the message's time.
 
 Examples:
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force --reason \"wrong branch\"")]
 pub(crate) struct Args {
-    /// The id of the message
+    /// The ID of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
-    /// Do not ask
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     force: bool,
-    /// Why, for those who look it up
+    /// The reason, as shown to agents that look up the message
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

@@ -5,16 +5,16 @@ use thrum_core::Error;
 
 use crate::{commands::body::Body, context::Context, render::OneLine};
 
-/// Replace the text of a message of yours
+/// Replace the text of one of your messages
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Whoever has read it already is not woken again: send a new message if they must know.
+Recipients who have read the message are not notified of the change: send a new message if they need to know.
 
 Examples:
   thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H \"Ready for review, tests included\"
   thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --body-file notes.md")]
 pub(crate) struct Args {
-    /// The id of the message
+    /// The ID of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
     #[command(flatten)]

@@ -13,14 +13,14 @@ use crate::{
     time,
 };
 
-/// Show one message whole, and how far it got with each recipient; marks it read
+/// Show one message in full, with its delivery to each recipient; marks it as read
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
   thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
 pub(crate) struct Args {
-    /// The id of the message
+    /// The ID of the message
     #[arg(value_name = "MESSAGE")]
     message_id: String,
 }

@@ -12,7 +12,7 @@ use crate::{
     render::{Render, boxed},
 };
 
-/// Look at one message, mark messages read, change or take back your own
+/// Show a message, mark messages as read, and edit or delete your own
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Get(get::Args),

@@ -5,17 +5,17 @@ use thrum_core::Error;
 
 use crate::{context::Context, render::OneLine, text::count};
 
-/// Mark messages read; those of other mailboxes stay as they are
+/// Mark messages as read; messages of other mailboxes are not changed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum message read msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
   thrum message read --all")]
 pub(crate) struct Args {
-    /// Their ids
+    /// The IDs of the messages
     #[arg(value_name = "MESSAGE", required_unless_present = "all", conflicts_with = "all")]
     message_ids: Vec<String>,
-    /// All of your inbox
+    /// Mark all messages in your inbox
     #[arg(long)]
     all: bool,
 }

@@ -25,19 +25,20 @@ use crate::{
 /// Show a 4-digit code and wait for another daemon to join
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Type the code where `thrum peer join` asks for it. Ctrl-C ends it. Who shows a wrong code is said on standard error: three of one \
-machine are the end for it, and where machines cannot be told apart, for the session. A daemon of this version proves that it knows \
-the code; Go Thrum sends it, which is said when it has joined. With --json there is one line with the code \
-at once, and a second one when both are paired.
+Enter the code where `thrum peer join` prompts for it. Ctrl-C cancels the pairing. Wrong codes are reported on \
+standard error with the machine that sent them. Three wrong codes lock a machine out; if machines cannot be told \
+apart, they end the pairing. A daemon of this version proves that it knows the code without sending it. Go Thrum \
+sends the code, which is reported after it has joined. With --json, the code is printed immediately, and a second \
+line once both daemons are paired.
 
 Examples:
   thrum peer add
   thrum peer add --via local --timeout 2m")]
 pub(crate) struct Args {
-    /// How the other daemon reaches this one: over the tailnet if it is on, else from this machine only
+    /// How the other daemon reaches this one [default: tailnet if it is enabled, else local]
     #[arg(long, alias = "type", value_name = "TRANSPORT", value_parser = [PossibleValue::new("tailnet").alias("tailscale"), PossibleValue::new("local")])]
     via: Option<String>,
-    /// How long to wait
+    /// Time limit for the wait
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time::parse_duration)]
     timeout: Duration,
 }

@@ -23,25 +23,25 @@ use crate::{
     text::quote,
 };
 
-/// Join a daemon that waits in `thrum peer add`; asks for its code
+/// Join a daemon that waits in `thrum peer add`; prompts for its code
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An address is IP:PORT, the name of a node of the tailnet, or either without a port. Without any, the nodes of the tailnet (without \
-one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. A code alone joins \
-the only daemon that waits. The code is not sent: \
-both sides prove that they know it. Go Thrum has to be sent it, and whoever gets it can use it; so that is asked first, or takes \
---plain. The line that Go Thrum prints, with its --peercode and --type, can be pasted as it is. With --json and \
-nothing on standard input, those that wait are listed. Without a terminal the code is read from standard input: \
-echo 7392 | thrum peer join 127.0.0.1:9100
+An address is IP:PORT or the name of a tailnet node, with or without a port. Without an address, the nodes of the \
+tailnet (or, without a tailnet, this machine) are searched for daemons that wait in `thrum peer add`. Go Thrum is \
+not found this way, so give its address. A code alone joins the only waiting daemon. The code is not sent: both \
+sides prove that they know it. Only Go Thrum must be sent the code, which lets the receiver use it; this requires \
+confirmation or --plain. The line that Go Thrum prints, with its --peercode and --type, can be pasted unchanged. \
+With --json and empty standard input, the waiting daemons are listed. Without a terminal, the code is read from \
+standard input: echo 7392 | thrum peer join 127.0.0.1:9100
 
 Examples:
   thrum peer join 127.0.0.1:9100
   echo 7392 | thrum peer join 127.0.0.1:9100")]
 pub(crate) struct Args {
-    /// The address or the name, or the whole line that `thrum peer add` printed; without it, who waits is looked for
+    /// The address or name, or the whole line that `thrum peer add` printed [default: search for waiting daemons]
     #[arg(value_name = "ADDRESS", num_args = 0..=MOST_WORDS)]
     target: Vec<String>,
-    /// Send the code if the other side cannot be joined otherwise, as Go Thrum cannot
+    /// Send the code if the other daemon cannot be joined otherwise (Go Thrum)
     #[arg(long)]
     plain: bool,
     /// Go Thrum's way to give NAME:IP:PORT:CODE; `-` reads it from standard input

@@ -19,7 +19,7 @@ use crate::{
     time,
 };
 
-/// Pair with other daemons, and see how they are doing
+/// Pair with other daemons, and show and manage peers
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Add(add::Args),
@@ -31,38 +31,39 @@ Examples:
   thrum peer list --json")]
     List,
     Ping(ping::Args),
-    /// Remove a peer; it is told
+    /// Remove a peer, and notify it
     #[command(after_help = "\
-With --forget, the events that came from it leave this database, but for those that this daemon or a peer that is still paired wrote. That \
-goes on in the background, also after a restart of the daemon. Paired again, the peer is read from its start, and all that it still \
-has comes back. Events of Go Thrum come back as well through another peer of ours that has them.
+With --forget, the events that came from the peer are removed from this database, except those written by this \
+daemon or by a peer that is still paired. The removal runs in the background and continues after a restart of the \
+daemon. If the peer is paired again, all events that it still has are fetched again. Events of Go Thrum can also \
+return through another peer that has them.
 
 Examples:
   thrum peer remove desk
   thrum peer remove desk --forget
   thrum peer remove desk --quiet")]
     Remove {
-        /// Its name or daemon id
+        /// The name or daemon ID of the peer
         #[arg(value_name = "NAME")]
         name: String,
-        /// Also remove its events, to free their space. Works by daemon id for one that was removed before
+        /// Also remove the peer's events to free disk space. Accepts the daemon ID of a peer that was removed before
         #[arg(long)]
         forget: bool,
     },
-    /// Call a peer something else here; by itself its name follows what it calls itself
+    /// Rename a peer on this machine; otherwise it has the name that it gives itself
     #[command(after_help = "\
 Examples:
   thrum peer rename desk tower
   thrum peer rename desk tower --json")]
     Rename {
-        /// Its name or daemon id
+        /// The name or daemon ID of the peer
         #[arg(value_name = "NAME")]
         name: String,
-        /// What it is called here from now on
+        /// The new name of the peer on this machine
         #[arg(value_name = "NEW")]
         new_name: String,
     },
-    /// Show for each peer whether it is reachable, what was read by whom, and what waits
+    /// Show for each peer whether it is reachable, what each side has read, and the backlog
     #[command(after_help = "\
 Examples:
   thrum peer status

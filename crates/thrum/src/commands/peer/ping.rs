@@ -15,16 +15,16 @@ use crate::{
     time,
 };
 
-/// Ask a peer now: how it is reached, how long it takes, whether its clock is right, what waits
+/// Contact a peer, and show its network path, round-trip time, clock offset and backlog
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exits with 75 if it does not answer within 10 seconds, and says why.
+Exits with 75 and the reason if the peer does not answer within 10 seconds.
 
 Examples:
   thrum peer ping desk
   thrum peer ping desk --json")]
 pub(crate) struct Args {
-    /// Its name or daemon id
+    /// The name or daemon ID of the peer
     #[arg(value_name = "NAME")]
     name: String,
 }

@@ -7,17 +7,17 @@ use thrum_core::Error;
 use super::{mine, update_identity};
 use crate::{answers::Answer, context::Context, render::OneLine, time};
 
-/// End a session; the agent stays registered and its mail arrives
+/// End a session; the agent stays registered and still receives mail
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum session end --reason crash
   thrum session end --session-id ses_01JZ3E9Q0V7M4T6X8B2C5D9F3J")]
 pub(crate) struct Args {
-    /// Why it ends
+    /// Reason for the end
     #[arg(long, value_enum, default_value = "normal")]
     reason: Reason,
-    /// Which session, instead of the open one of this agent
+    /// The ID of the session [default: the open session of this agent]
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
 }

@@ -13,11 +13,11 @@ use crate::{
     work_report,
 };
 
-/// Tell the team which branch, commits and files you work on, as git has them now
+/// Report the current state of git to the team: branch, commits and files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needed only to be up to date at once: beginning a session and a lasting thrum wait tell the same. That you are \
-there is seen by any command you run.
+Needed only for an immediate update: starting a session and a long `thrum wait` report the same. Any command that \
+you run shows that you are present.
 
 Examples:
   thrum session heartbeat
@@ -26,16 +26,16 @@ pub(crate) struct Args {
     /// Add a scope to the session
     #[arg(long, value_name = "TYPE:VALUE")]
     add_scope: Vec<String>,
-    /// Take a scope away
+    /// Remove a scope from the session
     #[arg(long, value_name = "TYPE:VALUE")]
     remove_scope: Vec<String>,
     /// Add a ref to the session
     #[arg(long, value_name = "TYPE:VALUE")]
     add_ref: Vec<String>,
-    /// Take a ref away
+    /// Remove a ref from the session
     #[arg(long, value_name = "TYPE:VALUE")]
     remove_ref: Vec<String>,
-    /// Which session, instead of the open one of this agent
+    /// The ID of the session [default: the open session of this agent]
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
 }

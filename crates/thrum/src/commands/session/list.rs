@@ -12,22 +12,22 @@ use crate::{
     text::{quote, quote_within},
 };
 
-/// List sessions, the newest first
+/// List sessions, newest first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A session is silent if it is open but its agent was not heard of for an hour (on another machine: for a day).
+A session is silent if it is open but its agent was not seen for an hour (on another machine: for a day).
 
 Examples:
   thrum session list --active
   thrum session list --agent ann")]
 pub(crate) struct Args {
-    /// Only those in which somebody is at work
+    /// Only active sessions
     #[arg(long)]
     active: bool,
-    /// Only those of this agent
+    /// Only sessions of this agent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// How many at most
+    /// Maximum number of sessions
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
 }

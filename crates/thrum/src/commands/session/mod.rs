@@ -17,7 +17,7 @@ use crate::{
     render::{Render, boxed},
 };
 
-/// Begin and end sessions, and say what they are about
+/// Start and end sessions, and set their intent and task
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Start(start::Args),

@@ -13,32 +13,32 @@ use crate::{
     text::quote_within,
 };
 
-/// Say what you are about to do; the team sees it, also on other machines
+/// Set your intent, which is shown to the team on all machines
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum session set-intent \"Make login faster\"
   thrum session set-intent \"\"")]
 pub(crate) struct IntentArgs {
-    /// The intent; "" clears it, - or none reads it from standard input
+    /// The intent; "" clears it, - or no argument reads it from standard input
     #[arg(value_name = "TEXT")]
     text: Option<String>,
-    /// Which session, instead of the open one of this agent
+    /// The ID of the session [default: the open session of this agent]
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
 }
 
-/// Say which task you work on; the team sees it, also on other machines
+/// Set your task, which is shown to the team on all machines
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   thrum session set-task AUTH-17
   thrum session set-task \"\"")]
 pub(crate) struct TaskArgs {
-    /// The task; "" clears it, - or none reads it from standard input
+    /// The task; "" clears it, - or no argument reads it from standard input
     #[arg(value_name = "TEXT")]
     text: Option<String>,
-    /// Which session, instead of the open one of this agent
+    /// The ID of the session [default: the open session of this agent]
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
 }

@@ -13,16 +13,16 @@ use crate::{
     work_report,
 };
 
-/// Begin a session; an older open one of this agent ends
+/// Start a session; an open session of this agent ends
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needs an agent that is registered (thrum register); thrum quickstart does both.
+Requires a registered agent (`thrum register`); `thrum quickstart` does both.
 
 Examples:
   thrum session start
   thrum session start --as ann --intent \"Fix the login\"")]
 pub(crate) struct Args {
-    /// What it is about; the team sees it
+    /// The intent of the session, as shown to the team
     #[arg(long, value_name = "TEXT")]
     intent: Option<String>,
 }
