@@ -64,7 +64,7 @@ fn sees(repo: &TestRepo, name: &str, verdict: &str, words: &str) -> String {
 
 /// Asserts that `doctor --fix` repairs the fault `name`, and that the check passes afterwards.
 #[track_caller]
-fn mends(repo: &TestRepo, name: &str, words: &str) {
+fn repairs(repo: &TestRepo, name: &str, words: &str) {
     let findings = doctor(repo, 0, &["--fix"]);
     let check = of(&findings, name);
     assert_eq!(check["verdict"], "ok", "{check}");
@@ -144,7 +144,7 @@ fn a_projection_that_differs_from_the_log_is_rebuilt() {
     assert_eq!(sees(&repo, "projection", "problem", "another digest"), "thrum daemon stop && thrum doctor --fix");
     doctor(&repo, 1, &["--fix"]);
     repo.thrum(&["daemon", "stop"]).ok();
-    mends(&repo, "projection", "rebuilt from the log");
+    repairs(&repo, "projection", "rebuilt from the log");
     assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 1);
 }
 
@@ -153,7 +153,7 @@ fn heads_that_differ_from_the_log_are_counted_again() {
     let repo = in_use();
     database(&repo).execute("UPDATE heads SET count = count + 1", []).unwrap();
     sees(&repo, "heads", "problem", "not what the log has, of d_k");
-    mends(&repo, "heads", "rebuilt from the log");
+    repairs(&repo, "heads", "rebuilt from the log");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn files_readable_by_others_are_made_private() {
         fs::set_permissions(repo.path(name), Permissions::from_mode(mode)).unwrap();
     }
     sees(&repo, "permissions", "problem", "6 files can be used by others");
-    mends(&repo, "permissions", "protected 6 files");
+    repairs(&repo, "permissions", "protected 6 files");
     assert_eq!(fs::metadata(repo.path(".thrum/var")).unwrap().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(repo.path(".thrum/.env")).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(repo.path(&backup)).unwrap().mode() & 0o777, 0o600);
@@ -278,7 +278,7 @@ fn git_is_kept_from_adding_the_mailbox() {
     let repo = in_use();
     fs::write(repo.path(".gitignore"), "target\n").unwrap();
     sees(&repo, "gitignore", "problem", "git would take");
-    mends(&repo, "gitignore", "added .thrum/ to");
+    repairs(&repo, "gitignore", "added .thrum/ to");
     assert_eq!(fs::read_to_string(repo.path(".gitignore")).unwrap(), "target\n.thrum/\n");
     fs::write(repo.path(".env"), "X=1\n").unwrap();
     sees(&repo, "gitignore", "warning", ".env along");

@@ -133,7 +133,7 @@ fn a_broken_settings_file_is_reported_with_its_error() {
     assert!(verdict == "problem" && said.starts_with(".claude/settings.json: it is no JSON object"), "{said}");
     let shown = repo.thrum(&["doctor", "agents"]).fails(1, "").stdout;
     assert!(
-        shown.contains("try: mend .claude/settings.json, then: thrum setup claude")
+        shown.contains("try: repair .claude/settings.json, then: thrum setup claude")
             && !shown.contains("not set up here"),
         "{shown}"
     );

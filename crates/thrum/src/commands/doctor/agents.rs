@@ -170,7 +170,7 @@ fn settings(written: &Written, is_named: bool) -> Check {
             written.refused.iter().map(|RefusedFile { file, why, .. }| format!("{file}: {why}")).collect();
         let files: Vec<&str> = written.refused.iter().map(|refused| refused.file.as_str()).collect();
         return Check::new("settings", verdict, said.join("; "))
-            .fix(format!("mend {}, then: {setup}", files.join(", ")));
+            .fix(format!("repair {}, then: {setup}", files.join(", ")));
     }
     match &written.state {
         State::Yes => Check::new("settings", Fine, "as thrum setup writes them"),

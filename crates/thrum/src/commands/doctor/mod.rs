@@ -81,7 +81,7 @@ impl Verdict {
 }
 
 /// The repair of a failed check.
-type Mend = Box<dyn FnOnce() -> Result<Repaired, Error> + Send>;
+type Repair = Box<dyn FnOnce() -> Result<Repaired, Error> + Send>;
 
 /// The result of a repair.
 struct Repaired {
@@ -104,7 +104,7 @@ struct Check {
     evidence: String,
     /// The command or other advice that helps, if any.
     fix: Option<String>,
-    repair: Option<Mend>,
+    repair: Option<Repair>,
     /// The repair that `--fix` made, if any.
     fixed: Option<Repaired>,
 }

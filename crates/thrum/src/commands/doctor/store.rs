@@ -132,7 +132,7 @@ fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     let heads = match &found.heads {
         Compared::Not(why) => Check::new("heads", Skipped, *why),
         Compared::Found(differ) if differ.is_empty() => Check::new("heads", Fine, "as counted from the log"),
-        Compared::Found(differ) => mended_by_folding(
+        Compared::Found(differ) => repaired_by_folding(
             repo,
             Check::new("heads", Problem, format!("not what the log has, of {}", differ.join(", "))),
         ),
@@ -140,7 +140,7 @@ fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     let projection = match found.projection {
         Compared::Not(why) => Check::new("projection", Skipped, why),
         Compared::Found(true) => Check::new("projection", Fine, "folded again, it has the same digest"),
-        Compared::Found(false) => mended_by_folding(
+        Compared::Found(false) => repaired_by_folding(
             repo,
             Check::new("projection", Problem, "folded again from the log, it has another digest"),
         ),
@@ -180,7 +180,7 @@ fn clock(found: &Checkup) -> Check {
 }
 
 /// Adds a repair that folds the log again. The daemon must be the only writer, so it must not be running.
-fn mended_by_folding(repo: &Repo, check: Check) -> Check {
+fn repaired_by_folding(repo: &Repo, check: Check) -> Check {
     if start::lock_is_held(repo) {
         return check.fix("thrum daemon stop && thrum doctor --fix");
     }
