@@ -27,8 +27,8 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Maximum number of records, latest first, that are searched for a match.
 const MOST_LOOKED_AT: usize = 100;
 
-/// Maximum number of sessions that are counted, or searched for an open one, and of records before those of ended
-/// sessions are removed.
+/// Maximum number of records, latest first, that are counted or searched for an open session, and of records before
+/// those of ended sessions are removed.
 const MOST_LISTED: usize = 1000;
 
 /// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for the
@@ -188,22 +188,23 @@ impl Records {
         // A known process identifies the program, so its new session may begin much later. Otherwise only the time
         // shows that the two sessions belong together.
         let within = if program.is_some() { limits::AGENT_SILENT } else { AT_THE_SAME_TIME };
-        let mut recent = self.newest().take_while(|(at, ..)| age(*at) < within).map(|(.., record)| record);
+        let mut recent =
+            self.newest(MOST_LOOKED_AT).take_while(|(at, ..)| age(*at) < within).map(|(.., record)| record);
         let former = recent.find(|record| record.ended && record.host == host && record.program == program);
         former.map(|record| record.agent)
     }
 
     /// Finds the most recently written session that has not ended and for which `meant` is true.
     pub(crate) fn latest(&self, meant: impl Fn(&Record) -> bool) -> Option<(String, Record)> {
-        let found = self.newest().find(|(.., record)| !record.ended && meant(record));
+        let found = self.newest(MOST_LOOKED_AT).find(|(.., record)| !record.ended && meant(record));
         found.map(|(_, session, record)| (session, record))
     }
 
-    /// The records that were written last, the newest first, each with its time and session.
-    fn newest(&self) -> impl Iterator<Item = (SystemTime, String, Record)> {
+    /// The `most` records that were written last, the newest first, each with its time and session.
+    fn newest(&self, most: usize) -> impl Iterator<Item = (SystemTime, String, Record)> {
         let mut all: Vec<_> = self.sessions().collect();
         all.sort_unstable();
-        all.into_iter().rev().take(MOST_LOOKED_AT).map(|(at, session)| {
+        all.into_iter().rev().take(most).map(|(at, session)| {
             let record = self.read(&session);
             (at, session, record)
         })
@@ -213,20 +214,16 @@ impl Records {
     /// hooks ran within the last hour.
     pub(crate) fn has_open(&self, agent: &str) -> bool {
         let is_fresh = |at| age(at) < limits::AGENT_SILENT;
-        self.sessions().take(MOST_LISTED).any(|(at, session)| {
-            let record = self.read(&session);
+        self.newest(MOST_LISTED).any(|(at, _, record)| {
             record.agent == agent && !record.ended && !record.is_gone() && (record.program.is_some() || is_fresh(at))
         })
     }
 
     /// The sessions of a program in the worktree at `top`, as known from their hooks.
     pub(crate) fn of_host(&self, host: &str, top: &Path) -> Vec<Seen> {
-        let sessions = self.sessions().filter_map(|(at, session)| {
-            let record = self.read(&session);
-            (record.host == host && record.worktree == top)
-                .then(|| Seen { at, is_over: record.ended || record.is_gone() })
-        });
-        sessions.take(MOST_LISTED).collect()
+        let of_host = |record: &Record| record.host == host && record.worktree == top;
+        let newest = self.newest(MOST_LISTED).filter(|(.., record)| of_host(record));
+        newest.map(|(at, _, record)| Seen { at, is_over: record.ended || record.is_gone() }).collect()
     }
 
     /// All sessions with a record, and when each record was last written.
@@ -309,6 +306,30 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The directory lists its files in no particular order.
+    #[test]
+    fn the_newest_sessions_are_found_among_more_records_than_are_read() {
+        const OPEN: usize = 20;
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records { dir: dir.path().to_owned() };
+        let now = SystemTime::now();
+        let put = |session: &str, record: &Record, at: SystemTime| {
+            records.write(session, record);
+            File::options().write(true).open(records.path(session).unwrap()).unwrap().set_modified(at).unwrap();
+        };
+        let open = |number: usize| {
+            let record = Record { agent: format!("a{number}"), host: "codex".into(), ..Record::default() };
+            put(&format!("open-{number}"), &record, now - Duration::from_secs(1));
+        };
+        (0..OPEN / 2).for_each(open);
+        let ended = Record { agent: "old".into(), host: "codex".into(), ended: true, ..Record::default() };
+        (0..MOST_LISTED).for_each(|number| put(&format!("ended-{number}"), &ended, now - Duration::from_secs(60)));
+        (OPEN / 2..OPEN).for_each(open);
+        assert!((0..OPEN).all(|number| records.has_open(&format!("a{number}"))));
+        let seen = records.of_host("codex", Path::new(""));
+        assert_eq!((seen.len(), seen.iter().filter(|seen| !seen.is_over).count()), (MOST_LISTED, OPEN));
+    }
 
     #[test]
     fn a_session_whose_id_leads_elsewhere_is_not_remembered() {
