@@ -9,8 +9,8 @@
 //! prevents that twice.
 //!
 //! A hook never breaks or delays an agent. It never starts the daemon. It is silent without a mailbox or an agent, and
-//! without a daemon (except at a compaction); it exits with 0 whatever fails. Reading the payload and answering are
-//! each cut off after a second (except in `wait`).
+//! without a daemon (except at a compaction); it exits with 0 whatever fails. It ends within a second, of which at most
+//! half is spent on waiting for the payload (except in `wait`).
 
 mod caller;
 pub(crate) mod host;
@@ -26,7 +26,7 @@ use std::{
     io::{self, Read, Write},
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -45,9 +45,12 @@ use host::{Answer, Event, Host};
 use record::Record;
 pub(crate) use record::{Records, Seen};
 
-/// How long a hook waits for its payload, and then for its answer. Without a payload it continues; without an answer it
-/// exits silently.
+/// Time limit for a hook, after which it exits silently. A program waits for its hooks, so more would delay the user.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a hook waits for its payload. Without one it continues, which needs the rest of [`PATIENCE`].
+const FOR_PAYLOAD: Duration = Duration::from_millis(500);
+const _: () = assert!(FOR_PAYLOAD.as_millis() * 2 <= PATIENCE.as_millis());
 
 /// Maximum size of a payload in bytes; that of a Stop hook contains the model's last answer.
 const MOST_INPUT: u64 = 8 << 20;
@@ -63,7 +66,7 @@ const OF_MESSAGE: usize = 4 * 1024;
 /// Runs a hook and returns its exit code. `plugin` is `true` for a plugin's hook, `false` for one in the program's
 /// settings.
 pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Global) -> u8 {
-    let began = time::now();
+    let (began, deadline) = (time::now(), Instant::now() + PATIENCE);
     let payload = payload();
     let variable = |name: &str| env::var_os(name).is_some();
     // The program that runs this hook has read the settings of another one, and is served by its own hook.
@@ -83,7 +86,7 @@ pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Globa
         let (sender, receiver) = std::sync::mpsc::channel();
         let (silence, interrupt) = (host.silence(), interrupt.clone());
         thread::spawn(move || sender.send(hook.answer(interrupt)));
-        receiver.recv_timeout(PATIENCE).unwrap_or(silence)
+        receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or(silence)
     };
     interrupt.give_up();
     if answer.write().is_err() {
@@ -113,7 +116,7 @@ fn payload() -> Value {
         let _ = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut text);
         sender.send(serde_json::from_slice(&text).unwrap_or(Value::Null))
     });
-    receiver.recv_timeout(PATIENCE).unwrap_or(Value::Null)
+    receiver.recv_timeout(FOR_PAYLOAD).unwrap_or(Value::Null)
 }
 
 /// One run of a hook.

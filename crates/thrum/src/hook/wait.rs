@@ -34,7 +34,7 @@ use crate::{
 /// Pause before the next call to a daemon that is gone, stopping or restarting.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long the hook at the end of a turn may take to record that the turn has ended.
+/// How long the hook at the end of a turn may take to record that the turn has ended, with a margin for its start.
 const NOTED: Duration = super::PATIENCE.saturating_mul(2);
 
 /// Waits for mail, and wakes the session.
