@@ -28,6 +28,8 @@ pub(crate) struct Client {
     last_id: u64,
     /// The current read timeout, as set on the socket; `None` before the first read.
     patience: Option<Duration>,
+    /// When all calls end; `None` for no limit but that of each call.
+    deadline: Option<Instant>,
 }
 
 /// The connection broke or timed out, or the answer was not understood; it is unknown whether the request took effect.
@@ -86,7 +88,12 @@ impl Client {
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(ANSWER))?;
-        Ok(Self { stream: BufReader::new(stream), last_id: 0, patience: None })
+        Ok(Self { stream: BufReader::new(stream), last_id: 0, patience: None, deadline: None })
+    }
+
+    /// Makes all calls end at `deadline`, for a caller that does not need the answer.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     /// The underlying stream.
@@ -117,6 +124,7 @@ impl Client {
         params: impl Serialize,
     ) -> Result<Result<T, Error>, Lost> {
         let deadline = Instant::now() + within.saturating_add(ANSWER);
+        let deadline = self.deadline.map_or(deadline, |limit| limit.min(deadline));
         self.last_id += 1;
         let id = self.last_id;
         let request = serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params });

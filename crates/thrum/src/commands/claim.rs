@@ -106,13 +106,14 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
 /// # Errors
 /// `invalid` for a path outside this worktree, if there is a mailbox with a daemon.
 fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
-    let Some(mut client) =
+    let deadline = Instant::now() + LIMIT;
+    let Some(client) =
         cx.repo().ok().filter(|repo| repo.is_set_up()).and_then(|repo| Client::connect(&repo.socket()).ok())
     else {
         return Ok(nothing(cx));
     };
     let files = who_has::repo_paths(&args.paths, cx)?;
-    Ok(match others(args, files, &mut client, cx) {
+    Ok(match others(args, files, client.until(deadline), deadline, cx) {
         Some(found) if !found.claims.is_empty() => Box::new(found),
         _ => nothing(cx),
     })
@@ -126,14 +127,20 @@ fn nothing(cx: &Context) -> Box<dyn Render> {
     }
 }
 
-/// Time limit for git to list the staged files.
-const GIT: Duration = Duration::from_secs(2);
+/// Time limit of the check, for git and the daemon together: a commit waits for it.
+const LIMIT: Duration = Duration::from_secs(2);
 
-/// Returns the claims of other agents on the files; `None` if git or the daemon does not answer.
-fn others(args: &Check, mut files: Vec<String>, client: &mut Client, cx: &Context) -> Option<Checked> {
+/// Returns the claims of other agents on the files; `None` if git or the daemon does not answer before `deadline`.
+fn others(
+    args: &Check,
+    mut files: Vec<String>,
+    mut client: Client,
+    deadline: Instant,
+    cx: &Context,
+) -> Option<Checked> {
     let me = cx.identity().ok().map(|me| me.name);
     if args.staged {
-        files.extend(git::staged(&layout::git_top(cx.repo().ok()?.root()), Instant::now() + GIT)?);
+        files.extend(git::staged(&layout::git_top(cx.repo().ok()?.root()), deadline)?);
     }
     let mut found = Checked { claims: Vec::new(), raw: Vec::new(), block: args.block };
     for part in files.chunks(limits::MAX_CHECKED_FILES) {

@@ -1,6 +1,12 @@
 //! `thrum claim`, `release` and `claim check`.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::Read,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    thread,
+    time::Duration,
+};
 
 use crate::common::{Ran, TestRepo, paired};
 
@@ -100,6 +106,23 @@ fn a_commit_of_claimed_files_gets_a_warning_and_is_blocked_only_on_request() {
     repo.thrum(&["daemon", "stop"]).ok();
     assert_eq!(commit(&["-a"]), (true, String::new()), "without a daemon");
     assert!(repo.daemon_pid().is_none(), "and none was started");
+}
+
+/// A daemon that is stopped or overloaded accepts the connection and does not answer.
+#[test]
+fn a_commit_does_not_wait_for_a_daemon_that_hangs() {
+    // Less than a command waits for an answer, and much more than the check may take.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let socket = UnixListener::bind(repo.path(".thrum/var/thrum.sock")).unwrap();
+    let gives_up = thread::spawn(move || {
+        let (mut stream, _) = socket.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_to_string(&mut String::new()).is_ok()
+    });
+    assert_eq!(repo.thrum(&["claim", "check", "a.rs", "--block"]).ok().says_nothing().stdout, "");
+    assert!(gives_up.join().unwrap(), "the check closes the connection");
 }
 
 #[test]
