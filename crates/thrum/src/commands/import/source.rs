@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +40,7 @@ impl Source {
         let is_thrum = path.ends_with(".thrum") || path.join("var").is_dir() || path.join("redirect").is_file();
         let within = path.join(".thrum");
         let local = if is_thrum && !within.is_dir() { path.to_owned() } else { within };
-        let elsewhere = small_file(&local.join("redirect")).map(|target| PathBuf::from(target.trim()));
+        let elsewhere = small_file(&local.join("redirect"))?.map(|target| PathBuf::from(target.trim()));
         let thrum_dir = elsewhere.unwrap_or_else(|| local.clone());
         let database = thrum_dir.join("var/messages.db");
         if !database.is_file() {
@@ -74,12 +73,11 @@ impl Source {
     /// the log has a single unsigned origin, that origin is taken.
     pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Error> {
         let mut ids = given.to_vec();
-        let says = |file: &str, pointer: &str| {
-            let text = small_file(&self.thrum_dir.as_ref()?.join(file))?;
-            serde_json::from_str::<Value>(&text).ok()?.pointer(pointer)?.as_str().map(str::to_owned)
-        };
-        ids.extend(says("var/peers.json", "/local/daemon_id"));
-        ids.extend(says("config.json", "/identity/daemon_id"));
+        for (file, pointer) in [("var/peers.json", "/local/daemon_id"), ("config.json", "/identity/daemon_id")] {
+            let text = self.thrum_dir.as_ref().map(|dir| small_file(&dir.join(file))).transpose()?.flatten();
+            let said = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            ids.extend(said.and_then(|said| said.pointer(pointer)?.as_str().map(str::to_owned)));
+        }
         ids.extend(totals.own_id.clone());
         let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
         ids.extend(
@@ -167,13 +165,21 @@ fn id_of_host(hostname: &str) -> String {
     format!("d_{}", digits.collect::<String>())
 }
 
-/// Reads the text of a small file of another program, or the beginning of a longer one; `None` if it is not a file that
-/// can be read as UTF-8.
-fn small_file(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;
-    file.take(limits::MAX_STATE_FILE_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+/// Reads the text of a small file of another program; `None` if there is no such file.
+///
+/// # Errors
+/// `refused` if the file cannot be read as UTF-8 or is too long: without it, the import would guess what it says.
+fn small_file(path: &Path) -> Result<Option<String>, Error> {
+    let refused = |why: String| Error::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display()));
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    if !about.is_file() || about.len() > limits::MAX_STATE_FILE_BYTES {
+        return Err(refused("it is no file, or too long for one of Go Thrum".to_owned()));
+    }
+    fs::read_to_string(path).map(Some).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]
@@ -235,5 +241,9 @@ mod tests {
         fs::write(dir.path().join("var/peers.json"), r#"{"local":{"daemon_id":"d_one"},"peers":[]}"#).unwrap();
         fs::write(dir.path().join("config.json"), r#"{"identity":{"daemon_id":"d_01NEW"}}"#).unwrap();
         assert_eq!(ids(&[], &["d_one", "d_two"]), Ok(vec!["d_01NEW".to_owned(), "d_one".to_owned()]));
+        let length = usize::try_from(limits::MAX_STATE_FILE_BYTES).unwrap();
+        let long = format!(r#"{{"identity":{{"daemon_id":"d_01NEW"}},"more":"{}"}}"#, "x".repeat(length));
+        fs::write(dir.path().join("config.json"), long).unwrap();
+        assert_eq!(ids(&[], &["d_one"]), Err(ErrorKind::Refused), "a part of a file is not used");
     }
 }
