@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<SetupDone, Error> {
         return Err(Error::new(ErrorKind::Invalid, "--wake is for Codex, which is not among these")
             .hint("thrum setup codex --wake"));
     }
-    let mut copies = Copies::of(repo);
+    let mut copies = Copies::of(repo)?;
     let mut plan = match args.remove {
         true => runtimes::to_take_out(top, &hosts, named, &copies)?,
         false => runtimes::to_write(top, &hosts, named)?,

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -24,11 +24,24 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Loads the copies of a repository. A file of copies that is missing or cannot be read counts as empty.
-    pub(crate) fn of(repo: &Repo) -> Self {
+    /// Loads the copies of a repository; none if there is no file of copies.
+    ///
+    /// # Errors
+    /// `failed` if the file cannot be read: the next change would overwrite the copies in it.
+    pub(crate) fn of(repo: &Repo) -> Result<Self, Error> {
         let path = repo.var().join("setup.json");
-        let texts = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Self { path, texts, is_changed: false }
+        let unreadable = |why: String| {
+            Error::new(ErrorKind::Failed, format!("cannot read {}: {why}", path.display())).hint(
+                "It has the original text of files that `thrum setup` changed. Repair it, or move it away: then \
+                 --remove takes out Thrum's parts, but may not restore these files byte for byte.",
+            )
+        };
+        let texts = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        Ok(Self { path, texts, is_changed: false })
     }
 
     pub(super) fn get(&self, file: &Path) -> Option<&str> {

@@ -36,6 +36,25 @@ fn parsed(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// The copies would be lost with the next change.
+#[test]
+fn damaged_copies_of_the_original_files_are_an_error() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    put(&repo, ".mcp.json", "{\"mcpServers\": {\"mine\": {\"command\": \"x\"}}}");
+    repo.thrum(&["setup", "claude"]).ok();
+    let (copies, before) = (repo.path(".thrum/var/setup.json"), files(&repo));
+    let text = fs::read_to_string(&copies).unwrap();
+    fs::write(&copies, &text[..text.len() / 2]).unwrap();
+    for args in [&["setup", "claude", "--remove"][..], &["setup", "gemini"]] {
+        repo.thrum(args).fails(1, "setup.json: ").says("move it away");
+    }
+    assert_eq!(files(&repo), before);
+    fs::write(&copies, text).unwrap();
+    repo.thrum(&["setup", "claude", "--remove"]).ok();
+    fs::remove_file(repo.path(".gitignore")).unwrap();
+    assert_eq!(files(&repo), [(".mcp.json".into(), "{\"mcpServers\": {\"mine\": {\"command\": \"x\"}}}".into())]);
+}
+
 #[test]
 fn setup_can_be_removed_and_a_second_run_changes_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
