@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -158,6 +159,16 @@ fn hooks_that_are_not_known_to_have_run_here_are_a_warning() {
     let expected = "! sessions     no hook of Codex is known to have run here: it may skip them\n               try: run codex here once, and approve";
     assert!(shown.contains(expected) && shown.contains("No problem, 1 warning"), "{shown}");
     repo.thrum_with_input(b"{\"session_id\":\"s1\",\"prompt\":\"go\"}", &["hook", "prompt", "--host", "codex"]).ok();
+    assert_eq!(checks(&examined(&repo, &["codex"]), "codex", "sessions")[0].0, "ok");
+    // Codex asks for a new review of hooks that have changed.
+    let file = fs::File::options().append(true).open(repo.path(".codex/hooks.json")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let (verdict, said) = checks(&examined(&repo, &["codex"]), "codex", "sessions").remove(0);
+    assert_eq!(
+        (&verdict[..], &said[..]),
+        ("warning", "its hooks were changed since one last ran: Codex may skip them")
+    );
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     assert_eq!(checks(&examined(&repo, &["codex"]), "codex", "sessions")[0].0, "ok");
 }
 

@@ -7,6 +7,7 @@
 //! step that hangs is reported.
 
 use std::{
+    fs,
     path::Path,
     process::Command,
     thread,
@@ -132,8 +133,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Report, Error> {
     let records = Records::of(repo);
     for program in &mut programs {
         let known = records.of_host(&program.written.host.name(), top);
-        sessions(program, &known);
-        if is_all_done(program, !known.is_empty()) {
+        sessions(program, &known, top);
+        let changed_at = changed_at(program, top);
+        if is_all_done(program, known.iter().any(|seen| Some(seen.at) >= changed_at)) {
             program.written.left = &[];
         }
     }
@@ -254,15 +256,29 @@ fn handshake(words: &[String], top: &Path) -> Result<String, String> {
     Ok(format!("version {}, {} in {bytes} bytes, in {took}", version.unwrap_or("unknown"), count(tools, "tool")))
 }
 
+/// Returns when the files with the program's hooks were last changed; `None` if the program runs changed hooks without
+/// a new review. Codex keeps a hash of each hook that its user has reviewed, and skips a hook with another hash.
+fn changed_at(program: &Examined, top: &Path) -> Option<SystemTime> {
+    let hooks = program.written.hooks.iter().filter(|_| program.written.host == Host::Codex);
+    hooks.filter_map(|hook| fs::metadata(top.join(&hook.file)).and_then(|about| about.modified()).ok()).max()
+}
+
 /// Adds what is known about the program's sessions in this worktree from the hooks that they ran.
-fn sessions(program: &mut Examined, known: &[Seen]) {
+fn sessions(program: &mut Examined, known: &[Seen], top: &Path) {
     let age = |seen: &Seen| SystemTime::now().duration_since(seen.at).unwrap_or_default();
     program.sessions = known.iter().filter(|seen| !seen.is_over && age(seen) < OPEN).count() as u64;
+    let changed_at = changed_at(program, top);
     let Examined { written, sessions, by_plugin, .. } = &*program;
     if written.state == State::No && !by_plugin {
         return;
     }
+    let latest = known.iter().map(|seen| seen.at).max();
     let check = match (known.iter().map(age).min(), &written.program) {
+        (Some(_), _) if latest < changed_at => {
+            let text = format!("its hooks were changed since one last ran: {} may skip them", written.name);
+            Check::new("sessions", Warning, text)
+                .fix("review the hooks in its next session, when it asks or with /hooks")
+        }
         (Some(latest), _) => {
             let open = if *sessions == 0 {
                 "no session is open".to_owned()
