@@ -13,7 +13,7 @@ use std::{
 use thrum_core::limits;
 use thrum_daemon::layout;
 
-use super::table::CODEX_HOOKS;
+use super::table::{CLAUDE_LOCAL_SETTINGS, CLAUDE_SETTINGS, CODEX_HOOKS};
 
 /// Returns the file that a program reads instead of `file`, or `file` itself. Claude Code reads AGENTS.md unless there
 /// is a CLAUDE.md, so creating a CLAUDE.md would hide AGENTS.md. opencode has a separate file name for settings with
@@ -24,6 +24,11 @@ pub(super) fn variant(top: &Path, file: &'static str) -> &'static str {
         "opencode.json" if !top.join(file).exists() && top.join("opencode.jsonc").exists() => "opencode.jsonc",
         _ => file,
     }
+}
+
+/// Returns the other file in which a program reads the hooks in `file`, so that a user may have moved them there.
+pub(super) fn counterpart(file: &str) -> Option<&'static str> {
+    (file == CLAUDE_SETTINGS).then_some(CLAUDE_LOCAL_SETTINGS)
 }
 
 /// Returns all files in which `setup` may have written the parts for `file`.

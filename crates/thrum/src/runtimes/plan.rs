@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    slice,
 };
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use super::{
     detected,
     document::{self, Comment, Part},
     known,
-    places::{is_read_only, may_have_ours, read, read_in, resolve, shown, variant, variants},
+    places::{counterpart, is_read_only, may_have_ours, read, read_in, resolve, shown, variant, variants},
     runtime,
     table::{CODEX_HOOKS, Runtime, Target},
 };
@@ -98,6 +99,10 @@ pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, 
                     "Its hooks belong into your own settings, {file}, which only `thrum setup {command}` writes."
                 );
                 plan.left.push((runtime.name, what));
+                continue;
+            }
+            let parts: Vec<Part> = parts.into_iter().filter(|part| !is_moved(top, file, part)).collect();
+            if parts.is_empty() {
                 continue;
             }
             plan.left.extend(left_shared(top, file, &parts, false).map(|what| (runtime.name, what)));
@@ -184,6 +189,11 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
                     Err(_) => {}
                 }
             }
+            if let Some(other) = counterpart(file)
+                && let Ok(path) = resolve(top, other)
+            {
+                files.add(path, other, parts.into_iter().filter(|part| is_moved(top, file, part)).collect());
+            }
         }
         for (name, files) in kept {
             let files = files.into_iter().collect::<Vec<_>>().join(", ");
@@ -231,6 +241,12 @@ fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str
     Ok(shared)
 }
 
+/// Returns `true` if a user has moved a hook from `file` to the other file in which the program reads it.
+fn is_moved(top: &Path, file: &str, part: &Part) -> bool {
+    let part = slice::from_ref(part);
+    counterpart(file).is_some_and(|other| has_ours(top, other, part) && !has_ours(top, file, part))
+}
+
 /// Returns `true` if our hooks are written for a program. Hooks outside this worktree count only if the program is
 /// detected here.
 fn is_set_up(top: &Path, runtime: &Runtime) -> bool {
@@ -245,10 +261,11 @@ fn is_set_up(top: &Path, runtime: &Runtime) -> bool {
             _ => false,
         };
         // A file that cannot be parsed at the moment counts if it contains a hook command of ours.
-        let is_found = |part| {
+        let is_found = |part: &Part| {
             document::found(&text, part).map_or_else(|_| text.contains("thrum hook "), |found| !found.is_empty())
         };
-        parts.iter().filter(is_hook).any(is_found) && (is_here || detected(top).contains(&runtime.host))
+        parts.iter().filter(is_hook).any(|part| is_found(part) || is_moved(top, file, part))
+            && (is_here || detected(top).contains(&runtime.host))
     })
 }
 

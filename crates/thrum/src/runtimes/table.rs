@@ -201,6 +201,11 @@ fn waiter() -> Value {
     }]})
 }
 
+/// Claude Code's settings for all users of the repository, in which the hooks are written, and those of this user, in
+/// which the permissions are written. Claude Code reads hooks from both.
+pub(super) const CLAUDE_SETTINGS: &str = ".claude/settings.json";
+pub(super) const CLAUDE_LOCAL_SETTINGS: &str = ".claude/settings.local.json";
+
 fn claude() -> Vec<Target> {
     let mut settings = hooks("claude");
     settings.push(Part::Element(hook_path("Notification"), hook("notify", "claude")));
@@ -208,8 +213,8 @@ fn claude() -> Vec<Target> {
     let allowed = ["mcp__thrum", "Bash(thrum:*)"].map(|what| Part::Element(vec!["permissions", "allow"], what.into()));
     vec![
         servers(".mcp.json"),
-        Target { file: ".claude/settings.json", parts: settings },
-        Target { file: ".claude/settings.local.json", parts: allowed.into() },
+        Target { file: CLAUDE_SETTINGS, parts: settings },
+        Target { file: CLAUDE_LOCAL_SETTINGS, parts: allowed.into() },
         instructions("CLAUDE.md"),
     ]
 }

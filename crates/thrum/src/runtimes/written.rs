@@ -12,7 +12,7 @@ use thrum_core::Error;
 use super::{
     document::{self, Comment},
     installed,
-    places::{read, read_in, resolve, shown, variant},
+    places::{counterpart, read, read_in, resolve, shown, variant},
     plan::{self, Plan, RefusedFile},
     runtime,
     table::Target,
@@ -68,10 +68,14 @@ pub(crate) fn written(top: &Path, host: Host) -> Result<Written, Error> {
     for Target { file, parts } in (runtime.targets)() {
         let file = variant(top, file);
         let dir = read_in(top, file);
-        let shown = &shown(top, &dir, file);
-        let text = resolve(&dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
-        for part in &parts {
-            let entries = document::found(&text, part).unwrap_or_default();
+        let text_of = |file| resolve(&dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
+        let texts: Vec<(String, String)> = [Some(file), counterpart(file)]
+            .into_iter()
+            .flatten()
+            .map(|file| (shown(top, &dir, file), text_of(file)))
+            .collect();
+        for (part, (shown, text)) in parts.iter().flat_map(|part| texts.iter().map(move |text| (part, text))) {
+            let entries = document::found(text, part).unwrap_or_default();
             match part {
                 // Lists of permissions and of plugins contain strings.
                 document::Part::Element(_, Value::String(_)) => blocks += entries.len(),

@@ -36,6 +36,33 @@ fn parsed(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// Claude Code reads both files, and would run each hook twice.
+#[test]
+fn hooks_that_a_person_moved_are_not_written_a_second_time() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let (shared, own) = (".claude/settings.json", ".claude/settings.local.json");
+    put(&repo, shared, "{\"model\": \"opus\"}\n");
+    repo.thrum(&["setup", "claude"]).ok();
+    let moved = json!({
+        "hooks": parsed(&repo.path(shared))["hooks"], "permissions": parsed(&repo.path(own))["permissions"],
+    });
+    put(&repo, shared, "{\"model\": \"opus\"}\n");
+    put(&repo, own, &moved.to_string());
+    assert_eq!(repo.json(&["setup", "claude"])["files"], json!([]));
+    let ran = repo.thrum(&["doctor", "agents", "claude", "--json"]);
+    assert_eq!(ran.json()["runtimes"][0]["set_up"], "yes", "{ran:?}");
+    // A hook that the person has not moved is where it was.
+    let mut some = moved.clone();
+    let stop = some["hooks"].as_object_mut().unwrap().remove("Stop").unwrap();
+    put(&repo, shared, &json!({"model": "opus", "hooks": {"Stop": stop}}).to_string());
+    put(&repo, own, &some.to_string());
+    assert_eq!(repo.json(&["setup", "claude"])["files"], json!([]));
+    repo.thrum(&["setup", "claude", "--remove"]).ok();
+    fs::remove_file(repo.path(".gitignore")).unwrap();
+    assert!(!files(&repo).iter().any(|(_, text)| text.contains("thrum")), "{:?}", files(&repo));
+    assert_eq!(parsed(&repo.path(shared))["model"], "opus");
+}
+
 /// The copies would be lost with the next change.
 #[test]
 fn damaged_copies_of_the_original_files_are_an_error() {
