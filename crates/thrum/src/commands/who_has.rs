@@ -1,4 +1,4 @@
-//! `thrum who-has`: shows who works on a file.
+//! `thrum who-has`: shows who works on files.
 
 use std::{
     fs,
@@ -20,22 +20,28 @@ use crate::{
     text::quote,
 };
 
-/// Exit code if no agent works on the path, the same as for `not found` elsewhere.
+/// Exit code if no agent works on any of the paths, the same as for `not found` elsewhere.
 const NOBODY: u8 = 3;
 
-/// Show who works on a file, or on anything in a directory, and who has claimed it; exit code 3 if nobody does
+/// Show which agents work on files or directories, or have claimed them; exit code 3 if none do
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Shows the state of git as of each agent's last contact with Thrum: a command, a tool call, or a hook of its session.
 
+With several paths and --json, the answer has one entry for each path, in `paths`.
+
 Examples:
   thrum who-has src/login.rs || echo nobody
+  thrum who-has src/login.rs docs || echo nobody
   thrum who-has src --json || echo nobody")]
 pub(crate) struct Args {
     /// The file or directory, from where you are
-    #[arg(value_name = "FILE")]
-    file: String,
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<String>,
 }
+
+/// The agents that work on each of several paths.
+pub(crate) struct WhoHas(Vec<Holders>);
 
 /// The agents that work on a path.
 pub(crate) struct Holders {
@@ -45,8 +51,17 @@ pub(crate) struct Holders {
     pub(crate) collisions: Answer<Collisions>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Error> {
-    holders(&args.file, cx)
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<WhoHas, Error> {
+    let mut paths: Vec<String> = Vec::new();
+    for path in &args.paths {
+        let path = repo_path(path, cx)?;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    let mut client = cx.daemon()?;
+    let found: Result<_, _> = paths.into_iter().map(|path| Holders::of(path, &mut client)).collect();
+    found.map(WhoHas)
 }
 
 /// Finds the agents that work on a file or directory, given relative to the caller's directory.
@@ -54,12 +69,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Error> {
 /// # Errors
 /// `invalid` if the path leads out of the worktree; otherwise the daemon's error.
 pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Error> {
-    let path = repo_path(file, cx)?;
-    let mut client = cx.daemon()?;
-    let contexts = client.call("agent.listContext", json!({"file": path}))?;
-    let claims = Answer::or_empty(client.call("claim.list", json!({"files": [path]})), "claims")?;
-    let collisions = collisions(Some(&path), &mut client)?;
-    Ok(Holders { path, contexts, claims, collisions })
+    Holders::of(repo_path(file, cx)?, &mut cx.daemon()?)
 }
 
 /// Fetches the collisions of the last hour, optionally limited to a file or directory.
@@ -142,6 +152,17 @@ pub(crate) fn lines(change: &FileChange) -> String {
 }
 
 impl Holders {
+    /// Finds the agents that work on a path of the worktree.
+    ///
+    /// # Errors
+    /// Returns the daemon's error.
+    fn of(path: String, client: &mut Client) -> Result<Self, Error> {
+        let contexts = client.call("agent.listContext", json!({"file": path}))?;
+        let claims = Answer::or_empty(client.call("claim.list", json!({"files": [path]})), "claims")?;
+        let collisions = collisions(Some(&path), client)?;
+        Ok(Self { path, contexts, claims, collisions })
+    }
+
     /// Returns `true` if no agent works on the path or has claimed it.
     pub(crate) fn is_nobody(&self) -> bool {
         self.contexts.read.contexts.is_empty() && self.claims.read.claims.is_empty()
@@ -156,10 +177,8 @@ impl Holders {
         names.dedup();
         names.into_iter().map(|name| (name, context.file_changes.iter().find(|change| change.path == name))).collect()
     }
-}
 
-impl Render for Holders {
-    fn human(&self, page: &mut Page) {
+    fn show(&self, page: &mut Page) {
         for context in &self.contexts.read.contexts {
             let branch =
                 context.branch.as_deref().map(|branch| format!(", branch: {}", quote(branch))).unwrap_or_default();
@@ -193,7 +212,7 @@ impl Render for Holders {
         }
     }
 
-    fn json(&self) -> Value {
+    fn data(&self) -> Value {
         let holder = |context: &Working| {
             let files: Vec<Value> = self
                 .files(context)
@@ -217,8 +236,21 @@ impl Render for Holders {
             "claims": self.claims.raw["claims"], "collisions": self.collisions.raw["collisions"],
         })
     }
+}
+
+impl Render for WhoHas {
+    fn human(&self, page: &mut Page) {
+        self.0.iter().for_each(|holders| holders.show(page));
+    }
+
+    fn json(&self) -> Value {
+        match self.0.as_slice() {
+            [one] => one.data(),
+            several => json!({"paths": several.iter().map(Holders::data).collect::<Vec<_>>()}),
+        }
+    }
 
     fn code(&self) -> u8 {
-        if self.is_nobody() { NOBODY } else { 0 }
+        if self.0.iter().all(Holders::is_nobody) { NOBODY } else { 0 }
     }
 }

@@ -132,6 +132,27 @@ fn a_check_says_nothing_where_there_is_no_mailbox() {
     assert_eq!(checked.stdout, "");
 }
 
+#[test]
+fn who_has_takes_several_paths() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["claim", "a.rs", "src"]).ok();
+    let lines = |args: &[&str], code| {
+        let ran = repo.thrum(&[&["who-has"], args].concat());
+        assert_eq!(ran.code, code, "{ran:?}");
+        ran.stdout.lines().map(|line| line.split(" for ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (a, src) = ("@ann has claimed a.rs", "@ann has claimed src");
+    assert_eq!(lines(&["a.rs", "src/b.rs", "./a.rs"], 0), [a, src], "a path that is named twice is shown once");
+    let nobody = |path: &str| format!("No agent is known to work on {path}");
+    assert_eq!(lines(&["b.rs", "a.rs"], 0), [nobody("b.rs"), a.to_owned()]);
+    assert_eq!(lines(&["b.rs", "c.rs"], 3), [nobody("b.rs"), nobody("c.rs")]);
+    let found = repo.json(&["who-has", "b.rs", "a.rs"]);
+    let claims = |number: usize| found["paths"][number]["claims"].as_array().unwrap().len();
+    assert_eq!((&found["paths"][1]["file"], claims(0), claims(1)), (&"a.rs".into(), 0, 1), "{found}");
+    repo.thrum(&["who-has", "a.rs", "../b.rs"]).fails(2, "is not inside");
+    repo.thrum(&["who-has"]).fails(2, "<PATH>...");
+}
+
 /// A script passes an empty path when a variable is not set.
 #[test]
 fn an_empty_path_is_not_the_whole_repository() {

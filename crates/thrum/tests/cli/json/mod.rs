@@ -206,6 +206,7 @@ fn agents(stage: &mut Stage) {
     stage.run("thrum session heartbeat --add-scope module:auth");
     stage.run("thrum claim src/login.rs --for 30m");
     stage.run("thrum who-has src/login.rs");
+    stage.run("thrum who-has src/login.rs docs");
     stage.call("claim.take", &json!({"paths": ["src"], "caller_agent_id": "bob"}));
     stage.ends("thrum claim src/login.rs docs", 1);
     stage.ends("thrum wait --file src --timeout 10ms", 1);
