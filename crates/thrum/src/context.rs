@@ -2,7 +2,7 @@
 //! identity are determined on first use.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     env,
     path::{Path, PathBuf},
     time::Duration,
@@ -49,6 +49,8 @@ pub(crate) struct Context {
     repo: OnceCell<Repo>,
     identity: OnceCell<Identity>,
     caller: Caller,
+    /// The connection of the last [`repeat`](Self::repeat), for the next one.
+    connection: RefCell<Option<Client>>,
     /// Lets another thread cancel the command. `None` for a command in its own process, which a signal ends.
     interrupt: Option<Interrupt>,
 }
@@ -61,6 +63,7 @@ impl Context {
             repo: OnceCell::new(),
             identity: OnceCell::new(),
             caller: Caller::of_process(),
+            connection: RefCell::new(None),
             interrupt: None,
         }
     }
@@ -176,13 +179,23 @@ impl Context {
         }
     }
 
-    /// Calls an idempotent method. After a broken connection, connects and calls once more, starting a new daemon if
-    /// necessary.
+    /// Calls an idempotent method, on the connection of the last such call. After a broken connection, connects and
+    /// calls once more, starting a new daemon if necessary.
     pub(crate) fn repeat<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, Error> {
-        match self.daemon()?.attempt(Duration::ZERO, method, params) {
+        let mut client = match self.connection.take() {
+            // Another connection may have been watched meanwhile.
+            Some(client) => self.watched(client)?,
+            None => self.daemon()?,
+        };
+        let answer = match client.attempt(Duration::ZERO, method, params) {
             Ok(answer) => answer,
-            Err(_) => self.daemon()?.call(method, params),
-        }
+            Err(_) => {
+                client = self.daemon()?;
+                client.attempt(Duration::ZERO, method, params)?
+            }
+        };
+        self.connection.replace(Some(client));
+        answer
     }
 }
 

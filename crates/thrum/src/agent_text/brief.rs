@@ -30,7 +30,14 @@ impl Brief {
     /// # Errors
     /// Returns the daemon's error.
     pub(crate) fn of(me: &str, cx: &Context) -> Result<Self, Error> {
-        let known: Whoami = cx.repeat("agent.whoami", &json!({"caller_agent_id": me}))?;
+        Self::of_known(me, &cx.repeat("agent.whoami", &json!({"caller_agent_id": me}))?, cx)
+    }
+
+    /// Builds the briefing of the agent `me`, about which the daemon has answered `known`.
+    ///
+    /// # Errors
+    /// Returns the daemon's error.
+    pub(crate) fn of_known(me: &str, known: &Whoami, cx: &Context) -> Result<Self, Error> {
         let params = json!({
             "caller_agent_id": me, "for_agent": me, "unread_for_agent": me, "page_size": OF_UNREAD, "max_content_bytes": 1024,
         });

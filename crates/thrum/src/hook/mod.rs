@@ -346,7 +346,7 @@ impl<'a> Session<'a> {
         }
         // Mail that is unread now is only counted in the briefing; the prompt brings what arrives from now on.
         self.news(&self.reader())?;
-        let brief = Brief::of(&self.me, self.cx)?;
+        let brief = Brief::of_known(&self.me, &known, self.cx)?;
         // After a compaction the turn continues.
         self.record.busy &= compacted;
         self.record.brief_again = !host.reads(Event::Start);

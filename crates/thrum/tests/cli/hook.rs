@@ -2,7 +2,10 @@
 //! error.
 
 use std::{
-    io::Write,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -94,7 +97,7 @@ fn hooks_are_silent_and_succeed_without_a_mailbox() {
     }
     assert!(repo.daemon_pid().is_none(), "no hook starts a daemon");
     // A hook gives up on a daemon that accepts the connection and never replies.
-    let silent = std::os::unix::net::UnixListener::bind(repo.path(".thrum/var/thrum.sock")).unwrap();
+    let silent = UnixListener::bind(repo.path(".thrum/var/thrum.sock")).unwrap();
     quiet(&["prompt", "--host", "claude"], payload);
     drop(silent);
     let antigravity = repo.thrum_with_input(b"{\"conversationId\":\"c1\"}", &["hook", "prompt"]).ok();
@@ -124,6 +127,46 @@ fn every_program_gets_its_own_form_and_no_other_ones_hook_takes_its_mail() {
         |more: Value| hook(&repo, "prompt", &["--host", "qwen"], json!({"session_id": "q1", "prompt": ""}), more);
     assert_eq!(qwen(json!({})).stdout, "");
     assert!(qwen(json!({"prompt": "go", "submitted_prompt": "go"})).stdout.contains("for one of you"));
+}
+
+/// Stands in front of the daemon of a repository, and passes all connections on. Returns the requests, in one list for
+/// each connection.
+fn in_front_of_daemon(repo: &TestRepo) -> mpsc::Receiver<Vec<String>> {
+    let (socket, real) = (repo.path(".thrum/var/thrum.sock"), repo.path(".thrum/var/real.sock"));
+    fs::rename(&socket, &real).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (sender, seen) = mpsc::channel();
+    thread::spawn(move || {
+        for ours in listener.incoming().map(Result::unwrap) {
+            let (sender, theirs) = (sender.clone(), UnixStream::connect(&real).unwrap());
+            let (mut answers, mut back) = (theirs.try_clone().unwrap(), ours.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers, &mut back));
+            thread::spawn(move || {
+                let mut requests = Vec::new();
+                for line in BufReader::new(ours).lines().map_while(Result::ok) {
+                    writeln!(&theirs, "{line}").unwrap();
+                    let request: Value = serde_json::from_str(&line).unwrap();
+                    requests.push(request["method"].as_str().unwrap().to_owned());
+                }
+                theirs.shutdown(Shutdown::Both).unwrap();
+                sender.send(requests)
+            });
+        }
+    });
+    seen
+}
+
+#[test]
+fn a_hook_uses_one_connection_and_asks_nothing_twice() {
+    let repo = TestRepo::with_reader_and_writer();
+    let connections = in_front_of_daemon(&repo);
+    for event in ["start", "prompt", "stop", "end"] {
+        claude(&repo, event, json!({"source": "startup", "prompt": "go on", "reason": "other"}));
+        let requests = connections.recv().unwrap();
+        let asked = requests.iter().filter(|method| *method == "agent.whoami").count();
+        assert!(requests.len() > 1 && asked <= 1, "{event}: {requests:?}");
+        assert_eq!(connections.try_recv().ok(), None, "{event}: {requests:?}");
+    }
 }
 
 #[test]
@@ -482,7 +525,7 @@ fn a_plugin_hook_and_a_settings_hook_deliver_nothing_twice() {
     run("end", false, json!({"reason": "other"}));
     run("end", true, json!({"reason": "other"}));
     let left: Vec<_> =
-        std::fs::read_dir(repo.path(".thrum/var/hooks")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        fs::read_dir(repo.path(".thrum/var/hooks")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["s1.json"], "only who the session was is left of it");
 }
 
@@ -498,7 +541,7 @@ fn the_daemon_reads_the_git_state_of_a_session_when_its_hooks_run() {
             return update["event_json"]["work_contexts"][0].clone();
         }
     };
-    std::fs::write(repo.path("one.rs"), "x\n").unwrap();
+    fs::write(repo.path("one.rs"), "x\n").unwrap();
     repo.git_done(&["checkout", "-q", "-b", "feature"]);
     claude(&repo, "prompt", json!({"prompt": "go on"}));
     // The daemon may have run the read that the start hook requested between these two changes.
@@ -510,7 +553,7 @@ fn the_daemon_reads_the_git_state_of_a_session_when_its_hooks_run() {
     assert!(repo.thrum(&["who-has", "one.rs"]).ok().stdout.starts_with("@bob is editing one.rs"));
 
     // A read that is requested during the pause between two reads happens at its end.
-    std::fs::write(repo.path("two.rs"), "x\n").unwrap();
+    fs::write(repo.path("two.rs"), "x\n").unwrap();
     claude(&repo, "stop", json!({}));
     while !has(&next(), "two.rs") {}
 }
