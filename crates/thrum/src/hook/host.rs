@@ -43,6 +43,13 @@ pub(crate) enum Event {
     Wait,
 }
 
+impl Event {
+    /// The event's name as an argument of `thrum hook`.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 /// The output of a hook, and its exit code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -58,6 +65,20 @@ impl Host {
     /// The program's name as used by `--host`.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// The name of an event in the program's payloads, in the form of most programs; Gemini has its own names for two.
+    pub(crate) fn event_name(self, event: Event) -> &'static str {
+        match (self, event) {
+            (Self::Gemini, Event::Prompt) => "BeforeAgent",
+            (Self::Gemini, Event::Stop) => "AfterAgent",
+            (_, Event::Start) => "SessionStart",
+            (_, Event::Prompt) => "UserPromptSubmit",
+            (_, Event::Stop | Event::Wait) => "Stop",
+            (_, Event::Notify) => "Notification",
+            (_, Event::End) => "SessionEnd",
+            (_, Event::Compact) => "PreCompact",
+        }
     }
 
     /// Returns the program that sent this payload, if the payload identifies it.

@@ -140,7 +140,7 @@ impl Hook {
             return self.probed(&cx);
         }
         let told = self.context_text(&cx).ok().flatten().filter(|text| !text.is_empty() && self.host.reads(self.event));
-        told.map_or_else(|| self.host.silence(), |text| self.host.tells(self.event, &self.event_name(), &text))
+        told.map_or_else(|| self.host.silence(), |text| self.host.tells(self.event, self.event_name(), &text))
     }
 
     /// Returns the text for the session; `None` if there is nothing to tell.
@@ -200,17 +200,8 @@ impl Hook {
     }
 
     /// The program's name for the event.
-    fn event_name(&self) -> String {
-        let usual = match self.event {
-            Event::Start => "SessionStart",
-            Event::Prompt => "UserPromptSubmit",
-            Event::Stop => "Stop",
-            Event::Notify => "Notification",
-            Event::End => "SessionEnd",
-            Event::Compact => "PreCompact",
-            Event::Wait => "Wait",
-        };
-        self.text("hook_event_name").unwrap_or(usual).to_owned()
+    fn event_name(&self) -> &str {
+        self.text("hook_event_name").unwrap_or_else(|| self.host.event_name(self.event))
     }
 
     fn prompt(&self) -> String {

@@ -52,7 +52,7 @@ pub(crate) fn payload(host: Host, event: Event, cwd: &str) -> Value {
             json!({"conversation_id": SESSION, "generation_id": "1", "cursor_version": "3.7", "workspace_roots": [cwd]})
         }
         _ => {
-            json!({"session_id": SESSION, "transcript_path": "", "cwd": cwd, "hook_event_name": usual_name(host, event)})
+            json!({"session_id": SESSION, "transcript_path": "", "cwd": cwd, "hook_event_name": host.event_name(event)})
         }
     };
     match host {
@@ -65,20 +65,6 @@ pub(crate) fn payload(host: Host, event: Event, cwd: &str) -> Value {
         payload.extend(more);
     }
     payload
-}
-
-/// The name of an event in most programs; Gemini has its own names for two.
-fn usual_name(host: Host, event: Event) -> &'static str {
-    match (host, event) {
-        (Host::Gemini, Event::Prompt) => "BeforeAgent",
-        (Host::Gemini, Event::Stop) => "AfterAgent",
-        (_, Event::Start) => "SessionStart",
-        (_, Event::Prompt) => "UserPromptSubmit",
-        (_, Event::Stop | Event::Wait) => "Stop",
-        (_, Event::Notify) => "Notification",
-        (_, Event::End) => "SessionEnd",
-        (_, Event::Compact) => "PreCompact",
-    }
 }
 
 /// Extracts the text that a program passes on to its model from an answer; `None` for silence.
@@ -133,7 +119,7 @@ pub(crate) fn text_of(host: Host, event: Event, answer: &Answer) -> Result<Optio
         (Host::Claude, _, ["hookSpecificOutput"])
         | (Host::Codex | Host::Qwen | Host::Gemini, Event::Start | Event::Prompt, ["hookSpecificOutput"]) => {
             let inner = &value["hookSpecificOutput"];
-            if inner["hookEventName"] != usual_name(host, event) {
+            if inner["hookEventName"] != host.event_name(event) {
                 return Err(format!("its answer is for the event {}", inner["hookEventName"]));
             }
             text(&inner["additionalContext"])
@@ -157,7 +143,7 @@ impl Hook {
         };
         match self.event {
             Event::Wait => self.host.wakes(text),
-            event if self.host.reads(event) => self.host.tells(event, &self.event_name(), &text),
+            event if self.host.reads(event) => self.host.tells(event, self.event_name(), &text),
             _ => self.host.silence(),
         }
     }
@@ -191,7 +177,7 @@ mod tests {
     fn every_answer_is_read_by_the_program_that_it_is_for() {
         for host in Host::value_variants().iter().copied() {
             for event in EVENTS {
-                let told = host.tells(event, usual_name(host, event), "words");
+                let told = host.tells(event, host.event_name(event), "words");
                 if host.reads(event) {
                     assert_eq!(
                         text_of(host, event, &told).unwrap().as_deref().map(str::trim),

@@ -141,10 +141,9 @@ fn command_of(entry: &Value) -> Vec<String> {
 
 /// Returns the hooks that our opencode plugin runs. The plugin runs them itself, so no settings list them.
 fn hooks_of_plugin(file: &str, host: Host) -> impl Iterator<Item = Hook> {
-    Event::value_variants().iter().filter_map(move |event| {
-        let name = event.to_possible_value()?.get_name().to_owned();
-        let words = ["thrum".to_owned(), "hook".to_owned(), name, "--host".to_owned(), host.name()];
-        Some(Hook { event: *event, file: file.to_owned(), words: words.into(), limit: None })
+    Event::value_variants().iter().map(move |event| {
+        let words = ["thrum".to_owned(), "hook".to_owned(), event.name(), "--host".to_owned(), host.name()];
+        Hook { event: *event, file: file.to_owned(), words: words.into(), limit: None }
     })
 }
 

@@ -25,6 +25,7 @@ use crate::{
         latency::{self, Times},
         stage::{Stage, StagedRepo},
     },
+    hook::host::{Event, Host},
     mcp::client::Client,
 };
 
@@ -61,25 +62,29 @@ pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figure
     figures.cost("tools/list", asked(&mut server, "tools/list", &json!({}))?.1);
     figures.cost("instructions of the MCP server", server.server["instructions"].as_str().unwrap_or_default().len());
     office.write(3)?;
-    let brief = office.hook("start", &json!({"source": "startup"}))?;
+    let brief = office.hook(Event::Start, &json!({"source": "startup"}))?;
     figures.cost("briefing, 3 messages unread", text_for_model(&brief).len());
     office.write(1)?;
     figures.cost(
         "mail with a prompt, 1 message",
-        text_for_model(&office.hook("prompt", &json!({"prompt": "go on"}))?).len(),
+        text_for_model(&office.hook(Event::Prompt, &json!({"prompt": "go on"}))?).len(),
     );
     office.write(10)?;
     let page = call(&mut server, "check_messages", &json!({}))?;
     figures.cost("check_messages, 10 messages, as text", page["content"][0]["text"].as_str().unwrap_or_default().len());
     figures.cost("check_messages, 10 messages, as data", page["structuredContent"].to_string().len());
     while call(&mut server, "check_messages", &json!({}))?["structuredContent"]["status"] != "empty" {}
-    office.hook("stop", &json!({"stop_hook_active": false}))?;
+    office.hook(Event::Stop, &json!({"stop_hook_active": false}))?;
 
     step("hooks");
     figures.times("thrum version, as a whole command", &ours::commands(&right, &["version"], number)?);
-    for (event, payload) in [("prompt", json!({"prompt": "go on"})), ("stop", json!({"stop_hook_active": false}))] {
-        figures
-            .times(&format!("hook {event} without news, as a whole command"), &office.hooks(event, &payload, number)?);
+    for (event, payload) in
+        [(Event::Prompt, json!({"prompt": "go on"})), (Event::Stop, json!({"stop_hook_active": false}))]
+    {
+        figures.times(
+            &format!("hook {} without news, as a whole command", event.name()),
+            &office.hooks(event, &payload, number)?,
+        );
     }
 
     step("the MCP server");
@@ -114,7 +119,7 @@ pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figure
     right.run(&["daemon", "stop"])?;
     figures.times(
         "hook prompt, no daemon, as a whole command",
-        &office.hooks("prompt", &json!({"prompt": "go on"}), number)?,
+        &office.hooks(Event::Prompt, &json!({"prompt": "go on"}), number)?,
     );
     Ok(())
 }
@@ -138,12 +143,13 @@ impl Office<'_> {
     }
 
     /// Starts a hook of the session and writes its payload.
-    fn begin(&self, event: &str, payload: &Value) -> Result<Child, Error> {
-        let mut all = json!({"session_id": "bench", "cwd": self.place.dir, "hook_event_name": name(event)});
+    fn begin(&self, event: Event, payload: &Value) -> Result<Child, Error> {
+        let mut all =
+            json!({"session_id": "bench", "cwd": self.place.dir, "hook_event_name": Host::Claude.event_name(event)});
         if let (Some(all), Some(payload)) = (all.as_object_mut(), payload.as_object()) {
             all.extend(payload.clone());
         }
-        let mut command = self.place.command(&["hook", event, "--host", "claude"])?;
+        let mut command = self.place.command(&["hook", &event.name(), "--host", &Host::Claude.name()])?;
         // The waiter watches its agent's program, which is this process.
         command
             .env("CLAUDE_PID", process::id().to_string())
@@ -158,12 +164,12 @@ impl Office<'_> {
     }
 
     /// Runs a hook and returns its output.
-    fn hook(&self, event: &str, payload: &Value) -> Result<String, Error> {
+    fn hook(&self, event: Event, payload: &Value) -> Result<String, Error> {
         let output = self.begin(event, payload)?.wait_with_output().map_err(failed("run a hook"))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn hooks(&self, event: &str, payload: &Value, number: usize) -> Result<Times, Error> {
+    fn hooks(&self, event: Event, payload: &Value, number: usize) -> Result<Times, Error> {
         let one = |_| {
             let began = Instant::now();
             let said = self.hook(event, payload)?;
@@ -171,7 +177,7 @@ impl Office<'_> {
             if said.is_empty() {
                 Ok(took)
             } else {
-                Err(Error::new(ErrorKind::Failed, format!("hook {event} had something to say: {said}")))
+                Err(Error::new(ErrorKind::Failed, format!("hook {} had something to say: {said}", event.name())))
             }
         };
         (0..number).map(one).collect::<Result<_, _>>().map(Times::new)
@@ -182,7 +188,7 @@ impl Office<'_> {
     fn wakes(&mut self, number: usize) -> Result<(String, Times), Error> {
         let (mut first, mut times) = (String::new(), Vec::with_capacity(number));
         for _ in 0..number {
-            let mut waiter = Waiter(self.begin("wait", &json!({"source": "startup"}))?);
+            let mut waiter = Waiter(self.begin(Event::Wait, &json!({"source": "startup"}))?);
             thread::sleep(SETTLED);
             let began = Instant::now();
             self.ann.send_text(&mut self.sending, MESSAGE)?;
@@ -191,8 +197,8 @@ impl Office<'_> {
                 first.clone_from(&text);
             }
             // The turn that the wake starts, and its end.
-            self.hook("prompt", &json!({"prompt": format!("<task-notification>\n{text}")}))?;
-            self.hook("stop", &json!({"stop_hook_active": true}))?;
+            self.hook(Event::Prompt, &json!({"prompt": format!("<task-notification>\n{text}")}))?;
+            self.hook(Event::Stop, &json!({"stop_hook_active": true}))?;
         }
         Ok((first, Times::new(times)))
     }
@@ -221,15 +227,6 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Claude Code's name for an event.
-fn name(event: &str) -> &'static str {
-    match event {
-        "start" => "SessionStart",
-        "prompt" => "UserPromptSubmit",
-        _ => "Stop",
     }
 }
 
