@@ -28,9 +28,13 @@ pub(crate) use written::{Hook, State, Written, written};
 
 /// Returns the programs that are installed on this machine or have their directory in the worktree at `top`.
 pub(crate) fn detected(top: &Path) -> Vec<Host> {
-    let has_directory = |name: &str| !name.is_empty() && top.join(name).is_dir();
-    let is_here = |runtime: &&Runtime| installed(runtime.programs).is_some() || has_directory(runtime.directory);
-    RUNTIMES.iter().filter(is_here).map(|runtime| runtime.host).collect()
+    RUNTIMES.iter().filter(|runtime| is_detected(runtime, top)).map(|runtime| runtime.host).collect()
+}
+
+/// Returns `true` if the program is installed on this machine or has its directory in the worktree at `top`.
+fn is_detected(runtime: &Runtime, top: &Path) -> bool {
+    let has_directory = !runtime.directory.is_empty() && top.join(runtime.directory).is_dir();
+    has_directory || installed(runtime.programs).is_some()
 }
 
 /// Returns the error for "no program detected". The hint shows `command`, which names a program.
@@ -53,9 +57,21 @@ pub(crate) fn known() -> Vec<Host> {
     RUNTIMES.iter().map(|runtime| runtime.host).collect()
 }
 
-fn runtime(host: Host) -> Result<&'static Runtime, Error> {
-    RUNTIMES.iter().find(|runtime| runtime.host == host).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "nothing is written for this program yet")
-            .hint("docs/agents.md shows what to write by hand.")
-    })
+fn runtime(host: Host) -> &'static Runtime {
+    // A test checks that the table lists every program.
+    RUNTIMES.iter().find(|runtime| runtime.host == host).expect("the table lists every program")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_program_is_in_the_table() {
+        for host in Host::value_variants() {
+            assert_eq!(runtime(*host).host, *host);
+        }
+    }
 }

@@ -15,9 +15,8 @@ use thrum_daemon::layout;
 
 use super::{
     copies::Copies,
-    detected,
     document::{self, Comment, Part},
-    known,
+    is_detected, known,
     places::{counterpart, is_read_only, may_have_ours, read, read_in, resolve, shown, variant, variants},
     runtime,
     table::{CODEX_HOOKS, Runtime, Target},
@@ -84,11 +83,11 @@ impl Files {
 /// also apply to all other repositories, so they change only if the user has named the program (`named`).
 ///
 /// # Errors
-/// `invalid` for a program that cannot be set up.
+/// `invalid` if our parts do not fit together.
 pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
     for host in hosts {
-        let runtime = runtime(*host)?;
+        let runtime = runtime(*host);
         plan.names.push(runtime.name);
         plan.left.extend(runtime.left.iter().map(|what| (runtime.name, (*what).to_owned())));
         for Target { file, parts } in (runtime.targets)() {
@@ -149,12 +148,12 @@ fn copy_of(before: Option<&str>, after: &str, parts: &[Part]) -> Copy {
 /// up here stay.
 ///
 /// # Errors
-/// `invalid` for a program that cannot be set up.
+/// `invalid` if our parts do not fit together.
 pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copies) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
-    let shared = shared(top, hosts)?;
+    let shared = shared(top, hosts);
     for host in hosts {
-        let runtime = runtime(*host)?;
+        let runtime = runtime(*host);
         plan.names.push(runtime.name);
         let is_set_up = is_set_up(top, runtime);
         let mut kept: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -227,10 +226,10 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
 }
 
 /// Returns the parts of the other programs that are set up here, each with its real path and the program's name.
-fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str)>, Error> {
+fn shared(top: &Path, hosts: &[Host]) -> Vec<(PathBuf, Part, &'static str)> {
     let mut shared = Vec::new();
     for host in known().into_iter().filter(|host| !hosts.contains(host)) {
-        let runtime = runtime(host)?;
+        let runtime = runtime(host);
         if is_set_up(top, runtime) {
             for Target { file, parts } in (runtime.targets)() {
                 let Ok(path) = resolve(top, variant(top, file)) else { continue };
@@ -238,7 +237,7 @@ fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str
             }
         }
     }
-    Ok(shared)
+    shared
 }
 
 /// Returns `true` if a user has moved a hook from `file` to the other file in which the program reads it.
@@ -265,7 +264,7 @@ fn is_set_up(top: &Path, runtime: &Runtime) -> bool {
             document::found(&text, part).map_or_else(|_| text.contains("thrum hook "), |found| !found.is_empty())
         };
         parts.iter().filter(is_hook).any(|part| is_found(part) || is_moved(top, file, part))
-            && (is_here || detected(top).contains(&runtime.host))
+            && (is_here || is_detected(runtime, top))
     })
 }
 

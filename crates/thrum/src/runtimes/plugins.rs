@@ -20,7 +20,7 @@ const DESCRIPTION: &str = "One durable mailbox for coding agents, across session
 /// Returns the hooks and the MCP server of a program in the form of its plugin.
 fn parts(host: Host) -> (Value, Value) {
     let (mut hooks, mut server) = (Map::new(), Value::Null);
-    for part in (runtime(host).unwrap().targets)().into_iter().flat_map(|target| target.parts) {
+    for part in (runtime(host).targets)().into_iter().flat_map(|target| target.parts) {
         match part {
             Part::Element(path, mut value) if path[0] == "hooks" => {
                 of_plugin(&mut value);

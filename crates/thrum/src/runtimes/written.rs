@@ -61,9 +61,9 @@ pub(crate) struct Written {
 /// Reads the entries for a program in the worktree at `top`. Files that cannot be read count as empty.
 ///
 /// # Errors
-/// `invalid` for a program that cannot be set up.
+/// Those of [`plan::to_write`].
 pub(crate) fn written(top: &Path, host: Host) -> Result<Written, Error> {
-    let runtime = runtime(host)?;
+    let runtime = runtime(host);
     let (mut hooks, mut server, mut blocks, mut has_hooks) = (Vec::<Hook>::new(), None, 0, false);
     for Target { file, parts } in (runtime.targets)() {
         let file = variant(top, file);
