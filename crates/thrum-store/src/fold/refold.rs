@@ -40,7 +40,10 @@ pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreErro
         // A creation that cannot be folded is parked and stays so.
         if Payload::read(&event.kind, &event.body).is_ok_and(|payload| !bounds::oversized_id(&payload)) {
             created = Some(created.map_or(sequence, |first| first.min(sequence)));
-            if counts.as_ref().is_none_or(|(best, _)| precedence_of(message_id, &event) < precedence_of(message_id, best)) {
+            if counts
+                .as_ref()
+                .is_none_or(|(best, _)| precedence_of(message_id, &event) < precedence_of(message_id, best))
+            {
                 counts = Some((event, sequence));
             }
         }
