@@ -172,7 +172,7 @@ impl Candidate {
     /// # Errors
     /// Every [`Malformed`] except `Signature` and `Unread`.
     pub fn read(text: &str, envelope: &[(&str, &str)]) -> Result<Self, Malformed> {
-        if let Some((canonical, members)) = Canonical::recognise(text)
+        if let Some((canonical, members)) = Canonical::recognise(&without_sequence(text))
             && envelope.iter().all(|(name, value)| members.text(name) == Some(value))
             && let Some(fields) = Envelope::of_members(&members)
         {
@@ -233,6 +233,20 @@ impl Candidate {
     /// when it first arrived.
     pub fn into_held(self) -> Event {
         self.event
+    }
+}
+
+/// Removes the `sequence` with which our daemons begin an event that they serve. Any other text is returned unchanged.
+fn without_sequence(served: &str) -> Cow<'_, str> {
+    let rest = served.strip_prefix("{\"sequence\":").and_then(|rest| rest.split_once(','));
+    match rest {
+        Some((number, rest))
+            if number.starts_with(|c: char| matches!(c, '1'..='9'))
+                && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            format!("{{{rest}").into()
+        }
+        _ => served.into(),
     }
 }
 
@@ -368,7 +382,16 @@ mod tests {
             assert_eq!(rejected[0].reason, Malformed::Signature.to_string());
         }
         let re_sequenced = event.body.replacen('{', "{\"sequence\":99,", 1);
-        assert_eq!(admit(vec![candidate(&re_sequenced).expect("well-formed")]).0, [event]);
+        assert!(Canonical::recognise(&without_sequence(&re_sequenced)).is_some(), "as our daemons serve it");
+        assert_eq!(admit(vec![candidate(&re_sequenced).expect("well-formed")]).0, [event.clone()]);
+        for odd in ["{\"sequence\":,", "{\"sequence\":01,", "{\"sequence\":1,\"sequence\":2,", "{\"sequence\":1"] {
+            let odd = event.body.replacen('{', odd, 1);
+            assert!(candidate(&odd).is_err(), "{odd}");
+        }
+        for odd in ["{\"sequence\":-1,", "{\"sequence\":0,", "{\"sequence\":1.5,", "{\"sequence\":\"1,2\","] {
+            let odd = event.body.replacen('{', odd, 1);
+            assert_eq!(candidate(&odd).expect(&odd).into_held(), event, "{odd}");
+        }
     }
 
     #[test]
