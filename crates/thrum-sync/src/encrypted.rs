@@ -16,6 +16,7 @@
 //! Example: `desk` dials `laptop`, sends `{"method":"sync.encrypt","params":{"message":"…"},…}`, and receives a result
 //! with the other message. Then it sends `sync.peer_info` with its token as the first encrypted line.
 
+mod compress;
 mod stream;
 
 use std::{fmt, sync::Arc};

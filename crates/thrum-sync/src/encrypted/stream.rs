@@ -1,9 +1,10 @@
 //! The frames of an encrypted connection.
 //!
 //! A frame is two bytes with the length of what follows, in network byte order, and a Noise message of that length: at
-//! most 65,535 bytes, of which the last 16 authenticate the rest. Frames are numbered by both sides, so a frame that is
-//! changed, left out, repeated or moved cannot be decrypted, and the connection ends with an error. A frame ends where
-//! the writer flushes or the frame is full.
+//! most 65,535 bytes, of which the last 16 authenticate the rest. The decrypted message is one byte that states its form,
+//! and the data, plain or compressed (`compress.rs`). Frames are numbered by both sides, so a frame that is changed, left
+//! out, repeated or moved cannot be decrypted, and the connection ends with an error. A frame ends where the writer
+//! flushes or the frame is full.
 //!
 //! The bytes inside the frames have no relation to their limits: a line may cover several frames, and a frame several
 //! lines. This file knows nothing of lines.
@@ -18,6 +19,8 @@ use snow::TransportState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use super::compress::{compress, decompress};
+
 /// Length of the bytes before each frame.
 const HEADER: usize = 2;
 
@@ -27,8 +30,17 @@ const TAG: usize = 16;
 /// Maximum length of a Noise message.
 const MAX_FRAME: usize = 65_535;
 
-/// Maximum length of the data in one frame.
-const MAX_DATA: usize = MAX_FRAME - TAG;
+/// Maximum length of the plain or compressed data in one frame.
+const MAX_DATA: usize = MAX_FRAME - TAG - 1;
+
+/// Maximum length of the data that is compressed into one frame. A reader reserves as much.
+const MAX_EXPANDED: usize = 256 << 10;
+
+/// First byte of a message with plain data.
+const PLAIN: u8 = 0;
+
+/// First byte of a message with compressed data.
+const COMPRESSED: u8 = 1;
 
 /// Minimum number of bytes to ask the system for.
 const READ_AHEAD: usize = 8 << 10;
@@ -60,7 +72,7 @@ pub struct Encrypted<S> {
     /// Decrypted data that was not read yet begins at `read`.
     data: Vec<u8>,
     read: usize,
-    /// Data that is not in a frame yet.
+    /// Data that is not in a frame yet, at most [`MAX_EXPANDED`].
     unsent: Vec<u8>,
     /// Frames of which the bytes before `sent` were written.
     frames: Vec<u8>,
@@ -74,32 +86,50 @@ impl<S> Encrypted<S> {
         Self { inner, keys, received, data, read: 0, unsent, frames, sent: 0 }
     }
 
-    /// Puts the unsent data into a frame.
+    /// Puts the unsent data into frames: into one if it can be compressed enough.
     fn seal(&mut self) -> io::Result<()> {
-        if self.unsent.is_empty() {
-            return Ok(());
+        let unsent = std::mem::take(&mut self.unsent);
+        let mut message = vec![COMPRESSED];
+        if compress(&unsent, MAX_DATA, &mut message) {
+            self.encrypt(&message)?;
+        } else {
+            for part in unsent.chunks(MAX_DATA) {
+                message.clear();
+                message.push(PLAIN);
+                message.extend_from_slice(part);
+                self.encrypt(&message)?;
+            }
         }
-        let length = self.unsent.len() + TAG;
+        Ok(())
+    }
+
+    /// Adds a frame with this message.
+    fn encrypt(&mut self, message: &[u8]) -> io::Result<()> {
+        let length = message.len() + TAG;
         let start = self.frames.len();
         self.frames.resize(start + HEADER + length, 0);
         self.frames[start..start + HEADER].copy_from_slice(&header(length));
         self.keys
-            .write_message(&self.unsent, &mut self.frames[start + HEADER..])
+            .write_message(message, &mut self.frames[start + HEADER..])
             .map_err(|error| io::Error::other(format!("cannot encrypt: {error}")))?;
-        self.unsent.clear();
-        self.unsent.shrink_to(KEPT);
         Ok(())
     }
 
     /// Decrypts the first `whole` of the received bytes, a frame with its header.
     fn open(&mut self, whole: usize) -> io::Result<()> {
-        self.data.resize(whole - HEADER, 0);
-        let length = self.keys.read_message(&self.received[HEADER..whole], &mut self.data).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "the connection was tampered with: a frame cannot be decrypted")
-        })?;
-        self.data.truncate(length);
-        self.read = 0;
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let mut message = vec![0; whole - HEADER];
+        let length = self
+            .keys
+            .read_message(&self.received[HEADER..whole], &mut message)
+            .map_err(|_| invalid("the connection was tampered with: a frame cannot be decrypted"))?;
         self.received.drain(..whole);
+        self.read = 0;
+        self.data = match message[..length].split_first() {
+            Some((&PLAIN, data)) => data.to_vec(),
+            Some((&COMPRESSED, data)) => decompress(data, MAX_EXPANDED)?,
+            _ => return Err(invalid("a frame of an unknown form")),
+        };
         Ok(())
     }
 }
@@ -153,9 +183,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Encrypted<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.read == this.data.len() {
-            this.data.clear();
-            this.data.shrink_to(KEPT);
-            this.read = 0;
+            (this.data, this.read) = (Vec::new(), 0);
             if !ready!(this.poll_frame(context))? {
                 return Poll::Ready(Ok(()));
             }
@@ -171,12 +199,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Encrypted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.unsent.len() == MAX_DATA {
+        if this.unsent.len() == MAX_EXPANDED {
             this.seal()?;
         }
-        // A reader that does not read must stop the writer: at most one frame waits.
+        // A reader that does not read must stop the writer: nothing is added while frames wait.
         ready!(this.poll_frames(context))?;
-        let length = bytes.len().min(MAX_DATA - this.unsent.len());
+        let length = bytes.len().min(MAX_EXPANDED - this.unsent.len());
         this.unsent.extend_from_slice(&bytes[..length]);
         Poll::Ready(Ok(length))
     }
@@ -286,7 +314,7 @@ mod tests {
     async fn nothing_on_the_wire_is_readable() {
         let (ours, theirs) = keys();
         let wire = frames(&[b"a token and mail"], ours).await;
-        assert_eq!(wire.len(), HEADER + 16 + TAG);
+        assert_eq!(wire.len(), HEADER + 1 + 16 + TAG);
         assert!(!wire.windows(5).any(|part| part == b"token"));
         assert_eq!(read_all(&wire, theirs).await.unwrap(), b"a token and mail");
     }
@@ -298,7 +326,7 @@ mod tests {
             let (ours, theirs) = keys();
             (frames(&[b"one", b"two"], ours).await, theirs)
         };
-        let length = HEADER + 3 + TAG;
+        let length = HEADER + 1 + 3 + TAG;
         let (sound, theirs) = wire().await;
         assert_eq!(read_all(&sound, theirs).await.unwrap(), b"onetwo");
         for at in 0..2 * length {
@@ -315,6 +343,28 @@ mod tests {
         for cut in 1..length {
             let (sound, theirs) = wire().await;
             assert_eq!(read_all(&sound[..cut], theirs).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_write_takes_few_frames_if_it_can_be_compressed() {
+        let mut noise = vec![0; 300_000];
+        getrandom::fill(&mut noise).unwrap();
+        for (text, most) in [(vec![b'a'; 300_000], 300), (noise, 301_000)] {
+            let (ours, theirs) = keys();
+            let wire = frames(&[&text], ours).await;
+            assert!(wire.len() < most, "{}", wire.len());
+            assert!(read_all(&wire, theirs).await.unwrap() == text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_of_an_unknown_form_is_refused() {
+        for message in [&b""[..], &[2], &[COMPRESSED, 1, 2, 3]] {
+            let (ours, theirs) = keys();
+            let mut stream = Encrypted::new(bytes_of(b""), ours);
+            stream.encrypt(message).unwrap();
+            assert_eq!(read_all(&stream.frames, theirs).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
 
