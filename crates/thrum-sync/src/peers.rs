@@ -425,9 +425,9 @@ impl Events for Dispatch {
                     signals.called();
                 }
             }
-            Effect::Notified { latest } => {
+            Effect::Notified { latest, pushed } => {
                 if let Some(signals) = signals() {
-                    signals.notified(latest);
+                    signals.notified(latest, pushed);
                 }
             }
             Effect::Acknowledged { log, upto } => {

@@ -16,14 +16,15 @@ use std::{
 
 use hello::Proofs;
 pub use hello::{Prover, challenge, proves_to_listen};
-use thrum_core::{Ambient, Error, exchange::Page, key, limits, name};
+use serde_json::value::to_raw_value;
+use thrum_core::{Ambient, Error, exchange::Page, json, key, limits, name};
 use zeroize::Zeroizing;
 
 use crate::{
     Log, Now,
     legacy::serving::Askers,
     pairing::{Exchange, Pairing},
-    protocol::wire::{About, Begin, Id, Info, Pull, Query, Request, RpcError},
+    protocol::wire::{About, Begin, Id, Info, Pull, Pushed, Query, Request, RpcError},
     registry::{NodeMatch, Peer, Registry},
     transport::{Caller, Kind, Node, split_address},
 };
@@ -93,6 +94,8 @@ pub enum Effect {
     Notified {
         /// The peer's highest sequence, as the peer reports it.
         latest: u64,
+        /// The new events, if the peer has sent them along.
+        pushed: Option<Pushed>,
     },
     /// The peer has stored all events of our log up to a sequence.
     Acknowledged {
@@ -215,7 +218,7 @@ pub fn receive(
         auth.registry.alive(&peer, &sign, now);
     }
     let next = match query {
-        Ok(Query::Notify { daemon_id, latest, count }) => {
+        Ok(Query::Notify { daemon_id, latest, count, pushed }) => {
             tracing::debug!(
                 %daemon_id,
                 latest,
@@ -224,7 +227,8 @@ pub fn receive(
                 name::printable(&daemon_id)
             );
             if daemon_id == peer {
-                effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs() });
+                let pushed = pushed.filter(|_| key::is_signed_origin(&peer));
+                effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs(), pushed });
             } else if auth.registry.misnamed_is_news(&peer, now) {
                 // The peer gets the normal reply, as in Go, so that it learns nothing about our other peers.
                 tracing::warn!(%daemon_id, "sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
@@ -240,7 +244,8 @@ pub fn receive(
             }
             Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
         }
-        Ok(Query::Lend) if key::is_signed_origin(&peer) => {
+        // Our token will go over this connection.
+        Ok(Query::Lend) if session.is_encrypted() => {
             effects.push(Effect::Lent);
             Next::Reply(wire::notified_line(&request.id))
         }
@@ -412,6 +417,25 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
             (ranges::answer(&id, &about, log).unwrap_or_else(|error| wire::error_line(&id, &error.into())), None)
         }
     }
+}
+
+/// Reads the events above `after` that are sent along with an announcement. Blocks on disk I/O.
+///
+/// Returns `None` if there are none, or if they do not fit into a request. Then, and after an error, the peer pulls
+/// them.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn push(log: &dyn Log, after: u64) -> Result<Option<Pushed>, Error> {
+    let current = log.id();
+    let page = log.page(after, limits::MAX_PUSHED_EVENTS, limits::MAX_PUSHED_BYTES)?;
+    if page.rows.is_empty() || log.id() != current {
+        return Ok(None);
+    }
+    let line = wire::pull_line(&to_raw_value(&0).ok(), &page, &current);
+    // The line becomes a string in another line.
+    let fits = json::text_size(&line) <= limits::MAX_PEER_REQUEST_BYTES - 1024;
+    Ok(fits.then_some(Pushed { after, line }))
 }
 
 /// Reads a page of events and the id of their log. Reads again if the log was replaced meanwhile.

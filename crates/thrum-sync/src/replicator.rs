@@ -7,6 +7,9 @@
 //!
 //! Convergence without needless traffic:
 //! * reasons to pull that arrive during a pull set one flag, and cause one more pull;
+//! * an announcement carries the events if it seems that the peer has read everything before them. The peer stores them
+//!   if they follow its checkpoint, and ignores them otherwise: in both cases it pulls afterwards, which acknowledges
+//!   what it has stored and brings what it does not have;
 //! * a commit is announced only if it has events above those that the peer was told about or has acknowledged, and
 //!   never if they came from the peer;
 //! * the checkpoint moves only to events that were served and stored, within one log; a log with another `log_id` is
@@ -238,10 +241,13 @@ impl Replicator {
                 self.target = latest;
                 self.untold += 1;
             }
-            Input::Notified { latest } => {
+            Input::Notified { latest, pushed } => {
                 self.due = Some(Cause::Notify);
                 self.reading.notified(latest);
                 self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(latest));
+                if let Some((after, pushed)) = pushed {
+                    self.pushed(after, pushed, todo);
+                }
             }
             Input::Quota(over) => self.quota(over),
             Input::NetworkUp => self.probe_at(todo.now.tick),
@@ -308,7 +314,8 @@ impl Replicator {
             Call::PeerInfo { digest: self.comparing }
         } else if self.has_unannounced() && tick >= self.notify_not_before {
             self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
-            Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
+            let after = Some(self.announced).filter(|after| *after > 0 && self.known != Some(None));
+            Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1), after }
         } else if self.may_pull() && tick >= self.pull_not_before {
             let cause = self.due.take().unwrap_or(Cause::Periodic);
             if self.run.1 == Applied::default() {
@@ -339,6 +346,9 @@ impl Replicator {
         match (flight.call, reply) {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
+            (Call::Pull(pull), Ok(Reply::Pulled(_))) if self.is_overtaken(&pull) => {
+                self.due = self.due.or(Some(self.run.0))
+            }
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
                 self.track_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));

@@ -11,6 +11,13 @@ pub const MAX_BATCH_EVENTS: usize = 1000;
 /// [`MAX_LINE_BYTES`](super::MAX_LINE_BYTES) and fits into the request deadline on a slow link.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// Most events sent with an announcement, and most bytes of their bodies. Together with the fields around them, they fit
+/// into a request ([`MAX_PEER_REQUEST_BYTES`](super::MAX_PEER_REQUEST_BYTES)).
+pub const MAX_PUSHED_EVENTS: usize = 32;
+
+/// See [`MAX_PUSHED_EVENTS`].
+pub const MAX_PUSHED_BYTES: usize = 16 << 10;
+
 /// Most heads sent to a peer. A head may take three kilobytes of a line, and a daemon has one per log of each origin. A
 /// daemon with more heads sends none and reports that it cannot be compared.
 pub const MAX_HEADS: usize = 2000;

@@ -124,6 +124,9 @@ impl<S> Encrypted<S> {
             .read_message(&self.received[HEADER..whole], &mut message)
             .map_err(|_| invalid("the connection was tampered with: a frame cannot be decrypted"))?;
         self.received.drain(..whole);
+        if self.received.is_empty() {
+            self.received.shrink_to(KEPT);
+        }
         self.read = 0;
         self.data = match message[..length].split_first() {
             Some((&PLAIN, data)) => data.to_vec(),

@@ -216,9 +216,6 @@ impl Connection {
     /// Reports to the peer that its token was misused here and refused.
     pub(super) async fn warn(&mut self, node: &Node) -> Result<(), PeerError> {
         let request = zeroize::Zeroizing::new(wire::refused_request(1, &self.token, node));
-        if let Some(challenge) = self.owed.take() {
-            self.exchange(&self.proof(&challenge)).await?;
-        }
         self.exchange(&request).await.map(drop)
     }
 
@@ -235,6 +232,12 @@ impl Connection {
     async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let request = zeroize::Zeroizing::new(match (call, self.own_port()) {
             (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
+            (Call::Notify { after: Some(after), .. }, _) => {
+                let (log, after) = (Arc::clone(&self.outbound.env.log), *after);
+                // Events that cannot be read now are pulled.
+                let pushed = blocking(move || protocol::push(&*log, after)).await.ok().flatten();
+                call.line_with(id, &self.own_id, &self.token, pushed.as_ref())
+            }
             _ => call.line(id, &self.own_id, &self.token),
         });
         let asked = self.outbound.env.clock.now().tick;
@@ -295,10 +298,6 @@ impl Connection {
     /// # Errors
     /// The peer does not accept it, because it runs an older version or the connection ended.
     pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), PeerError> {
-        if let Some(challenge) = self.owed.take() {
-            let proved = self.exchange(&self.proof(&challenge)).await?;
-            wire::read_proved(&proved, UNNUMBERED)?;
-        }
         let request = zeroize::Zeroizing::new(wire::lend_request(1, &self.token));
         let line = self.exchange(&request).await?;
         wire::read_notified(&line, 1)?;

@@ -29,7 +29,10 @@ use crate::{
     blocking::blocking,
     environment::lock,
     intake,
-    protocol::AuthState,
+    protocol::{
+        AuthState,
+        wire::{self, Pulled, Pushed},
+    },
     registry::Peer,
     replicator::{Action, Input, Replicator, ReplicatorStatus},
     transport::{Condition, Path},
@@ -64,6 +67,8 @@ pub(crate) struct Signals {
 #[derive(Default)]
 struct Slots {
     notified: Option<u64>,
+    /// The first events that were sent along since the driver has looked.
+    pushed: Option<Pushed>,
     called: bool,
     acknowledged: Option<u64>,
     force: Option<u64>,
@@ -73,8 +78,11 @@ struct Slots {
 }
 
 impl Signals {
-    pub(crate) fn notified(&self, latest: u64) {
-        self.put(|slots| slots.notified = slots.notified.max(Some(latest)));
+    pub(crate) fn notified(&self, latest: u64, pushed: Option<Pushed>) {
+        self.put(|slots| {
+            slots.notified = slots.notified.max(Some(latest));
+            slots.pushed = slots.pushed.take().or(pushed);
+        });
     }
 
     pub(crate) fn called(&self) {
@@ -110,12 +118,13 @@ impl Signals {
 
     fn take(&self) -> impl Iterator<Item = Input> + use<> {
         let slots = std::mem::take(&mut *lock(&self.slots));
+        let pushed = slots.pushed.and_then(|pushed| read_pushed(&pushed));
         [
             slots.acknowledged.map(Input::Acknowledged),
             slots.called.then_some(Input::Authenticated),
             slots.reachable.then_some(Input::NetworkUp),
             slots.moved.then_some(Input::Moved),
-            slots.notified.map(|latest| Input::Notified { latest }),
+            slots.notified.map(|latest| Input::Notified { latest, pushed }),
             slots.force.map(Input::Force),
             slots.compare.map(Input::Compare),
         ]
@@ -360,6 +369,12 @@ impl Run {
             }
         })
     }
+}
+
+/// Decodes events that were sent along with an announcement. `None` if they cannot be read; the pull brings them again,
+/// and the error with them.
+fn read_pushed(pushed: &Pushed) -> Option<(u64, Pulled)> {
+    wire::read_pulled(pushed.line.as_bytes(), 0).ok().map(|pulled| (pushed.after, pulled))
 }
 
 /// Waits until the network has come up again.

@@ -30,6 +30,8 @@ pub type Prover = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
 /// Proofs on one connection: those completed and those outstanding.
 pub(super) struct Proofs {
     prover: Prover,
+    /// Whether the caller has encrypted this connection.
+    encrypted: bool,
     greeted: bool,
     /// The id in the caller's hello, and our challenge to the daemon with this id. Accepts one answer.
     pub(super) challenge: Option<(String, Zeroizing<String>)>,
@@ -53,6 +55,7 @@ impl PeerSession {
     pub fn proving(mut self, prover: Prover) -> Self {
         self.proofs = Some(Proofs {
             prover,
+            encrypted: false,
             greeted: false,
             challenge: None,
             proven: None,
@@ -65,9 +68,15 @@ impl PeerSession {
     /// Records that the caller has proven its key in the handshake that encrypts this connection.
     pub(crate) fn met(&mut self, met: Met, now: Now) {
         if let Some(proofs) = &mut self.proofs {
+            proofs.encrypted = true;
             (proofs.greeted, proofs.proven, proofs.asked) = (true, Some(met.daemon_id), now.tick);
             proofs.instance = Some(met.instance).filter(|instance| wire::is_instance(instance));
         }
+    }
+
+    /// Returns `true` if the caller has encrypted this connection.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.proofs.as_ref().is_some_and(|proofs| proofs.encrypted)
     }
 
     /// Returns `true` if the caller must still prove on this connection that it is daemon `daemon_id`, which has a key.

@@ -4,7 +4,7 @@ use thrum_core::{Error, exchange::Applied, quota::OverQuota};
 
 use crate::{
     error::PeerError,
-    protocol::wire::{BadReply, Call, Reply, Served},
+    protocol::wire::{BadReply, Call, Pulled, Reply, Served},
 };
 
 /// An input of the replicator.
@@ -39,6 +39,8 @@ pub enum Input {
     Notified {
         /// The peer's highest sequence, as the peer reports it.
         latest: u64,
+        /// The new events and the sequence after which they follow, if the peer has sent them along.
+        pushed: Option<(u64, Pulled)>,
     },
     /// The peer called us with a valid token.
     Authenticated,

@@ -66,6 +66,32 @@ impl Replicator {
         Ok(())
     }
 
+    /// Passes on events that the peer has sent along with an announcement, if they follow the checkpoint and nothing
+    /// stands against storing them now. The pull that is due anyway brings them otherwise.
+    pub(super) fn pushed(&mut self, after: u64, pushed: Pulled, todo: &mut Todo<'_>) {
+        let Some(Some(log)) = &self.known else { return };
+        // A peer with another log than before sends its events from the start only when it is asked.
+        let follows =
+            pushed.log.as_ref() == Some(log) && self.status.checkpoint.as_ref() == Some(&(log.clone(), after));
+        if !follows || !self.may_pull() || todo.now.tick < self.pull_not_before || pushed.events.is_empty() {
+            return;
+        }
+        let pull = Pull { after, max_batch: limits::MAX_PUSHED_EVENTS, log: Some(log.clone()) };
+        if self.run.1 == Applied::default() {
+            self.run.0 = Cause::Notify;
+        }
+        // What follows is announced by itself. A small batch is no sign of a wasteful peer here.
+        if let Err(violation) = self.pulled(&pull, Pulled { more: false, ..pushed }, todo) {
+            self.fail(&violation.into(), todo);
+        }
+    }
+
+    /// Returns `true` if pushed events have moved the checkpoint, or are about to, since this pull was sent.
+    pub(super) fn is_overtaken(&self, pull: &Pull) -> bool {
+        let moved = |(log, sequence): &(String, u64)| pull.log.as_ref() == Some(log) && *sequence != pull.after;
+        self.applying.is_some() || self.status.checkpoint.as_ref().is_some_and(moved)
+    }
+
     /// Handles the reply to a pull from a legacy peer.
     fn old_pulled(&mut self, content: PullContent, todo: &mut Todo<'_>) -> Result<(), Violation> {
         let tick = todo.now.tick;

@@ -5,6 +5,7 @@ mod batch_size;
 mod connecting;
 mod legacy;
 mod pulling;
+mod pushing;
 mod replies;
 mod throttling;
 

@@ -326,7 +326,14 @@ impl Go {
             .collect();
         for sequence in shown {
             for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
-                self.open(&peer, Call::Notify { latest: sequence, count: 1 }, false, tick, conns, &mut out);
+                self.open(
+                    &peer,
+                    Call::Notify { latest: sequence, count: 1, after: None },
+                    false,
+                    tick,
+                    conns,
+                    &mut out,
+                );
             }
         }
         if self.round <= tick {

@@ -40,7 +40,7 @@ fn an_announcement_counts_only_for_its_sender() {
         let (reply, effects) =
             ask(&mut stand, "sync.notify", &json!({"token": token, "daemon_id": id, "latest_seq": 7}));
         assert_eq!(reply["result"]["status"], "ok", "whoever is named");
-        effects.iter().any(|effect| matches!(effect, Effect::Notified { latest: 7 }))
+        effects.iter().any(|effect| matches!(effect, Effect::Notified { latest: 7, pushed: None }))
     };
     assert!(notified("d_peer"));
     assert!(!notified("d_other") && !notified("d_me"));

@@ -122,7 +122,7 @@ fn we_ask_as_go_asks() {
         Pair { code: "1234".into(), daemon_id: GO.into(), name: "box1".into(), address: "100.64.0.3:9100".into() };
     let ours = [
         pair.line(1),
-        Call::Notify { latest: 7, count: 1 }.line(2, GO, &token),
+        Call::Notify { latest: 7, count: 1, after: None }.line(2, GO, &token),
         pull(0).line(6, GO, &token),
         pull(2).line(8, GO, &token),
         pull(3).line(11, GO, &token),

@@ -1,5 +1,7 @@
 //! Requests: decodes those received from peers, encodes those sent to peers.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
@@ -64,6 +66,8 @@ pub enum Query {
         latest: i64,
         /// The number of announced events; for logs.
         count: i64,
+        /// The announced events, if they were sent along.
+        pushed: Option<Pushed>,
     },
     /// `sync.peer_info`
     PeerInfo {
@@ -107,6 +111,21 @@ pub enum Query {
     Lend,
 }
 
+/// Events that are sent along with `sync.notify`, which saves the pull. Not in Go Thrum, which ignores them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The sequence after which the events follow. They are of no use to a peer that has read up to another one.
+    pub after: u64,
+    /// The line that would answer a `sync.pull` of these events with the id 0.
+    pub line: String,
+}
+
+impl fmt::Debug for Pushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pushed").field("after", &self.after).field("bytes", &self.line.len()).finish()
+    }
+}
+
 /// The parameters of `sync.pull`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -147,8 +166,8 @@ pub struct Begin {
     pub message: String,
 }
 
-impl std::fmt::Debug for Pair {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pair")
             .field("code", &"****")
             .field("daemon_id", &self.daemon_id)
@@ -263,7 +282,11 @@ impl Request {
                 if daemon_id.is_empty() {
                     return Err(RpcError::plain("daemon_id is required"));
                 }
-                Ok(Query::Notify { daemon_id, latest, count })
+                // Ignore invalid events; the pull that follows brings them, too.
+                let line = fields.text("pushed").ok().filter(|line| !line.is_empty());
+                let after = fields.integer("after_sequence", "int64").ok().and_then(|after| u64::try_from(after).ok());
+                let pushed = line.zip(after).map(|(line, after)| Pushed { after, line });
+                Ok(Query::Notify { daemon_id, latest, count, pushed })
             }
             Method::PeerInfo if matches!(&self.params, Params::Object(_)) => {
                 let fields = self.params.fields("SyncPeerInfoRequest")?;
@@ -347,6 +370,9 @@ pub enum Call {
         latest: u64,
         /// Number of commits announced together, sent as `event_count`; for the peer's logs.
         count: u64,
+        /// The sequence up to which the peer has probably read our log. The events above are sent along. `None` for a
+        /// legacy peer, and before the peer has read anything.
+        after: Option<u64>,
     },
     /// `sync.ranges`, `sync.ids` or `sync.fetch`: a question about one log of one origin.
     About(About),
@@ -358,6 +384,11 @@ impl Call {
     /// Encodes the request without a line end. A notify includes `own_id`, by which a Go peer identifies the daemon to
     /// pull from.
     pub fn line(&self, id: u64, own_id: &str, token: &Token) -> String {
+        self.line_with(id, own_id, token, None)
+    }
+
+    /// Encodes the request like [`line`](Self::line). A notify includes the `pushed` events.
+    pub fn line_with(&self, id: u64, own_id: &str, token: &Token, pushed: Option<&Pushed>) -> String {
         let token = token.reveal();
         let (method, params) = match self {
             Self::About(about) => {
@@ -375,10 +406,14 @@ impl Call {
                 "sync.pull",
                 serde_json::json!({"after_sequence": after, "log_id": log, "max_batch": max_batch, "token": token}),
             ),
-            Self::Notify { latest, count } => (
-                "sync.notify",
-                serde_json::json!({"daemon_id": own_id, "event_count": count, "latest_seq": latest, "token": token}),
-            ),
+            Self::Notify { latest, count, .. } => {
+                let mut params = serde_json::json!({"daemon_id": own_id, "event_count": count, "latest_seq": latest, "token": token});
+                if let Some(Pushed { after, line }) = pushed {
+                    params["after_sequence"] = (*after).into();
+                    params["pushed"] = line.as_str().into();
+                }
+                ("sync.notify", params)
+            }
         };
         line(method, &params, id)
     }

@@ -69,7 +69,7 @@ fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_toget
     case.step(Input::Replied(Ok(Reply::Notified)));
     assert_eq!(case.calls(Input::Commit(2)), []);
     assert_eq!(case.calls(Input::Commit(3)), []);
-    assert!(matches!(&case.wake()[..], [Action::Send { call: Call::Notify { latest: 3, count: 2 }, .. }]));
+    assert!(matches!(&case.wake()[..], [Action::Send { call: Call::Notify { latest: 3, count: 2, .. }, .. }]));
     assert_eq!(case.tick, limits::LEGACY_NOTIFY_GAP);
 }
 

@@ -63,7 +63,7 @@ fn the_configured_sync_interval_is_kept_even_if_short() {
 fn a_recently_pulled_peer_is_skipped_in_the_periodic_pull() {
     let mut case = Case::quiet();
     case.tick = seconds(6);
-    assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
+    assert_eq!(case.calls(Input::Notified { latest: 6, pushed: None }), [pull(5, "log")]);
     case.step(nothing("log"));
     assert_eq!(case.wake(), [], "at 15 s, nine seconds later");
     assert_eq!(case.tick, seconds(15));
@@ -75,9 +75,9 @@ fn a_recently_pulled_peer_is_skipped_in_the_periodic_pull() {
 #[test]
 fn a_thousand_notifies_during_a_pull_are_one_more_pull() {
     let mut case = Case::quiet();
-    assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
+    assert_eq!(case.calls(Input::Notified { latest: 6, pushed: None }), [pull(5, "log")]);
     for latest in 0..1000 {
-        assert_eq!(case.step(Input::Notified { latest }), []);
+        assert_eq!(case.step(Input::Notified { latest, pushed: None }), []);
     }
     assert_eq!(case.calls(nothing("log")), [pull(5, "log")], "the trailing one");
     assert_eq!(case.calls(nothing("log")), [], "a sequence that never appears is asked for once");
@@ -115,7 +115,7 @@ fn force_overrides_backoff_and_ends_with_the_pull_or_the_failure() {
     case.step(Input::ConnectFailed(unreachable("nobody listens")));
     assert_eq!(case.machine.status().forced, 3);
     let mut case = Case::quiet();
-    case.step(Input::Notified { latest: 6 });
+    case.step(Input::Notified { latest: 6, pushed: None });
     case.step(Input::Force(4));
     case.step(nothing("log"));
     assert_eq!(case.machine.status().forced, 0, "that pull began before");
@@ -136,7 +136,7 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
         (State::OverQuota, true)
     );
     assert_eq!(case.machine.status().checkpoint, Some(("log".to_owned(), 7)));
-    for input in [Input::Notified { latest: 12 }, Input::Timer, Input::Authenticated] {
+    for input in [Input::Notified { latest: 12, pushed: None }, Input::Timer, Input::Authenticated] {
         assert_eq!(case.calls(input), []);
     }
     assert!(case.machine.wait_until() > case.tick, "nothing keeps it awake");

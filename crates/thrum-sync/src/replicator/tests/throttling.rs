@@ -149,7 +149,7 @@ fn a_peer_that_announces_nothing_without_end_is_asked_slowly() {
     let (mut asked, end) = (0, case.tick + seconds(10));
     while case.tick < end {
         case.tick += Duration::from_millis(1);
-        let mut calls = case.calls(Input::Notified { latest: 1_000_000 });
+        let mut calls = case.calls(Input::Notified { latest: 1_000_000, pushed: None });
         calls.extend(case.calls(Input::Timer));
         for call in calls {
             assert!(matches!(call, Call::Pull(_)), "{call:?}");
@@ -167,7 +167,7 @@ fn honest_announcements_are_never_slowed() {
     let mut case = Case::quiet();
     for n in 6..200 {
         case.tick += Duration::from_millis(1);
-        assert_eq!(case.calls(Input::Notified { latest: n }), [pull(n - 1, "log")]);
+        assert_eq!(case.calls(Input::Notified { latest: n, pushed: None }), [pull(n - 1, "log")]);
         let at = i64::try_from(n).unwrap();
         case.step(pulled("log", &[at], at, false));
         assert_eq!(case.calls(stored(1)), [pull(n, "log")], "the acknowledgement");
@@ -186,7 +186,7 @@ fn an_old_peer_that_announces_what_it_has_from_us_is_asked_slowly_without_a_comp
     let (mut asked, end) = (0, case.tick + seconds(10));
     while case.tick < end {
         case.tick += Duration::from_millis(1);
-        let mut calls = case.calls(Input::Notified { latest: 1_000_000 });
+        let mut calls = case.calls(Input::Notified { latest: 1_000_000, pushed: None });
         calls.extend(case.calls(Input::Timer));
         for call in calls {
             assert!(matches!(call, Call::Pull(_)), "{call:?}");

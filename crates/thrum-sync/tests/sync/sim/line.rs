@@ -13,7 +13,7 @@ use thrum_sync::{
     conn::NoLine,
     error::PeerError,
     intake,
-    protocol::wire::Call,
+    protocol::wire::{self, Call},
     protocol::{self, Effect, Next},
     replicator::{Action, Input},
     transport::{Caller, Kind},
@@ -58,7 +58,11 @@ impl Sim {
                             Call::PeerInfo { .. } | Call::About(_) | Call::Differs => traffic.infos += 1,
                         }
                         let token = daemon.auth.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
-                        let text = call.line(id, &daemon.id, &token);
+                        let pushed = match call {
+                            Call::Notify { after: Some(after), .. } => protocol::push(&*daemon.log, after).unwrap(),
+                            _ => None,
+                        };
+                        let text = call.line_with(id, &daemon.id, &token, pushed.as_ref());
                         machine.asked = Some((id, call));
                         machine.silent = self.tick + limits::PULL;
                         let conn = machine.conn.unwrap();
@@ -199,7 +203,11 @@ impl Sim {
             }
             let input = match effect {
                 Effect::Authenticated => Input::Authenticated,
-                Effect::Notified { latest } => Input::Notified { latest },
+                Effect::Notified { latest, pushed } => {
+                    let pushed =
+                        pushed.map(|pushed| (pushed.after, wire::read_pulled(pushed.line.as_bytes(), 0).unwrap()));
+                    Input::Notified { latest, pushed }
+                }
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
                 Effect::Paired(_)
                 | Effect::PairingMoved
