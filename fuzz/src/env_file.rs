@@ -27,8 +27,8 @@ pub fn env_file(bytes: &[u8]) {
     }
     for warning in &read.warnings {
         assert_sayable(warning);
-        // A key contains digits and has no escapes. No warning may contain a word of a key's length that the file
-        // provided.
+        // An auth key contains long words without escapes. So no warning may contain a long word of the file, unless it
+        // is part of a variable's name.
         for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() >= 16 && !read.is_a_name(word))
         {
             assert!(!warning.contains(word), "{warning:?} shows {word:?}");

@@ -30,7 +30,7 @@ pub fn event(bytes: &[u8]) {
     }
 }
 
-/// Reads an event, and checks that a canonical form that was recognised is the one that parsing gives.
+/// Reads an event, and checks that the shortcut for a text in canonical form gives the same as parsing the text.
 fn candidate(text: &str) -> Result<Candidate, Malformed> {
     let read = Candidate::read(text, &[]);
     let parsed = json::parse_object(text).map_err(|error| Malformed::Json(error.to_string()));

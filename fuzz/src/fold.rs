@@ -11,7 +11,7 @@ use thrum_store::{OpenOptions, Store};
 
 use crate::world::{World, directory};
 
-/// More events take longer without finding more.
+/// Maximum number of lines that are parsed. More take longer without finding more.
 const MOST: usize = 24;
 
 /// Parses one event per line. Every well-formed event is stored (I5), both orders lead to the same projection (I6), and
@@ -20,7 +20,8 @@ pub fn fold(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let candidates = text.lines().take(MOST).filter_map(|line| Candidate::read(line, &[]).ok()).collect();
     let (mut events, _) = admit(candidates);
-    // If one unsigned id has two contents, the first one is kept. The order would then matter.
+    // Of unsigned events with one id and different contents, a store keeps the one that comes first, so the order would
+    // matter.
     let mut seen = std::collections::BTreeSet::new();
     events.retain(|event| seen.insert(event.id.clone()));
     if events.is_empty() {
@@ -31,12 +32,12 @@ pub fn fold(bytes: &[u8]) {
     events.reverse();
     let backwards = folded(&events, events.len(), purges);
     assert_eq!(projection, backwards.1, "the order of events does not matter");
-    // An event that a purge covers is counted in the heads if it was stored before the purge, and not counted
-    // otherwise.
+    // The heads count an event that a purge covers only if the event was stored before the purge.
     assert!(purges || heads == backwards.0, "the same events are held");
 }
 
-/// The digests of the log and of the projection after storing the events in batches of `share` events.
+/// Stores the events in batches of `share` events, and returns the version vector as JSON and the digest of the
+/// projection.
 fn folded(events: &[Event], share: usize, purges: bool) -> (String, String) {
     thread_local! {
         static EMPTY: RefCell<Option<(tempfile::TempDir, Vec<u8>)>> = const { RefCell::new(None) };

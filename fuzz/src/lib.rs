@@ -1,5 +1,5 @@
-//! Fuzz targets for every parser of foreign input: one function of bytes per parser, which panics if a required
-//! property does not hold.
+//! Fuzz targets for the parsers of foreign input: functions that take bytes, and panic if a required property does not
+//! hold.
 //!
 //! The fuzzer calls them (`fuzz/run TARGET SECONDS`). A test also calls them with the corpus that the fuzzer has left,
 //! in every test run and without a fuzzer. "Does not panic" is only the minimum. In addition, written values parse to

@@ -15,8 +15,8 @@ use crate::{
 /// The id of the request that the line answers.
 const ASKED: u64 = 1;
 
-/// Parses one line as the reply to each of our requests. An accepted value is within the limits and survives being
-/// served again; the error for a rejected one is safe to display.
+/// Parses one line as the reply to each of our requests, except `sync.hello` and `sync.encrypt`. An accepted value is
+/// within the limits and survives being served again; the error for a rejected one is safe to display.
 pub fn peer_reply(line: &[u8]) {
     let info = said(wire::read_info(line, ASKED));
     if let Some(info) = info {

@@ -23,14 +23,15 @@ use crate::{
 /// The token of the registered peer, fixed so that the corpus can contain it.
 const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// More lines than a conversation takes from pairing to pulling.
+/// Maximum number of lines that are processed: more than a conversation has from pairing to pulling.
 const MOST: usize = 16;
 
-/// Never reached, because all bytes are available at once.
+/// Time limits for a line, which are never reached, because all bytes are available at once.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Processes all bytes that one caller sends. Lines are split correctly, each line gets one answer, and a request that
-/// is written again means the same. A caller that knows neither code nor token changes nothing and learns neither.
+/// is written again means the same. A caller that knows neither code nor token changes only the state of the pairing
+/// session, and learns neither. The lines are those of a plain connection, or those inside an encrypted one.
 pub fn peer_request(bytes: &[u8]) {
     thread_local! {
         static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };

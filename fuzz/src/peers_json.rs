@@ -12,8 +12,8 @@ use thrum_sync::{
 
 use crate::{assert_sayable, world::directory};
 
-/// Parses the bytes of a file. The file is accepted as a whole or not at all, its content survives a round trip, no two
-/// peers share an id or a token, and no error reveals a token.
+/// Parses the bytes as both files. Our own is accepted as a whole or not at all, and its content survives a round trip.
+/// In both, no two accepted peers share an id or a token, and no error reveals a token.
 pub fn peers_json(bytes: &[u8]) {
     thread_local! {
         static DIRECTORY: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
@@ -75,7 +75,7 @@ fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone, file: &str
             assert!(token(other).is_none() || token(other) != token(peer), "a token of two peers");
         }
         let token = peer.token.as_ref().map_or("", |token| token.reveal());
-        // If the token occurs more than once in the file, it is also used as a name, which may be printed.
+        // A token that occurs more than once in the file may also be a name, which may be printed.
         assert!(
             token.is_empty() || file.matches(token).count() > 1 || !format!("{peer:?}").contains(token),
             "a token is not printed"
@@ -83,8 +83,8 @@ fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone, file: &str
     }
 }
 
-/// Checks that the text contains no token of the file. A word that the file also uses for something else, such as an id,
-/// may be shown.
+/// Checks that the text contains no token of the file. A word that the file also uses for something else, such as an
+/// id, may be shown.
 fn assert_shows_no_token(words: &str, file: &str) {
     assert_sayable(words);
     for word in file.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64) {

@@ -21,8 +21,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Parses `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other text as a whole
-    /// becomes the name.
+    /// Parses `name` or `name@machine`, with or without a leading `@`, each part plain or in quotes. Never fails: any
+    /// other text becomes the name as a whole.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('@').unwrap_or(text);
         let whole = || Self { name: text.to_owned(), machine: None };
@@ -54,7 +54,7 @@ impl Address {
 }
 
 /// Splits a quoted text, as written by [`name::shown`], off the front. Returns it without quotes and escapes, and the
-/// rest.
+/// rest; `None` if the text does not begin with a complete one.
 fn quoted_part(text: &str) -> Option<(String, &str)> {
     let mut chars = text.strip_prefix('"')?.char_indices();
     let (mut part, mut escaped) = (String::new(), false);

@@ -5,8 +5,8 @@
 //! | addressee | `recipients` | `scopes` | `refs` |
 //! |---|---|---|---|
 //! | an agent | its name | | `mention:NAME` |
-//! | a role, or a group of Go Thrum | the members known to the author | `group:NAME` | `group:NAME` |
-//! | everyone | the agents known to the author | `group:everyone` | `group:everyone` |
+//! | a role, or a group of Go Thrum | the members known to the author's daemon | `group:NAME` | `group:NAME` |
+//! | everyone | the agents known to the author's daemon | `group:everyone` | `group:everyone` |
 //!
 //! Our messages also carry `recipient_homes`, the home of each recipient; Go Thrum relays that field unchanged.
 //!
@@ -101,7 +101,8 @@ impl<'a> Addressee<'a> {
 /// The agents and roles that a message addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audience<'a> {
-    /// Names of agents, sorted. A mention may also name a role; then the name is in both lists.
+    /// Names of agents, sorted. A mention that is not among the recipients may name an agent or a role, so its name is
+    /// in both lists.
     pub agents: Vec<&'a str>,
     /// Names of roles or groups, cut like the roles of agents ([`bounds::role`]), and sorted.
     pub roles: Vec<&'a str>,
@@ -176,7 +177,7 @@ impl MessageCreate {
         let mentions = mentions.filter(|addressee| matches!(addressee, Addressee::Agent(_)));
         let groups = self.scopes.iter().filter_map(Addressee::of_scope);
         let mut listed: Vec<Tag> = mentions.chain(groups).map(Addressee::listed).collect();
-        // Go Thrum writes broadcasts without any tag; at most they list the recipients that their daemon knew.
+        // Go Thrum writes broadcasts without any tag; at most they list the recipients that the author's daemon knew.
         if listed.is_empty() {
             listed.push(Addressee::Everyone.listed());
         }

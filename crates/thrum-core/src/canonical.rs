@@ -1,9 +1,9 @@
 //! The canonical form of an event (RFC 8785): built from parsed fields, or recognised in the text as received.
 //!
 //! A daemon of ours serves events in canonical form already. [`Canonical::recognise`] proves that in one pass over the
-//! bytes and finds the members of the object on the way, which is much faster than to parse the object and write it
-//! again. It recognises only what is simple to prove (`scan.rs`). Any other text is parsed and written again with [`Canonical::new`], which gives the same result for a text that both
-//! accept.
+//! bytes and finds the members of the object on the way, which is much faster than parsing the object and writing it
+//! again. It recognises only what is simple to prove (`scan.rs`). Any other text is parsed and written again with
+//! [`Canonical::new`], which gives the same result for a text that both accept.
 //!
 //! Example: `{"a":1,"signature":"x","v":1}` is recognised, and its signed part is `{"a":1,"v":1}`. `{"v":1,"a":1}` and
 //! `{"a":1.0}` are not recognised, and [`Canonical::new`] writes `{"a":1,"v":1}` and `{"a":1}`.
@@ -68,7 +68,7 @@ impl Canonical {
         signed_part(&self.whole, &self.unsigned)
     }
 
-    /// Sets the signature, given in base64url, in place of the one that the object has.
+    /// Adds a signature, given in base64url, or replaces the one that the object has.
     #[must_use]
     pub fn signed(self, signature: &str) -> Self {
         let [before, after] = self.signed_part();
@@ -87,7 +87,7 @@ impl Canonical {
         &self.whole
     }
 
-    /// Like [`whole`](Self::whole).
+    /// Returns the text of [`whole`](Self::whole) without copying it.
     pub fn into_whole(self) -> String {
         self.whole
     }

@@ -18,7 +18,7 @@ pub enum ErrorKind {
     Refused,
     /// The process that should answer is not running or cannot be reached.
     Unavailable,
-    /// No problem is known; the same request may succeed later.
+    /// The request could not be served now; repeated unchanged, it may succeed.
     TryAgain,
 }
 

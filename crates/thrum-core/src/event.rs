@@ -146,7 +146,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// `None` if one of the strings has escapes.
+    /// Reads the envelope from recognised members; `None` if one of the strings has escapes.
     fn of_members(members: &Members<'a>) -> Option<Self> {
         let text = |name: &str| match members.raw(name) {
             Some(raw) if raw.starts_with('"') => Some(Some(members.text(name)?.into())),
@@ -158,7 +158,7 @@ impl<'a> Envelope<'a> {
             origin: text("origin_daemon")?.unwrap_or_default(),
             log: text("origin_log")?.unwrap_or_default(),
             timestamp: text("timestamp")?.unwrap_or_default(),
-            // The integers that are recognised are exact. Any other value counts as no sequence, as below.
+            // The integers that are recognised are exact. Any other value counts as no sequence, as in `place_in_log`.
             seq: members.raw("origin_seq").and_then(|raw| raw.parse().ok()).unwrap_or_default(),
             signature: text("signature")?,
         })
@@ -166,8 +166,8 @@ impl<'a> Envelope<'a> {
 }
 
 impl Candidate {
-    /// Reads an event as served, a JSON object, and puts the strings of `envelope`, given by their keys, in place of
-    /// its own. Drops `sequence`, which belongs to the serving daemon.
+    /// Reads an event as served, a JSON object, and sets the members that `envelope` names to the strings given there.
+    /// Drops `sequence`, which belongs to the serving daemon.
     ///
     /// # Errors
     /// Every [`Malformed`] except `Signature` and `Unread`.
@@ -415,7 +415,8 @@ mod tests {
         assert_eq!(Payload::read(&admitted[0].kind, &admitted[0].body).expect("unknown is fine"), Payload::Unknown);
     }
 
-    /// C18: a relay reads the canonical form and must arrive at the same origin sequence.
+    /// Hostile input (C18 in docs/security.md): a relay reads the canonical form and must arrive at the same origin
+    /// sequence.
     #[test]
     fn the_origin_sequence_is_read_from_the_canonical_form() {
         for (number, seq) in [

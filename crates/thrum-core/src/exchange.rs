@@ -73,8 +73,8 @@ pub struct Checkpoint {
 /// The causal prerequisites of a row, for a peer that applies rows one by one and cannot wait for missing ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prerequisites {
-    /// Whether the row has no effect, because a later purge or a later clean-up of its author covers it. It is then not
-    /// served to such a peer.
+    /// Whether the row has no effect, because a later purge or a later clean-up of its author covers it. Such a row is
+    /// not served to the peer.
     pub hidden: bool,
     /// For an edit, deletion or receipt: whether the peer lacks its message. The peer has the message if an earlier row
     /// creates it, the peer can apply that creating row, the creating row is not hidden, and no clean-up of its author
@@ -96,7 +96,7 @@ pub struct LongEvents {
 /// Problems with the events that one peer served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles {
-    /// Number of edits and deletions without effect here, because only the author of a message may make them.
+    /// Number of edits and deletions without effect here, because only the daemon of a message's author may make them.
     pub without_effect: u64,
     /// Id and reason of the latest event that is counted in `without_effect`.
     pub last_without_effect: Option<(String, String)>,
@@ -130,14 +130,15 @@ pub struct Applied {
     pub collided: usize,
     /// Events of [`Batch::rejected`]. Those counted in `collided` are recorded as rejected, too.
     pub rejected: usize,
-    /// Whether a purge in the batch moved a cutoff, so that the whole log is searched for events to remove.
+    /// Whether a purge in the batch moved a cutoff or listed further events, so that the whole log is searched for
+    /// events to remove.
     pub purged: bool,
 }
 
 /// The durable state of the log, published to waiting tasks after every COMMIT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// This log's id. Changes when the database turns out not to be the one that this daemon left.
+    /// This log's id. Changes when the database turns out not to be the one that this daemon used last.
     pub log: Arc<str>,
     /// The highest sequence in the log.
     pub latest: u64,

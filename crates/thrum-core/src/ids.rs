@@ -2,9 +2,8 @@
 //!
 //! An id made here is bound to the daemon that makes it. Of the 80 bits that a ULID leaves to chance, 16 are a counter
 //! and 64 are a hash over the daemon's id, the rest of the ULID and the prefix. Every daemon that sees the id can thus
-//! verify which daemon made it ([`is_made_by`]), and no other daemon can pass off its own events about that id as the
-//! maker's: it would need a key with the same hash, and thus some 2^64 keys. To Go Thrum, such an id is an ordinary
-//! ULID.
+//! verify which daemon made it ([`is_made_by`]), and no other daemon can pose as the maker: it would need a key with
+//! the same hash, and would have to try some 2^64 keys to find one. To Go Thrum, such an id is an ordinary ULID.
 
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
@@ -175,7 +174,8 @@ mod tests {
         }
     }
 
-    /// C21: no other daemon can claim an id's binding or transfer it to another id.
+    /// Events under another id (C21 in docs/security.md): no other daemon can pose as the maker of an id, or bind
+    /// another id to its maker.
     #[test]
     fn an_id_is_bound_to_its_maker_only() {
         let (maker, other) = (daemon(1), daemon(2));

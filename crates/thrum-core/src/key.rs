@@ -122,8 +122,8 @@ impl DaemonKey {
     }
 
     /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that
-    /// challenge and that daemon, so that another daemon cannot pass a challenge that it has to answer on to us and use
-    /// our answer.
+    /// challenge and that daemon, so that a daemon that poses as us elsewhere cannot forward to us the challenge that
+    /// it gets there, and use our answer.
     pub fn prove(&self, challenge: &str, to: &str) -> String {
         let signature = self.signing.sign(proof(challenge, self.id.as_str(), to).as_bytes());
         BASE64URL_NOPAD.encode(&signature.to_bytes())
@@ -141,8 +141,8 @@ pub fn proves(signature: &str, challenge: &str, by: &str, to: &str) -> bool {
     }
 }
 
-/// The text that a proof covers. The text is unambiguous, because our ids contain no line breaks, and `to`, which may
-/// be foreign, comes last.
+/// The text that a proof covers. The text is unambiguous, because challenges and our ids contain no line breaks, and
+/// `to`, which may be foreign, comes last.
 fn proof(challenge: &str, by: &str, to: &str) -> String {
     format!("{PROOF_CONTEXT}{challenge}\n{by}\n{to}")
 }
@@ -195,12 +195,12 @@ impl Claim<'_> {
     }
 }
 
-/// Verifies claims and returns the results in order. A batch is verified at once, which costs a third, and claim by
-/// claim only if one of it is wrong.
+/// Verifies claims and returns the results in order. All are verified together, which costs a third of the time, and
+/// one by one only if that fails.
 ///
-/// All daemons must accept the same signatures (I6), whatever stands beside them in a batch. Therefore the rules of
-/// ZIP 215 are used in both cases: with them, a batch is valid exactly if each signature in it is. The equation of
-/// RFC 8032 without the cofactor, as in `ed25519_dalek`, does not have this property.
+/// All daemons must accept the same signatures (I6), whichever others are in the same batch. Therefore the rules of ZIP
+/// 215 are used in both cases: with them, a batch is valid exactly if each signature in it is. The equation of RFC 8032
+/// without the cofactor, as in `ed25519_dalek`, does not have this property.
 pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
     let items: Vec<_> = claims.iter().map(Claim::item).collect();
     let mut all = batch::Verifier::new();
@@ -211,7 +211,7 @@ pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
 }
 
 /// The random weights by which the equations of a batch are added up: drawn from a hash of all claims, so that nobody
-/// can choose a claim by its weight, and the result depends on nothing else.
+/// can make claims for weights known in advance, and the result depends on the claims alone.
 struct Weights {
     seed: [u8; 32],
     drawn: u64,
@@ -332,13 +332,13 @@ mod tests {
         assert_eq!(verify(&[]), Vec::<bool>::new());
     }
 
-    /// I6, C21
+    /// Altered and invented events (C21 in docs/security.md): every daemon accepts the same ones (I6).
     #[test]
     fn whether_a_signature_is_valid_does_not_depend_on_the_events_beside_it() {
         let key = DaemonKey::generate(&mut Seed(1));
         let id = key.id();
-        // Made with this key. `R` is the neutral element in an encoding that is not canonical. Verifiers that follow
-        // RFC 8032 refuse this signature alone and accept it in a batch.
+        // Made with this key. `R` is the neutral element in an encoding that is not canonical. A verifier that follows
+        // RFC 8032 refuses this signature by itself, but accepts it in a batch.
         let odd = "7v_______________________________________3_eZnckbmQzyvprVlRRu-lTNPoWeIBvw1UwN4f_E4eODQ";
         let odd = Claim { origin: id.as_str(), signed_part: ["{\"n\":1}", ""], signature: Some(odd) };
         let signature = key.sign_event(["{\"n\":2}", ""]);

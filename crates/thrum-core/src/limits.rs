@@ -29,7 +29,7 @@ pub use replication::*;
 pub use tailnet::*;
 pub use work::*;
 
-/// Returns `true` if one duration is shorter than another.
+/// Returns `true` if `one` is shorter than `other`.
 const fn is_shorter(one: Duration, other: Duration) -> bool {
     one.as_nanos() < other.as_nanos()
 }

@@ -58,7 +58,7 @@ pub enum Subject {
 /// How a purge removes events of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ages {
-    /// Together with the target: the age of the target counts, or of the event if it has no target.
+    /// Together with the target: the time in the target's id counts, or that of the event if the id contains none.
     WithTarget,
     /// By the time of the event.
     ByTime,
@@ -282,7 +282,7 @@ impl Tag {
 pub struct MessageCreate {
     /// `msg_…`
     pub message_id: String,
-    /// The thread, named by the first reply in it; `None` for a message that answers none.
+    /// The thread that a reply belongs to; `None` for a message that answers none.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub thread_id: Option<String>,
     /// The author.
@@ -297,7 +297,7 @@ pub struct MessageCreate {
     /// Classification, and groups addressed.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Tag>,
-    /// References to other messages or agents.
+    /// References to other messages, and to the agents and groups addressed.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<Tag>,
     /// Names of the agents that the message was addressed to when it was sent.
@@ -521,7 +521,8 @@ pub struct AgentCleanup {
     pub method: Option<String>,
 }
 
-/// Purges old messages, sessions and other events that a purge removes (see [`Ages`]).
+/// Purges old messages, sessions and other events. [`Ages`] says which types of events a purge removes, and by what
+/// age.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeExecuted {
     /// Messages, sessions and other events older than this are removed, but none from after this event. RFC 3339.
@@ -604,7 +605,7 @@ pub struct GroupMemberRemove {
     pub removed_by: String,
 }
 
-/// Claims files: an agent asks the others not to change them until a given time. Claims are advisory and prevent
+/// Claims files: an agent asks other agents not to change them until a given time. Claims are advisory and prevent
 /// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileClaim {

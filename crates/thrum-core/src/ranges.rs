@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&runs("[[4,5],[1,3]]")).expect("json"), "[[1,5]]", "neighbours are one run");
     }
 
-    /// C18
+    /// Hostile input (C18 in docs/security.md): numbers beyond all bounds.
     #[test]
     fn invalid_origin_sequences_are_refused_and_huge_ranges_are_cheap() {
         for wrong in [

@@ -10,7 +10,8 @@ pub struct Work {
     pub branch: Option<String>,
     /// Path of the worktree; `None` if unknown.
     pub worktree_path: Option<String>,
-    /// Whether git failed or timed out. Then only branch and path are known, and the empty lists mean nothing.
+    /// Whether `git status` failed, or git did not answer in time. Then only branch and path are known, and the empty
+    /// lists mean nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unanswered: bool,
     /// Commits that are not in the base, newest first.

@@ -3,7 +3,7 @@
 //!
 //! Each peer has a list of marks: "everything up to this sequence, by this instant". A message has been at its home
 //! since the first mark at or above its sequence. Only pulls of the home itself add to its marks, so a relay's word
-//! does not count. A peer that asks for less than before has lost the rest, so its marks above that sequence are
+//! does not count. A peer that acknowledges less than before has lost the rest, so its marks above that sequence are
 //! removed. The marks live in memory, and are saved to disk to survive a restart.
 
 use std::{
@@ -26,7 +26,7 @@ pub(crate) struct Acknowledged {
 #[derive(Debug, Default)]
 struct Marks {
     at: BTreeMap<u64, Timestamp>,
-    /// All marks up to this sequence are saved on disk.
+    /// All marks up to this sequence are saved on disk, or being saved.
     saved: u64,
     /// `true` if all marks on disk must be replaced.
     afresh: bool,
@@ -61,7 +61,7 @@ impl Acknowledged {
         }
     }
 
-    /// Returns the latest time by which `peer` had the event with this sequence of our log; `None` if the peer has not
+    /// Returns a time by which `peer` certainly had the event with this sequence of our log; `None` if the peer has not
     /// acknowledged it.
     pub(crate) fn since(&self, peer: &str, sequence: u64) -> Option<Timestamp> {
         self.peers().get(peer)?.at.range(sequence..).next().map(|(_, at)| *at)

@@ -1,10 +1,10 @@
-//! Backups of a whole mailbox, and restoring a mailbox from a backup.
+//! Writes backups of a repository's mailbox, and restores the mailbox from a backup.
 //!
-//! A mailbox consists of:
+//! The mailbox of a repository serves all of its agents. It consists of:
 //!
 //! * the database;
 //! * the daemon's key, without which the agents' home no longer exists;
-//! * the registry of peers, from which the mail after the backup is fetched;
+//! * the registry of the peers, which bring back the mail that came after the backup;
 //! * the agents' identities and notes in the daemon's worktree;
 //! * the settings.
 //!
@@ -73,8 +73,9 @@ fn compact(at: Timestamp) -> String {
 /// daemon may run meanwhile. Without `secrets` the backup contains neither the key nor the peers.
 ///
 /// # Errors
-/// `not_found` if there is no key or no database; `refused` if `to` exists, also if it appears meanwhile; `failed` for a damaged database; errors of
-/// the database and the file system. After an error no file is left, unless only making its name durable failed.
+/// `not_found` if there is no key or no database; `refused` if `to` exists, also if it appears meanwhile; `failed` for
+/// a damaged database; errors of the database and the file system. After an error no file is left, unless only making
+/// its name durable failed.
 pub fn make(
     repo: &Repo,
     to: &Path,
@@ -126,10 +127,12 @@ pub fn make(
     Ok(Made { file: to.to_owned(), manifest, bytes })
 }
 
-/// Moves a file to a path at which there is none. The former path may remain as a second name, which the caller removes.
+/// Moves a file to a path at which there is none. The former path may remain as a second name, which the caller
+/// removes.
 ///
 /// # Errors
-/// File system errors; [`io::ErrorKind::AlreadyExists`] if there is a file at `to`.
+/// File system errors; [`io::ErrorKind::AlreadyExists`] if there is a file at `to`. On a file system without hard
+/// links, a file at `to` is replaced instead.
 pub fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     // A link fails if the path exists; a rename would replace the file there. Not every file system has links.
     fs::hard_link(from, to).or_else(|error| match error.kind() {
@@ -150,8 +153,8 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     for name in names {
         match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
             Ok(Some(content)) => files.push(Kept { name, content }),
-            // A backup would be incomplete without one of `FILES` that exists. Any other entry that is not a small
-            // plain file does not belong to the mailbox.
+            // A backup would be incomplete without one of `FILES` that exists. Any other entry that cannot be read as a
+            // small plain file is left out.
             Err(error) if FILES.contains(&name.as_str()) => return Err(error),
             _ => {}
         }
@@ -190,12 +193,12 @@ pub struct Restored {
     pub has_key: bool,
 }
 
-/// Checks that a backup is valid, complete, of a supported version, and of this repository's daemon.
+/// Checks that a backup is valid, complete, of a supported version, and of this repository's daemon if it has one.
 ///
 /// # Errors
 /// `refused` for a backup of another repository or of a newer version, and for a database of Go Thrum; `failed` for a
-/// damaged one; `invalid` for a directory or another special file; file system errors. After an error nothing has
-/// changed.
+/// damaged backup and for another program's database; `invalid` for a directory or another special file; file system
+/// errors. After an error nothing has changed.
 pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
     disk::make_private_dir(&repo.var())?;
     let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
@@ -249,13 +252,13 @@ impl Prepared {
     ///
     /// # Errors
     /// `refused` if a daemon runs; `failed` if the key in the backup is damaged; file system errors. The previous
-    /// database is then in its place, unless putting it back failed or, as the message then says, only making the new
-    /// one durable did. Files that were added stay.
+    /// database is then in its place, with two exceptions: putting it back failed, or only making the new one durable
+    /// failed, which the message says. Files that were added stay.
     pub fn install(&self, repo: &Repo) -> Result<Restored, Error> {
         let _lock = lock::acquire(repo)?;
         undo(repo)?;
-        // Add the missing files first. If the restoration were interrupted after the database, the database would
-        // belong to a daemon without a key.
+        // Add the missing files first. Otherwise an interruption could leave the restored database without its daemon's
+        // key.
         let mut added = Vec::new();
         for Kept { name, content } in self.files.iter().filter(|file| is_ours(&file.name)) {
             let path = repo.thrum_dir().join(name);

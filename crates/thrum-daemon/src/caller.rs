@@ -1,13 +1,13 @@
-//! Determines which agent a process is when its call names no agent.
+//! Determines which agent makes a call that names no agent.
 //!
 //! Go Thrum's `message delete` and some older commands name no agent. Such a call is attributed to the agent of the
 //! worktree in which the calling process runs.
 //!
 //! The kernel reports which process made a connection, and that process's directory. On Linux the call is refused if
-//! the directory is in no worktree of the repository, if `THRUM_NAME` names no agent of the worktree, if `THRUM_NAME`
-//! is unset and the worktree does not have exactly one agent, or if another worktree has an identity of the same name.
-//! Where the system does not show the directory (macOS), the process cannot be checked: the call is attributed to the
-//! repository's only agent, and refused if there is not exactly one.
+//! the process cannot be examined, if its directory is in no worktree of the repository, if its `THRUM_NAME` names no
+//! agent of the worktree, if it has no `THRUM_NAME` and the worktree does not have exactly one agent, or if another
+//! worktree has an identity of the same name. Where the system does not show the directory (macOS), the process cannot
+//! be checked: the call is attributed to the repository's only agent, and refused if there is not exactly one.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -15,7 +15,7 @@ use thrum_core::{Error, ErrorKind};
 
 use crate::{paths::Repo, worktrees};
 
-/// Returns the agent of the process `pid`, as far as the system shows it.
+/// Returns the agent for which the process `pid` makes a call; `pid` is `None` if the kernel does not report it.
 ///
 /// # Errors
 /// `invalid` if the agent cannot be determined by the rules above.

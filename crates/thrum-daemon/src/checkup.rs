@@ -108,7 +108,8 @@ pub struct Rebuilt {
 ///
 /// # Errors
 /// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
-/// no event and there is no peer to read from. After an error the database is unchanged.
+/// no event and there is no peer to read from. After an error the damaged database is in its place, except in the two
+/// cases that `replace` in `backup/replace.rs` names.
 pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();

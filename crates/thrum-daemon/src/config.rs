@@ -1,8 +1,8 @@
 //! `.thrum/config.json` and the environment variables that override it: each setting with its value and its source.
 //!
 //! The file is Go Thrum's and may contain keys that are not ours; unknown keys survive a change. An unreadable value
-//! never keeps the daemon from starting: it becomes a warning, and the default applies. The exception is
-//! `daemon.local_only`, which is on if the file or its value there cannot be used.
+//! never keeps the daemon from starting: it becomes a warning and counts as not set. The exception is
+//! `daemon.local_only`, which is on if the file, or the value of the key in it, cannot be used.
 
 use std::{fmt, fs::File, time::Duration};
 
@@ -214,11 +214,11 @@ const MEGABYTE: u64 = 1 << 20;
 /// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// No source sets it.
+    /// Neither a variable nor `config.json` sets the value.
     Default,
     /// `config.json`.
     File,
-    /// No variable sets it, and `config.json`, or the value there, cannot be used.
+    /// No variable sets the value, and `config.json`, or the value in it, cannot be used.
     Unusable,
     /// An environment variable.
     Variable(Origin),
@@ -293,7 +293,7 @@ impl Config {
     }
 
     /// Reads the current settings: the file, and the variables of this process and of the `.env` files. Starts no other
-    /// program. For callers that need no variable without a key, and no warning about the variables.
+    /// program. For callers that need only keys of `config.json`, and no warnings about the `.env` files.
     pub fn current(repo: &Repo) -> Self {
         Self::load(repo, &Environment::load_without_git(repo, std::env::vars_os()))
     }

@@ -55,7 +55,7 @@ pub(crate) struct Daemon {
 }
 
 /// The current state of the local agents, in memory. What must survive a restart is stored as well: the last signs of
-/// life beside the log, the states of the programs as events.
+/// life and the programs' sessions beside the log, the announced states of the programs as events.
 #[derive(Default)]
 pub(crate) struct Live {
     /// Named waits; only the newest wait of a name continues.
@@ -64,7 +64,7 @@ pub(crate) struct Live {
     pub(crate) presence: Arc<Presence>,
     /// The state of the agents' programs.
     pub(crate) programs: Arc<Programs>,
-    /// The pairs of agents whose messages to each other are refused, because they have exchanged too many without a
+    /// The mail that is refused because its author and its recipient have exchanged too many messages without a
     /// person.
     pub(crate) guard: Guard,
     /// The agents whose worktrees must be read from git.

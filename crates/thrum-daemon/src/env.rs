@@ -20,7 +20,7 @@ use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
 use crate::{disk, logging::LogFormat, origin, paths::Repo};
 
-/// Variables that a `.env` may not set if git tracks the file, or gives no answer whether it does. A cloned repository
+/// Variables that a `.env` may not set if git tracks the file, or cannot say whether it does. A cloned repository
 /// could otherwise send mail to somebody else's tailnet, and a tracked key is readable by anyone with a clone of the
 /// repository.
 pub const NOT_FROM_THE_REPOSITORY: [&str; 4] =
@@ -119,8 +119,8 @@ impl Environment {
         Self::read(repo, process, origin::is_tracked)
     }
 
-    /// Reads like [`load`](Self::load), but without git: leaves out the variables in files about which git would have to
-    /// be asked, [`NOT_FROM_THE_REPOSITORY`]. None of them overrides a key of `config.json`, so this suffices for
+    /// Reads like [`load`](Self::load), but without git: ignores the variables in files for which git would have to be
+    /// run, [`NOT_FROM_THE_REPOSITORY`]. None of them overrides a key of `config.json`, so this suffices for
     /// [`Config`](crate::config::Config).
     pub fn load_without_git(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self::read(repo, process, |_, _| None)

@@ -57,14 +57,14 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Least time between two searches for the worktree of one agent. A search costs about as much as storing a message, so
+/// Least time between two lookups of the worktree of one agent. A lookup costs about as much as storing a message, so
 /// it is not repeated for each call of an agent that makes many.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.
 pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, storage: Arc<Storage>, shutdown: Shutdown) {
     let mut worktrees: BTreeMap<PathBuf, Worktree> = BTreeMap::new();
-    // When the worktree of an agent may be searched again, and the agents that wait for that time.
+    // When the worktree of an agent may be looked up again, and the agents that wait for that time.
     let (mut not_before, mut waiting) = (BTreeMap::<String, Instant>::new(), BTreeSet::<String>::new());
     loop {
         let of_worktrees = worktrees
@@ -92,7 +92,7 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
                 waiting.insert(agent);
                 continue;
             }
-            // An agent without a session is searched again with its next call, which may have begun one.
+            // The worktree of an agent without a session is looked up again at its next call, which may begin one.
             if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
                 worktrees.entry(top).or_default().sessions.insert(session_id);
                 not_before.insert(agent, Instant::now() + PAUSE);
@@ -120,8 +120,9 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
     }
 }
 
-/// Returns the open session of an agent of this daemon, and its worktree: the last reported one, or else the worktree
-/// that contains its identity, if there is exactly one. Only worktrees of this repository count.
+/// Returns the newest open session of an agent of this daemon, and the agent's worktree: the one that the session last
+/// reported, or else the one that contains the agent's identity, if there is exactly one. Only worktrees of this
+/// repository count.
 async fn place_of(agent: &str, repo: &Repo, home: &str, storage: &Arc<Storage>) -> Option<(String, PathBuf)> {
     let (name, home) = (agent.to_owned(), home.to_owned());
     let session = storage.read(move |reader| reader.newest_open_session(&name, &home)).await.ok()??;

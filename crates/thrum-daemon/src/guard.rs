@@ -73,7 +73,7 @@ impl Guard {
     }
 
     fn held(&self) -> MutexGuard<'_, ByAuthor> {
-        // Every change is a single call on a map.
+        // A panic cannot leave a half-made change behind: no step of a change can fail.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@
 //! file is at that path. The database is checked in addition, because it may be deleted alone (as by `find -name
 //! '*.db*' -delete`), and later writes to it would be lost.
 //!
-//! Every file that a daemon writes or removes by name:
+//! Every file that a daemon writes or removes by name after its start:
 //!
 //! | file | how it stays within the directory held |
 //! |---|---|

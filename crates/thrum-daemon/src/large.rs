@@ -49,7 +49,7 @@ impl LargeAnswers {
         Ok(Self { turns: Arc::new(Semaphore::new(threads)), queue })
     }
 
-    /// Waits for a turn.
+    /// Waits until a thread is free for one more answer.
     pub(crate) async fn turn(&self) -> Turn {
         // The semaphore is never closed.
         let place =
@@ -84,8 +84,7 @@ impl Turn {
 }
 
 /// Gives this thread a priority below that of the daemon's other threads, unless the daemon itself was started with one
-/// that low. Outside Linux, a priority applies to the whole
-/// process, so nothing is changed.
+/// that low. Outside Linux, a priority applies to the whole process, so nothing is changed.
 fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {

@@ -3,8 +3,8 @@
 //!
 //! All worktrees of a repository share its *common directory*: `.git` in an ordinary clone, the bare repository of `git
 //! clone --bare`, a directory elsewhere (`git init --separate-git-dir`), `.git/modules/NAME` of the outer repository
-//! for a submodule. The location of the shared `.thrum` depends on the common directory, on its parent's `.git`, and on
-//! whether a `.thrum` already lies inside it ([`shared_dir`]):
+//! for a submodule. The shared `.thrum` lies inside or beside the common directory ([`shared_dir`]); the first rule
+//! that applies decides:
 //!
 //! * inside the common directory, if a `.thrum` is there already;
 //! * beside the common directory, if that is called `.git`, or if its parent directory has a `.git` file that leads to
@@ -12,8 +12,8 @@
 //! * inside the common directory otherwise, because the directory around `/srv/project.git` may not belong to that
 //!   project alone.
 //!
-//! The variables `GIT_DIR` and `GIT_WORK_TREE` are ignored. Git sets them for its hooks, where they may refer to another
-//! repository than the current directory does. Two commands in one directory must find the same `.thrum`.
+//! The variables `GIT_DIR` and `GIT_WORK_TREE` are ignored. Git sets them for its hooks, where they may refer to
+//! another repository than the current directory does. Two commands in one directory must find the same `.thrum`.
 
 use std::{
     fs,
@@ -49,8 +49,8 @@ pub fn is_linked(top: &Path) -> bool {
 }
 
 /// Returns the parent of the common directory of the linked worktree at `top` if that parent has a `.git`: usually the
-/// main checkout. `None` if `top` is not a linked worktree, and if the parent has no `.git` (bare repository, submodule,
-/// separate git directory).
+/// main checkout. `None` if `top` is not a linked worktree, and if the parent has no `.git` (bare repository,
+/// submodule, separate git directory).
 pub fn parent_with_git(top: &Path) -> Option<PathBuf> {
     let common = common_dir(top).filter(|_| is_linked(top))?;
     common.parent().filter(|dir| dir.join(".git").exists()).map(Path::to_owned)

@@ -4,8 +4,9 @@
 //! Only the lock decides. Pid files and sockets outlive a crash, and process ids are reused; neither is true of a lock.
 //! The file is never removed, because a lock on a removed file does not keep another daemon out.
 //!
-//! Two locks are taken on the file. `flock` decides. A record lock (`fcntl`) beside it lets the system name the holding
-//! process, which it cannot do for `flock`, so that a daemon without a socket can also be found and stopped.
+//! Two locks are taken on the file. `flock` decides. A record lock (`fcntl`) beside it shows which process holds the
+//! file: `F_GETLK` returns that process, and `flock` has no such call. So a daemon without a socket can also be found
+//! and stopped.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

@@ -1,4 +1,4 @@
-//! `daemon.log`: one line for each event, as text or as JSON.
+//! `daemon.log`: one line for each event of `tracing`, as text or as JSON.
 //!
 //! **Text** is the default and has Go Thrum's format, in the machine's time zone:
 //!
@@ -309,7 +309,7 @@ mod tests {
     const FORGED: &str =
         "x\n2026/01/01 00:00:00 [pairing] Paired with \u{1b}[31mevil\" admin=true {\"admin\":true}\u{202e}";
 
-    /// C33
+    /// Hostile input (C33 in docs/security.md): names that contain line breaks and escapes.
     #[test]
     fn text_lines_have_gos_format_and_cannot_be_forged() {
         let text = logged(LogFormat::Text, || {

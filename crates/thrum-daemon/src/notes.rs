@@ -42,7 +42,7 @@ impl Notes {
         Self(repo.local_dir().join("context"))
     }
 
-    /// Returns the notes beside the identities of a `.thrum` that need not be ours.
+    /// Returns the notes in the `.thrum` at `thrum_dir`, such as one of Go Thrum that is imported.
     pub fn in_dir(thrum_dir: &Path) -> Self {
         Self(thrum_dir.join("context"))
     }

@@ -95,7 +95,7 @@ mod tests {
         (guard, root, repo)
     }
 
-    /// C28
+    /// Hostile input (C28 in docs/security.md): a clone that contains a `.thrum`.
     #[test]
     fn state_that_came_with_the_repository_is_refused_whatever_its_case() {
         for name in ["var/peers.json", "var/tsnet/tailscaled.state", "VAR/daemon.json", "redirect"] {
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// C28
+    /// Hostile input (C28 in docs/security.md): a clone that contains a database.
     #[test]
     fn a_database_that_came_with_a_worktree_inside_a_bare_repository_is_refused() {
         let (_guard, root, repo) = repository();
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(check(&Repo::create(&bare, None).unwrap()), Ok(()), "the bare repository itself");
     }
 
-    /// C28
+    /// Hostile input (C28 in docs/security.md): a clone that contains a bare repository.
     #[test]
     fn a_directory_in_a_bare_repository_that_came_with_the_code_is_refused() {
         let (_guard, root, _) = repository();

@@ -1,11 +1,11 @@
 //! The paths of a repository: its worktrees, their `.thrum` directories, and the daemon's files in them.
 //!
-//! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::shared_dir`]. Every
-//! other worktree that is set up has a `.thrum` of its own for its identities, with a file `redirect` that contains the
-//! path of the shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and following it would
-//! hide the mistake. A fresh worktree has no such file and shares the same mailbox, because git's files show which
-//! repository the worktree belongs to. Without a redirect, a worktree that already has a mailbox of its own keeps that
-//! mailbox.
+//! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::shared_dir`].
+//! Every other worktree that is set up has a `.thrum` of its own for its identities, with a file `redirect` that
+//! contains the path of the shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and
+//! following it would hide the mistake. A fresh worktree has no redirect but shares the mailbox too, because git's
+//! files show which repository the worktree belongs to. A worktree without a redirect that already has a mailbox of
+//! its own keeps that mailbox.
 //!
 //! The command and the daemon must arrive at the same paths from any directory. All results therefore depend only on
 //! the start directory and the file system. The exception is a socket path that is too long: it comes from the record
@@ -36,9 +36,10 @@ impl Repo {
     /// honours `THRUM_HOME` passes it as `start`.
     ///
     /// # Errors
-    /// `not_found` if there is no `.thrum`, only one outside the linked git worktree that contains `start`, or only one
-    /// of a linked worktree without any mailbox; `refused` if `.thrum` is a link that leads out of the repository;
-    /// `invalid` if its redirect is not the absolute path of a directory, or leads to another redirect.
+    /// `not_found` if there is no `.thrum`, or only one outside the linked git worktree that contains `start`, or only
+    /// that of a linked worktree which has neither its own mailbox nor a shared one; `refused` if `.thrum` is a link
+    /// that leads out of the repository; `invalid` if its redirect is not the absolute path of a directory, or leads
+    /// to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Error> {
         let start = fs::canonicalize(start).map_err(|error| disk::io_error("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
@@ -120,8 +121,8 @@ impl Repo {
     /// Returns the worktree of this repository that contains `path`.
     ///
     /// # Errors
-    /// `refused` if no worktree that shares this daemon contains it. A client decides what it sends, not where the
-    /// daemon reads and writes.
+    /// `refused` if `path` is relative, or is in no worktree that shares this daemon: a client must not decide where
+    /// the daemon reads and writes.
     pub fn worktree(&self, path: &Path) -> Result<Self, Error> {
         let found = if path.is_absolute() { Self::discover(path).ok() } else { None };
         found.filter(|found| found.thrum_dir == self.thrum_dir).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! `thrum.pid`: the daemon's process, for people and for `daemon stop`, and its socket, for clients if the usual path
-//! is too long.
+//! `thrum.pid`: the daemon's process and start time, for people and diagnostics, and its socket, for clients if the
+//! usual path is too long.
 //!
 //! The file decides nothing. A crash leaves it behind, and another process may have the same id by now. Only the lock
 //! and an answer on the socket show whether a daemon runs.

@@ -56,7 +56,7 @@ impl Presence {
     }
 
     fn agents(&self) -> MutexGuard<'_, HashMap<String, LastSeen>> {
-        // Every change is a single call on the map.
+        // A panic cannot leave a half-made change behind: no step of a change can fail.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

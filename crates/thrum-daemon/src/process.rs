@@ -16,7 +16,8 @@ pub(crate) fn begun(_pid: u32) -> Option<u64> {
     None
 }
 
-/// Resolves to `true` when the process `pid` that began at `began` has ended; to `false` if this cannot be known.
+/// Resolves to `true` when the process `pid` that began at `began` has ended; to `false` if this cannot be known. On
+/// systems other than Linux it never resolves.
 #[cfg(target_os = "linux")]
 pub(crate) async fn ended(pid: u32, began: u64) -> bool {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};

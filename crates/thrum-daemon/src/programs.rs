@@ -1,10 +1,10 @@
 //! Tracks the state of the agents' programs (working, waiting for a person, idle, gone), and whether mail starts a turn
 //! in them.
 //!
-//! Hooks report the state at every turn. A session is identified by the id that its program gave it; all reports with
-//! one id are about one session. A session ends when a hook reports its end. If the session's process is known, the
-//! session also ends with that process; otherwise, when there was neither a report about the session nor a call of its
-//! agent for [`limits::AGENT_SILENT`].
+//! Hooks report the state at every turn. Here a session is one of the program's own, identified by the id that the
+//! program gave it. A session ends when a hook reports its end. If the session's process is known, the session also
+//! ends with that process; otherwise, when there was neither a report about the session nor a call of its agent for
+//! [`limits::AGENT_SILENT`].
 //!
 //! This daemon knows the state at once. Other daemons learn it from an `agent.presence` event.
 //! [`limits::PRESENCE_SETTLES`] after a change, the event is written if the state then differs from the announced one,
@@ -374,7 +374,7 @@ pub(crate) fn restore(
     let (running, ended): (Vec<_>, Vec<_>) = sessions.into_iter().partition(runs);
     let ended: Vec<String> = ended.into_iter().map(|session| session.session).collect();
     if !ended.is_empty() {
-        // The daemon is starting, so nothing else is queued yet. Rows that stay are forgotten at the next start.
+        // If the writer is busy, the rows stay in the database until the next start.
         storage.write_unless_busy(move |tx| forget_rows(tx, &ended));
     }
     let to_watch = running.clone();

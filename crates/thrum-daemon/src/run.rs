@@ -1,4 +1,4 @@
-//! Starts the daemon step by step, and stops it in the reverse order.
+//! Starts the daemon step by step, and stops it in nearly the reverse order.
 
 use std::{sync::Arc, time::Instant};
 

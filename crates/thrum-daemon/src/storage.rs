@@ -150,7 +150,7 @@ impl Storage {
         Ok(outcome)
     }
 
-    /// Stores the events of a pull, in pieces. Blocks until all of them are durable.
+    /// Stores a batch of events from a peer or an import, in pieces. Blocks until all of them are durable.
     ///
     /// # Errors
     /// Those of [`Writer::apply`] and of [`Hold::check`].

@@ -43,8 +43,8 @@ impl Log for Storage {
     }
 
     fn recount(&self) -> Result<bool, Error> {
-        // Check in a read first, which runs beside writers and on one snapshot. Otherwise events written meanwhile
-        // would look lost.
+        // Check in a read first. It does not delay the writer, and on its single snapshot, events that are written
+        // meanwhile do not look lost.
         Ok(self.read_now(|reader| reader.has_losses())? && self.write_now(|tx| tx.repair_losses())?)
     }
 

@@ -123,7 +123,7 @@ fn concerned_by(row: &Row) -> Concerned {
         Payload::MessageCreate(message) => addressed(message),
         // An agent that registers after its mail was sent finds the mail then.
         Payload::AgentRegister(agent) => Concerned::Agents(BTreeSet::from([agent.agent_id])),
-        // The others put no mail into a mailbox.
+        // Events of the other types put no mail into a mailbox.
         Payload::MessageEdit(_)
         | Payload::MessageDelete(_)
         | Payload::MessageReceipt(_)

@@ -43,8 +43,8 @@ fn linked(git_dir: &Path) -> Option<PathBuf> {
     top.is_dir().then_some(top)
 }
 
-/// Returns the `.thrum` directories with a mailbox among this repository's worktrees and their shared place. There is
-/// at most one, unless some were created before worktrees of one common directory shared theirs.
+/// Returns the `.thrum` directories with a mailbox, in the worktrees of this repository and in the directory of
+/// [`layout::shared_dir`]. There are several only if worktrees got mailboxes of their own before they shared one.
 pub fn mailboxes(repo: &Repo) -> Vec<PathBuf> {
     let tops = of(repo);
     let shared = tops.iter().filter_map(|top| layout::shared_dir(top)).next();
@@ -66,8 +66,8 @@ pub fn identities_in(top: &Path) -> BTreeSet<String> {
     names.filter(|name| name::check_agent(name).is_ok()).collect()
 }
 
-/// Returns `true` if the agent `name`, a checked name, has an identity file in the worktree at `top` and that worktree
-/// shares the daemon of `repo`.
+/// Returns `true` if the agent `name`, which must be a valid name, has an identity file in the worktree at `top`, and
+/// that worktree shares the daemon of `repo`.
 pub fn has_identity(repo: &Repo, top: &Path, name: &str) -> bool {
     repo.worktree(top).is_ok_and(|worktree| worktree.identities().join(format!("{name}.json")).exists())
 }

@@ -6,7 +6,7 @@
 //!
 //! Example: of four events, one is already stored, one differs from the stored event of the same id, one is older than
 //! the purge cutoff, and one is new. The first is skipped, the second is recorded as rejected, the origin sequence of
-//! the third is recorded as purged, and the fourth is stored and folded. Then the checkpoint moves behind all four.
+//! the third is recorded as purged, and the fourth is stored and folded. Then the checkpoint moves past all four.
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
@@ -105,7 +105,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The stored body under the id and signer of an event.
+    /// Returns the body of the stored event that has the same id and signer as this event.
     fn held(&self, event: &Event) -> Result<Option<String>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1 AND signer = ?2")?;
         Ok(statement.query_row((&event.id, event.signer()), |row| row.get(0)).optional()?)

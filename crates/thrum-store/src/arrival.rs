@@ -3,9 +3,9 @@
 //! An event carries the time that its daemon's clock showed. That clock may be years ahead, and mail dated 2099 would
 //! stay above all other mail until then. So an event that claims a time ahead of our clock by more than
 //! [`limits::CLOCK_AHEAD`] is shown at about its arrival ([`latest_shown`]): the earlier of the two times counts for
-//! order, for `--after` and for signs of life. The arrival differs between daemons. Therefore the fold uses it only
-//! to fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the digest (I6). For
-//! events that lie ahead, a purge uses only the arrival: it lists all that arrived before its cutoff.
+//! order, for `--after` and for signs of life. The arrival differs between daemons. Therefore the fold uses it only to
+//! fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the digest (I6). For events
+//! that lie ahead, a purge uses only the arrival: it lists all of them that arrived before its cutoff.
 //!
 //! Only events that lie ahead have a row here, in the table `ahead`. It is not part of the projection, so a rebuild
 //! shows every event at the same time as before.
@@ -22,10 +22,10 @@ pub(crate) fn lies_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > now.plus(limits::CLOCK_AHEAD)
 }
 
-/// The latest time at which an event is shown that arrives now and claims `at`, which lies ahead. A clock that is off
-/// by minutes gets the same allowance as one that is off by less. Otherwise an answer would stand before the message
-/// that it answers, which is ahead by exactly the allowance. A clock that is off by more is not trusted at all, and no
-/// answer is stamped after its events ([`Tx::append`]).
+/// The latest time at which an event may be shown if it arrives now and claims the time `at`, which lies ahead. If the
+/// event is ahead by at most [`limits::CLOCK_OFF`], this is [`limits::CLOCK_AHEAD`] from now. If it were now, the
+/// answer to a message that is ahead by exactly [`limits::CLOCK_AHEAD`] would be shown before that message. An event
+/// that is further ahead is not trusted at all, and no answer is stamped after it ([`Tx::append`]).
 fn latest_shown(at: Timestamp, now: Timestamp) -> Timestamp {
     if at <= now.plus(limits::CLOCK_OFF) { now.plus(limits::CLOCK_AHEAD) } else { now }
 }

@@ -31,9 +31,9 @@ pub struct Manifest {
     pub version: String,
     /// When the backup was made.
     pub made_at: Timestamp,
-    /// The daemon that owns the mailbox.
+    /// The daemon that owns the database.
     pub daemon_id: String,
-    /// Where the mailbox was.
+    /// Path of the repository's main worktree.
     pub path: String,
     /// Number of events in the log.
     pub events: u64,
@@ -41,7 +41,7 @@ pub struct Manifest {
     pub messages: u64,
 }
 
-/// A small file that belongs to the mailbox, beside the database.
+/// A small file that belongs to the database and is stored beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Path of the file below `.thrum`.

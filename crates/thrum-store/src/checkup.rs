@@ -1,8 +1,8 @@
 //! Checks the integrity of a database while its daemon may be running.
 //!
-//! The file is read through a separate reader, which neither waits for other connections nor blocks them. Everything
-//! that must be recomputed is recomputed on a copy: the projection is folded from the log, the heads are counted, and
-//! both are compared with the copy's original contents.
+//! The file is read through a connection of its own, which neither waits for other connections nor blocks them.
+//! Everything that must be recomputed is recomputed on a copy: the projection is folded from the log, the heads are
+//! counted, and both are compared with the copy's original contents.
 
 use std::path::Path;
 
@@ -19,10 +19,11 @@ const FAULTS: u32 = 5;
 pub struct Checkup {
     /// Number of events in the log. This number and the two times are 0 if the file is damaged or of another version.
     pub events: u64,
-    /// Time of our last own event; zero if there is none.
+    /// Time after which the next own event is stamped: that of our last event, unless our clock was far ahead
+    /// meanwhile. Zero if there is no own event.
     pub last_at: Timestamp,
-    /// The latest time that this machine's clock showed at a write, since the clock was last corrected. Our last event
-    /// may be later, because it follows the event that it answers.
+    /// The latest time that this machine's clock showed at a write, since the clock was last corrected.
+    /// [`last_at`](Self::last_at) may be later, because an event is stamped after the event that it answers.
     pub clock_at: Timestamp,
     /// Origins whose events lie ahead of the clock by more than [`CLOCK_OFF`](thrum_core::limits::CLOCK_OFF), as far as
     /// the daemon has detected; see [`Reader::ahead`].
@@ -138,14 +139,14 @@ impl Checkup {
     }
 }
 
-/// The part of a database that must be rebuilt.
+/// The condition of a database, which determines the part that must be rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing, or only the heads, which the daemon repairs by itself.
+    /// Intact: nothing must be rebuilt, except perhaps the heads, which the daemon repairs by itself.
     Whole,
-    /// Only the indexes: all rows are present and agree with the heads.
+    /// Only indexes are damaged and must be rebuilt: all rows are present and agree with the heads.
     Indexes,
-    /// The whole database.
+    /// Rows are damaged or lost: the entire database must be rebuilt.
     Damaged,
 }
 
@@ -169,7 +170,8 @@ impl Condition {
         // Lost rows may leave only index entries as a trace, and rebuilt indexes would not have these.
         let is_complete = || -> Result<bool, StoreError> { Ok(is_current && unequal(&conn)?.is_empty()) };
         Ok(match damage.len() {
-            // The daemon repairs wrong heads by itself.
+            // The daemon repairs heads that are merely wrong. The heads of another version's database are not compared
+            // before it is migrated.
             0 if !is_current || unequal(&conn)?.is_empty() || salvage::altered(&conn)? == 0 => Self::Whole,
             0 => Self::Damaged,
             faults

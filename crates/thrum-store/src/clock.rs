@@ -9,7 +9,7 @@
 //! but are shown before everything that is written from now on. A purge with a cutoff in 2031 that was folded in that
 //! hour is parked until then. Our next event is stamped 2026 instead of after our last one.
 //!
-//! `arrival.rs` decides where a single event is shown that lies ahead of a correct clock.
+//! `arrival.rs` decides at which time a single event is shown if it lies ahead of a correct clock.
 
 use rusqlite::Connection;
 use thrum_core::{Event, Timestamp, limits};
@@ -98,9 +98,9 @@ impl Tx<'_> {
     }
 }
 
-/// One minute before our last event that does not lie ahead of the corrected clock, or before an hour ago if there is
-/// no such event. Events written since then by the wrong clock are shown at this time, so that they do not appear as
-/// new.
+/// One minute before our last event that does not lie ahead of the corrected clock, or an hour and a minute ago if
+/// there is no such event. Events stamped since then by the wrong clock are shown at this time, so that they do not
+/// appear as new.
 fn last_before(conn: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare("SELECT max(at) FROM events WHERE received_from = '' AND at <= ?1")?;
     let last: Option<i64> = statement.query_row([now.nanos()], |row| row.get(0))?;

@@ -3,11 +3,11 @@
 //!
 //! Each agent's work context contains the files that the agent changed, with times. When a context changes, its files
 //! are compared with those of all other agents with open sessions. Overlaps within [`limits::COLLISION`] are recorded
-//! for the agents whose home is this daemon; each daemon notifies its own agents. A pair and file is recorded and
-//! reported once per [`limits::COLLISION_AGAIN`]. Changes from before an agent's session began are not attributed to
-//! it. Agents in the same worktree are not compared, because git cannot tell which of them changed a file there. Files
-//! that both agents have committed with equal numbers of added and deleted lines are not compared either: most likely
-//! one agent has the change from the other.
+//! for the agents whose home is this daemon; each daemon notifies its own agents. A collision of the same two agents in
+//! the same file is recorded and reported once per [`limits::COLLISION_AGAIN`]. Changes from before an agent's session
+//! began are not attributed to it. Agents in the same worktree are not compared, because git cannot tell which of them
+//! changed a file there. Files that both agents have committed with equal numbers of added and deleted lines are not
+//! compared either: most likely one agent has the change from the other.
 //!
 //! The times are modification times by the clock of each machine. Collisions are not part of the projection or its
 //! digest, and are not sent to peers.
@@ -233,7 +233,7 @@ impl Tx<'_> {
         let found = self.reader().new_collisions(found, now)?;
         let long_ago = now.minus(limits::COLLISION_AGAIN).nanos();
         self.conn.prepare_cached("DELETE FROM collisions WHERE noted_at <= ?1")?.execute([long_ago])?;
-        // Recorded while the clock was wrong.
+        // Remove also those that were recorded while the clock was ahead.
         self.conn
             .prepare_cached("DELETE FROM collisions WHERE noted_at > ?1")?
             .execute([now.plus(limits::CLOCK_OFF).nanos()])?;

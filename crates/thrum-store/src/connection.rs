@@ -39,7 +39,7 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
     // Otherwise SQLite compiles a statement again whenever a value is bound that decides whether a partial index
     // applies, such as `due <= ?1` beside an index `WHERE due IS NOT NULL`.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Otherwise SQLite would keep copies of the pages that jobs in savepoints change in a file beside the database.
+    // Otherwise SQLite would copy every page that a job in a savepoint changes to a temporary file.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(conn)
 }

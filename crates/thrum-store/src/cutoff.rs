@@ -117,12 +117,12 @@ pub(crate) fn scope(origin: &str) -> &str {
     if key::is_signed_origin(origin) { "" } else { origin }
 }
 
-/// The highest cutoff for all origins that was due. Older messages, sessions and contexts are removed.
+/// The highest cutoff for all origins among the purges that have taken effect; zero if there is none.
 pub(crate) fn for_everything(conn: &Connection) -> Result<Timestamp, StoreError> {
     for_scope(conn, "")
 }
 
-/// The highest cutoff for this scope that was due.
+/// The highest cutoff for this scope among the purges that have taken effect; zero if there is none.
 pub(crate) fn for_scope(conn: &Connection, scope: &str) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM cutoffs WHERE origin = ?1), 0)")?;
     Ok(Timestamp::from_nanos(statement.query_row([scope], |row| row.get(0))?))
@@ -136,7 +136,8 @@ pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Timestamp)
     }
 }
 
-/// The highest cutoff of any purge. Go Thrum applies every purge to all origins.
+/// The highest cutoff of all purges that have taken effect, whatever their scope: Go Thrum applies every purge to all
+/// origins.
 pub(crate) fn highest(conn: &Connection) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM cutoffs")?;
     Ok(Timestamp::from_nanos(statement.query_row([], |row| row.get(0))?))

@@ -1,14 +1,14 @@
 //! Work that is done once at the end of a batch, however many of its events require it.
 //!
 //! Some events change much at once: an earlier registration refills a mailbox, a clean-up re-evaluates all
-//! registrations, and an earlier creation of a message re-evaluates everything about it. A batch may hold a thousand
-//! such events, each earlier or later than the one before. So their rules only record here what must be recomputed from
-//! the log, and `fold/finish.rs` does it.
+//! registrations, and a further start of a session re-evaluates all events of the session. A batch may hold many such
+//! events, each earlier or later than the one before. So their rules only record here what must be recomputed from the
+//! log, and `fold/finish.rs` does it.
 //!
 //! Until then the affected rows are consistent with each other, as before the batch. Further events of the batch are
-//! folded into these rows as if nothing were deferred; the recomputation replaces the result.
+//! folded into these rows, or skipped; the recomputation replaces the result.
 //!
-//! Example: a batch brings 300 registrations of one agent. Its name is in [`Deferred::agents`] once, and its mailbox is
+//! Example: a batch brings 30 registrations of one agent. Its name is in [`Deferred::agents`] once, and its mailbox is
 //! filled once.
 
 use std::collections::BTreeSet;
@@ -18,11 +18,12 @@ use std::collections::BTreeSet;
 pub(crate) struct Deferred {
     /// Agents: their homes, properties and mailboxes.
     pub(crate) agents: BTreeSet<String>,
-    /// Agents and homes whose sessions and claims a clean-up hides.
+    /// Agents and homes whose sessions, work contexts, presences and claims a clean-up hides.
     pub(crate) cleaned: BTreeSet<(String, String)>,
     /// Sessions whose start and end must be chosen from all their events in the log.
     pub(crate) sessions: BTreeSet<String>,
-    /// Messages whose author moved.
+    /// Messages that have another home now, because their author moved, and that a daemon other than their origin
+    /// edited or deleted.
     pub(crate) messages: BTreeSet<String>,
     /// Whether purges now remove more events, so that rows may have to leave the log.
     pub(crate) purge: bool,

@@ -107,7 +107,7 @@ pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
 }
 
 impl Reader<'_> {
-    /// Returns `true` if the stored heads differ from the log, as after a loss of rows on the disk. Reads the whole
+    /// Returns `true` if the stored heads differ from the log, for example because the disk lost rows. Reads the whole
     /// log.
     ///
     /// # Errors
@@ -118,9 +118,9 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Rebuilds heads and projection (see [`repair`](Self::repair)) if rows were lost; returns whether any were.
-    /// Repeats the check of [`Reader::has_losses`], because the caller's result may be outdated, and folding everything
-    /// again takes fifty times as long as counting.
+    /// Rebuilds heads and projection (see [`repair`](Self::repair)) if rows were lost, and then returns `true`. Repeats
+    /// the check of [`Reader::has_losses`], because the caller's result may be outdated, and folding everything again
+    /// takes fifty times as long as counting.
     ///
     /// # Errors
     /// SQLite's.

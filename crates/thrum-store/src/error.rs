@@ -3,7 +3,8 @@
 use rusqlite::ErrorCode;
 use thrum_core::{Error, ErrorKind};
 
-/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back.
+/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back or,
+/// where the kind of error says so, may be stored completely.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The request itself was refused, for the reason in the error.
@@ -17,7 +18,7 @@ pub enum StoreError {
         /// The newest format that this binary reads.
         known: i64,
     },
-    /// The file is not a database, or a damaged one. Retrying does not help.
+    /// The file is not a database, or is a damaged one. Retrying does not help.
     #[error("the database is damaged: {0}")]
     Damaged(String),
     /// The file is a database of another program, which must not be repaired. Retrying does not help.
@@ -32,7 +33,8 @@ pub enum StoreError {
     /// The file or its directory cannot be opened, copied or written. Retrying helps once that is possible.
     #[error("the database cannot be written: {0}")]
     ReadOnly(String),
-    /// COMMIT failed, so it is unknown whether the work is durable. Retry with the same idempotency key.
+    /// COMMIT failed, or another error ended the transaction, so it is unknown whether the work is durable. Retry with
+    /// the same idempotency key.
     #[error("the commit failed, so it is not known whether the work was stored: {0}")]
     Unknown(String),
     /// COMMIT failed because the disk is full, so it is unknown whether the work is durable. Retrying helps once there

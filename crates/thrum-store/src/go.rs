@@ -43,7 +43,7 @@ pub struct GoTotals {
     pub own_id: Option<String>,
 }
 
-/// Size and modification time of a file when it was opened; `None` if there was no such file.
+/// Size and modification time of a file when it was looked at; `None` if there was no such file.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen(Option<(u64, SystemTime)>);
 

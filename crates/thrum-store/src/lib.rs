@@ -4,7 +4,8 @@
 //! mail and agents. The tables of the projection are a fold of the *set* of events and can be discarded and rebuilt
 //! ([`Store::rebuild`]).
 //!
-//! * [`Store`] owns the only writing connection; [`Writer`] is the thread that does one commit for all waiting jobs.
+//! * [`Store`] owns the only writing connection; [`Writer`] is the handle to the thread that does one commit for all
+//!   waiting jobs.
 //! * [`Tx`] is the interface of a job inside a transaction; [`ops`] are the operations that agents request.
 //! * [`Readers`] hand out read-only connections; [`query`] contains the queries.
 

@@ -112,8 +112,8 @@ fn run(conn: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> 
     Ok(tx.commit()?)
 }
 
-/// Turns SQLite's overwriting of deleted data on or off. It is off by default, because it costs writes, and only purged
-/// text must not stay in the file.
+/// Turns SQLite's overwriting of deleted data on or off. It is off by default, because it costs writes and only purged
+/// text and the old copies of rebuilt tables must disappear from the file.
 pub(crate) fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
     let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
     Ok(conn.query_row(sql, [], |_| Ok(()))?)
@@ -140,7 +140,8 @@ mod tests {
         rows.collect::<Result<_, _>>().expect("reads")
     }
 
-    /// C30: also if the file is too large to be rewritten afterwards.
+    /// Purged text in the file (C30 in docs/security.md): a rebuilt table leaves none in free pages, even if the file
+    /// is too large to be rewritten afterwards.
     #[test]
     fn c30_a_rebuilt_table_leaves_no_text_in_free_pages() {
         const TEXTS: usize = 300;

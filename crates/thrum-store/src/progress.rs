@@ -5,8 +5,9 @@
 //! adopts the copy when COMMIT succeeds and drops it otherwise. If one job of a group fails, the copy from before that
 //! job is restored. So only the sequences of events that were not stored are assigned again.
 //!
-//! Example: a batch brings three events of one origin, and a purge removes two others of it. [`Progress::flush`]
-//! changes that origin's row of `heads` once, by plus three and minus two, and adds one range to `purged`.
+//! Example: a batch brings three events of one log, and a purge removes two adjacent older ones. [`Progress::flush`]
+//! updates the log's row of `heads` once, with three more events stored and two more purged, and adds one range to the
+//! table `purged`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
     heads: BTreeMap<LogName, Growth>,
-    /// Change of the number of events, and of their bytes, that each peer (first) brought of each origin (second).
+    /// By peer and origin: the change in the number of events received, and in their bytes.
     received: BTreeMap<(String, String), (i64, i64)>,
     /// Origin sequences whose events leave the log in this transaction, purged or forgotten.
     gone: BTreeMap<LogName, RangeSet>,
@@ -140,7 +141,7 @@ impl Progress {
         }
     }
 
-    /// Writes the counters, heads and purged ranges; the last step before COMMIT.
+    /// Writes the counters and all recorded changes; the last step before COMMIT.
     pub(crate) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
         if self.scrub {
             conn.execute("UPDATE state SET scrub = 1", [])?;

@@ -6,10 +6,10 @@
 //! rows are left out; peers serve them again.
 //!
 //! The new database begins a new log, because it is unknown which sequences the old one assigned. It has no
-//! checkpoints: events on a lost page may lie below the old ones. So every peer is read from its start, and events that
-//! are present are skipped. The projection is folded anew. The ranges of purged origin sequences are copied, so that
-//! these events are not requested again; the cutoff is in the purge's own event. All other data (acknowledgements,
-//! idempotency keys, signs of life) is left behind.
+//! checkpoints, because lost events may lie before the old checkpoints in the peers' logs. So every peer is read from
+//! its start, and events that are present are skipped. The projection is folded anew. The ranges of purged origin
+//! sequences are copied, so that these events are not requested again; the cutoff is in the purge's own event. All
+//! other data (acknowledgements, idempotency keys, signs of life) is left behind.
 
 mod pages;
 
@@ -74,7 +74,7 @@ pub fn salvage(
 ) -> Result<Salvaged, StoreError> {
     let mut pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
     let mut seen = survey(&pages);
-    // Trust the page size in the header only if it finds more rows.
+    // Trust the page size in the header only if more rows are found with it.
     if let Some(by_header) = Pages::of_header_size(from) {
         let by_header_seen = survey(&by_header);
         if by_header_seen.rows.len() > seen.rows.len() {
@@ -179,15 +179,16 @@ fn row(cell: &Cell) -> Option<Columns<'_>> {
 fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
     let [origin, log, number, sequence] = cell.values::<4>()?;
     let (origin, log) = (origin.text()?, log.text()?);
-    // An entry of the index over readers has the same shape, but a timestamp in this column.
+    // A row of `residences`, and an entry of an early version's index over readers, has the same shape, but a timestamp
+    // in this column.
     let number = number.number().filter(|number| (1..LATEST).contains(number))?;
-    // A checkpoint of an early version has the same shape, but a timestamp in the last column.
+    // A cursor, and a checkpoint of an early version, has the same shape, but a timestamp in the last column.
     sequence.number().filter(|sequence| *sequence < LATEST)?;
     Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
 }
 
-/// Bound below which a number in an index entry is taken for a sequence, not for a timestamp in nanoseconds. No
-/// database has so many rows, and every timestamp lies far above.
+/// Bound below which a number in an index entry is taken for a sequence, not for a timestamp in nanoseconds. Every
+/// sequence lies below, including those of a new log (`Counters::begin_log`), and every timestamp far above.
 const LATEST: u64 = 1 << 53;
 
 /// Parses a row of the table of origin sequences whose events a purge removed or kept out.

@@ -62,12 +62,12 @@ pub(crate) trait Job {
     /// Does the work; an error undoes only this job, unless SQLite has rolled back the whole transaction.
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
     /// Called once: after COMMIT, after a failure, or if the job is dropped without running. `Err` carries the reason
-    /// why the job is not stored, or possibly not.
+    /// why the job was not stored, or may not have been.
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
-/// Number of pages in the write-ahead log and not yet in the database file at which they are checkpointed into the
-/// file: SQLite's default, 4 MB.
+/// The write-ahead log is checkpointed into the database file once this many of its pages are not yet there: SQLite's
+/// default, 4 MB.
 const LOG_PAGES: i64 = 1000;
 
 /// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the log still stays bounded.
@@ -77,8 +77,8 @@ const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
 type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
 
 impl Store {
-    /// Opens the database at `path`, or creates it. Before anything else, the caller must write the store fingerprint
-    /// ([`fingerprint`](Self::fingerprint)) beside the database.
+    /// Opens the database at `path`, or creates it. Before it uses the store, the caller must write the store's
+    /// [`fingerprint`](Self::fingerprint) beside the database.
     ///
     /// # Errors
     /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`]: the file is unchanged.
@@ -438,7 +438,8 @@ impl Store {
         fold::is_pending(&self.conn).unwrap_or(false)
     }
 
-    /// Folds all parked events that have become due, and does the pending work. Returns the number of these events.
+    /// Folds all parked events that have become due, and does the pending work. Returns the number of parked events
+    /// that were folded.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).
@@ -500,7 +501,8 @@ impl Store {
         digest::mailboxes(&self.conn)
     }
 
-    /// The version vector: the events held of each log.
+    /// The version vector: for each log, the number and the digest of the events that were stored, and of those purged
+    /// since.
     ///
     /// # Errors
     /// SQLite's.

@@ -83,7 +83,8 @@ struct Lanes {
     /// Batches that are being stored, oldest first, each with its own number.
     batches: Vec<(u64, Stored)>,
     next_batch: u64,
-    /// Since when there is deferred work to do; `None` if there is none, or if it waits for the next start.
+    /// Since when deferred work is being done; `None` if there is none, or if it waits for the next start or for a
+    /// retry after an error.
     left_since: Option<Instant>,
 }
 
@@ -258,7 +259,7 @@ impl Writer {
             if let Err(refused) = self.queue.put(Box::new(job), |lanes| &mut lanes.pieces) {
                 refused.done(Err(StoreError::Closed));
             }
-            // Parse the next piece while the thread stores the previous one.
+            // Parse the next piece while the thread stores this one.
             next = pieces.next();
             applied = sum(applied, receiver.recv().unwrap_or(Err(StoreError::Closed))?);
             if let Some((_, stored)) = self.queue.lanes().batches.iter_mut().find(|(other, _)| *other == number) {

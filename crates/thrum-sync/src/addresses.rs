@@ -63,7 +63,8 @@ impl Addresses {
         Ok(())
     }
 
-    /// Waits for a transport that is starting, at most [`limits::TAILNET_UP`].
+    /// Waits for a transport that is starting, at most [`limits::TAILNET_UP`]. Does nothing if there is no transport of
+    /// this kind, or the user's configuration forbids it.
     ///
     /// # Errors
     /// The transport's own reason why it cannot be used.

@@ -145,8 +145,8 @@ pub struct Pinged {
     pub our_version: String,
     /// Number of the peer's events that are not here yet; `None` until the peer has reported its highest sequence.
     pub backlog_from_them: Option<u64>,
-    /// Number of events that did not come from the peer and that it has not acknowledged; `None` until it first
-    /// acknowledges any, as always with legacy peers.
+    /// Number of events that did not come from the peer and that it has not acknowledged; `None` until the peer first
+    /// pulls after a start of this daemon, and always for legacy peers.
     pub backlog_to_them: Option<u64>,
 }
 
@@ -183,7 +183,7 @@ pub struct PeerStatus {
     /// When the peer was paired; `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paired_at: Option<Timestamp>,
-    /// Time of the last contact; `None` if there was none. Shown in two forms, by the program that shows the status.
+    /// Time of the last contact; `None` if there was none. Not serialized: the daemon itself adds it in two forms.
     #[serde(skip)]
     pub last_sync: Option<Timestamp>,
     /// Our checkpoint in the peer's log, under Go Thrum's name for it; 0 if nothing was read.
@@ -223,11 +223,11 @@ pub struct PeerDetails {
     /// Number of the peer's events that are not here yet; `None` until the peer has reported its highest sequence.
     pub backlog_from_them: Option<u64>,
     /// Number of events that did not come from the peer and that it has not acknowledged, or, for a legacy peer, not
-    /// requested; `None` until the peer asks.
+    /// requested; `None` until the peer first pulls after a start of this daemon.
     pub backlog_to_them: Option<u64>,
     /// Number of events from this peer that are parked.
     pub parked: u64,
-    /// Number of events from this peer that were rejected, ever.
+    /// Number of events from this peer that were rejected since the peer was added.
     pub rejected: u64,
     /// The last rejected event; `None` if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -275,24 +275,24 @@ pub struct Forced {
     pub name: String,
     /// Number of new events.
     pub applied: u64,
-    /// Number of events that were already here.
+    /// Number of events that were already here, or that a purge keeps out.
     pub skipped: u64,
     /// Why the pull did not reach the end of the peer's log; `None` if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Overall result of `verify`.
+/// Result of `verify`, overall or for one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All peers hold the same events and have the same projection, which is not compared while a purge lies in the
-    /// future on either side.
+    /// All peers hold the same events as this daemon. They also have the same projection, which is not compared while a
+    /// purge lies in the future, or is not completed, on either side.
     Equal,
     /// At least one peer holds other events or has a different projection.
     Differs,
-    /// At least one peer holds other events while a purge lies in the future on either side, which may be the only
-    /// reason. No peer differs otherwise.
+    /// At least one peer holds other events while a purge lies in the future, or is not completed, on either side. The
+    /// purge may be the only reason. No peer differs otherwise.
     Waiting,
     /// At least one peer could not be asked or cannot be compared, and no peer differs or waits.
     Unreachable,
@@ -361,8 +361,8 @@ pub struct Missing {
     /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges are listed.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub purged_there: RangeSet,
-    /// Origin sequences of events that the peer holds and we have purged. These are not requested. At most as many
-    /// ranges are listed.
+    /// Origin sequences of events that the peer holds and we have purged. These are not requested. At most
+    /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges are listed.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub purged_here: RangeSet,
     /// Number of missing events that the peer then served and that were new.
@@ -396,7 +396,7 @@ pub struct AbsentEvents {
     /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
     #[serde(skip_serializing_if = "RangeSet::is_empty")]
     pub numbers: RangeSet,
-    /// Ids of the events, if they were compared by id; at most as many.
+    /// Ids of the events, if they were compared by id; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
 }
@@ -408,8 +408,8 @@ impl AbsentEvents {
     }
 }
 
-/// Result of an automatic reconciliation, after a peer had held other events than we for several checks, or had
-/// reported that events are missing here.
+/// Result of an automatic reconciliation, which starts when several checks in a row find the same difference from a
+/// peer, or when the peer reports that events are missing here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repaired {
     /// Time of the reconciliation.

@@ -1,11 +1,11 @@
-//! Runs work that blocks away from the threads that serve connections.
+//! Runs blocking work outside the threads that serve connections.
 
 use thrum_core::{Error, ErrorKind};
 
 /// Runs work that may wait for the disk or for another program on the blocking pool.
 ///
 /// # Errors
-/// Those of the work; `failed` if it panics.
+/// Those of the work; `Failed` if it panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

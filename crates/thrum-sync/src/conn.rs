@@ -1,4 +1,4 @@
-//! Reads and writes lines over a connection, with bounds on length and time. Nothing else.
+//! Reads and writes lines over a connection, with bounds on length and time, and switches a connection to encryption.
 
 use std::{io, time::Duration};
 
@@ -50,8 +50,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::new(reader) }
     }
 
-    /// Reads the next line, without its end. Waits `idle` for its first byte and `line` for the rest; buffers at most
-    /// `limit` bytes.
+    /// Reads the next line, without its end. Waits `idle` for its first byte and `line` for the rest; a line of more
+    /// than `limit` bytes is an error.
     ///
     /// # Errors
     /// [`NoLine`]. Must not be called again after an error or a cancellation.
@@ -196,7 +196,7 @@ pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, withi
 /// Encrypts a connection whose handshake is complete.
 ///
 /// # Errors
-/// [`NoLine::Unsolicited`] if the other side sent something after its message of the handshake that is not encrypted.
+/// [`NoLine::Unsolicited`] if the other side has already sent more than its message of the handshake.
 pub fn encrypt((lines, writer): Halves, keys: Keys) -> Result<Halves, NoLine> {
     if !lines.reader.buffer().is_empty() {
         return Err(NoLine::Unsolicited);
@@ -253,14 +253,14 @@ and a third"[..],
         assert!(matches!(Lines::new(endless).next_cut(4, 1 << 20, LONG, LONG, 1000).await, Err(NoLine::TooLong(_))));
     }
 
-    /// C18: the input is endless; only the limit of the line ends this test.
+    /// Hostile input (C18 in docs/security.md): the input is endless; only the limit of the line ends this test.
     #[tokio::test]
     async fn a_line_without_end_is_given_up_at_the_limit() {
         let endless = tokio::io::repeat(b'x');
         assert!(matches!(Lines::new(endless).next(1 << 20, LONG, LONG).await, Err(NoLine::TooLong(_))));
     }
 
-    /// C17
+    /// Hostile timing (C17 in docs/security.md): silence, and a line that is sent or read too slowly.
     #[tokio::test(start_paused = true)]
     async fn silence_and_a_line_byte_by_byte_both_end() {
         let (mut ours, theirs) = tokio::io::duplex(64);
@@ -272,7 +272,7 @@ and a third"[..],
         assert_eq!(full.unwrap_err().kind(), io::ErrorKind::TimedOut, "a reader that does not read");
     }
 
-    /// C17: a slow but steady line is read, however long it takes. A line below the minimum rate is not.
+    /// C17 in docs/security.md: a line at the minimum rate is read, however long it takes. A slower line is not.
     #[tokio::test(start_paused = true)]
     async fn a_long_line_may_take_as_long_as_it_makes_progress() {
         let text = "z".repeat(100 * 1000);
@@ -304,7 +304,7 @@ and a third"[..],
         }
     }
 
-    /// C17: the same minimum rate for writing.
+    /// C17 in docs/security.md: writing has a minimum rate, too.
     #[tokio::test(start_paused = true)]
     async fn a_long_line_is_written_as_long_as_it_is_read() {
         for (pause, through) in [(400, true), (1100, false)] {

@@ -6,15 +6,15 @@
 //! up unless the peer completes it; it never falls back to an unencrypted connection. Legacy peers have no key and use
 //! plain lines.
 //!
-//! The handshake is `Noise_IK_25519_ChaChaPoly_BLAKE2s` (noiseprotocol.org, revision 34). The static keys are the X25519
-//! form of the daemons' Ed25519 keys, so a daemon's id is all that the other side needs. The first message carries the
-//! caller's id and instance, encrypted to the listener, and the listener checks that id against the static key that the
-//! handshake has proven. The prologue names the protocol and the kind of transport, so a handshake that was relayed
-//! from a tailnet to loopback fails. Both messages travel in one line each ([`METHOD`]), after which the connection
-//! carries frames (`stream.rs`) and, inside them, the same lines as before.
+//! The handshake is `Noise_IK_25519_ChaChaPoly_BLAKE2s` (noiseprotocol.org, revision 34). The static keys are the
+//! X25519 form of the daemons' Ed25519 keys, so a daemon's id is all that the other side needs. The first message
+//! carries the caller's id and instance, encrypted to the listener, and the listener checks that id against the static
+//! key that the handshake has proven. The prologue names the protocol and the kind of transport, so a handshake that
+//! was relayed from a tailnet to loopback fails. Both messages travel in one line each ([`METHOD`]). After that the
+//! connection carries frames (`stream.rs`), which contain the same lines as an unencrypted connection.
 //!
 //! Example: `desk` dials `laptop`, sends `{"method":"sync.encrypt","params":{"message":"…"},…}`, and receives a result
-//! with the other message. Then it sends `sync.peer_info` with its token as the first encrypted line.
+//! with the other message. Then `desk` sends `sync.peer_info` with its token as the first encrypted line.
 
 mod compress;
 mod stream;
@@ -38,13 +38,13 @@ use crate::{environment::Ambients, error::Violation, transport::Kind};
 /// The request that begins a handshake.
 pub const METHOD: &str = "sync.encrypt";
 
-/// The Noise protocol.
+/// The Noise protocol's name, which states the handshake pattern and the algorithms.
 const NOISE: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
 
 /// First part of the prologue; changes with every incompatible change of the frames.
 const PROTOCOL: &str = "thrum-stream-2";
 
-/// Maximum length of a handshake message in bytes; the longest has some 270.
+/// Maximum length of a handshake message, in characters of base64url. The longest of ours has about 270.
 const MAX_MESSAGE: usize = 1024;
 
 /// This daemon in handshakes: its id, its instance, and the X25519 form of its key.
@@ -82,8 +82,8 @@ pub struct Begun {
     peer: String,
 }
 
-/// Begins a handshake with the daemon `peer` on a transport of this kind. Returns the first message, in base64url.
-/// `None` if the peer's id is foreign.
+/// Begins a handshake with the daemon `peer` on a transport of this kind. Returns the state of the handshake and the
+/// first message, in base64url; `None` if the peer's id is foreign.
 pub fn begin(me: &Identity, peer: &str, on: Kind) -> Option<(Begun, String)> {
     let theirs = key::exchange_public(peer)?;
     let mut state = builder(me, &prologue(on))
@@ -98,7 +98,8 @@ impl Begun {
     /// Completes the handshake with the other daemon's message.
     ///
     /// # Errors
-    /// [`Violation::Handshake`]: the message was not made with the key of that daemon, or on another kind of transport.
+    /// [`Violation::Handshake`]: the message is malformed, or was not made with the key of that daemon, in this
+    /// handshake and on this kind of transport. [`Violation::OtherIdentity`]: it states the id of another daemon.
     pub fn complete(mut self, message: &str) -> Result<(Met, Keys), Violation> {
         let met = read(&mut self.state, message).ok_or(Violation::Handshake)?;
         if met.daemon_id != self.peer {
@@ -109,13 +110,13 @@ impl Begun {
     }
 }
 
-/// Answers the first message of a handshake on a transport of this kind. Returns the answer in base64url, and the
-/// caller, who has proven its key as soon as something was decrypted with the keys: the first message alone may be a
-/// repetition.
+/// Answers the first message of a handshake on a transport of this kind. Returns the answer in base64url, the caller,
+/// and the keys. The first message alone may be a replay: the caller has proven its key only once data that it sent
+/// afterwards was decrypted with the keys.
 ///
 /// # Errors
-/// [`Violation::Handshake`]: the message is not meant for this daemon, or its sender does not have the key of the id
-/// that it states.
+/// [`Violation::Handshake`]: the message is malformed, was not made for this daemon and this kind of transport, or its
+/// sender does not have the key of the id that it states.
 pub fn answer(me: &Identity, message: &str, on: Kind) -> Result<(String, Met, Keys), Violation> {
     let mut state = builder(me, &prologue(on)).and_then(Builder::build_responder).map_err(|_| Violation::Handshake)?;
     let met = read(&mut state, message).ok_or(Violation::Handshake)?;

@@ -42,7 +42,7 @@ pub enum PeerError {
     /// The peer wastes our resources.
     #[error(transparent)]
     Waste(#[from] Waste),
-    /// The peer does not know our token, because its user removed us.
+    /// The peer does not accept our token, usually because its user removed us.
     #[error("it does not know us any more: unauthorized")]
     Removed,
     /// Our user removed the peer meanwhile.
@@ -157,7 +157,8 @@ pub enum Timeout {
     Reconciliation,
 }
 
-/// A reply that would lose events or repeat forever, or that is not the reply to our request.
+/// Why a reply is refused: it comes from another daemon than expected, belongs to another request, or would lose
+/// events, repeat forever or cost too much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Another daemon answers, with this id.
@@ -230,7 +231,8 @@ pub enum Violation {
     /// A reply exceeds the maximum line length, in bytes.
     #[error("an answer of more than {0} bytes")]
     LongLine(usize),
-    /// A single event exceeds the length up to which a line is skipped, or cannot be identified.
+    /// A reply with a single event of a legacy peer is too long even to be skipped, or does not show which event it
+    /// contains.
     #[error("one event in an answer of more than {0} bytes, or one that does not say which event it is")]
     LongEvent(usize),
     /// A comparison by id descends further than any log requires.

@@ -1,8 +1,8 @@
-//! A directory held by a descriptor: its files are read, replaced, renamed and removed relative to that descriptor.
+//! A directory held by a descriptor: its files are written, replaced, renamed and removed relative to that descriptor.
 //!
 //! A daemon runs for weeks. Meanwhile its `.thrum` may be deleted, replaced or restored (`git clean`, `git stash -a`),
-//! and the path then leads to a directory that belongs to another daemon. The descriptor still leads to the original
-//! directory: if that was deleted, each write fails with "not found", and a moved directory takes its files along.
+//! and the path may then lead to a directory that belongs to another daemon. The descriptor still leads to the original
+//! directory. If that was deleted, each write fails with "not found"; if it was moved, its files moved along.
 
 use std::{
     ffi::OsStr,

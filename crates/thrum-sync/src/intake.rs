@@ -20,7 +20,8 @@ const SHARE: usize = 128;
 /// Maximum number of threads for one batch. More would only compete with writing and serving.
 const MAX_THREADS: usize = 4;
 
-/// Validates each event separately. An invalid event is added to `rejected` and blocks no other event (I5).
+/// Builds a batch from served events, each of which is validated separately: an invalid event is added to `rejected`
+/// and blocks no other event (I5). The caller adds the `checkpoint_event`.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -72,7 +73,7 @@ pub fn validate(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<
             }
         }
     }
-    // Known events come back in runs. If the first event is new, it is not worth looking up the others.
+    // Held events are usually served in runs. If the first event is new, it is not worth looking up the others.
     let held = match candidates.first() {
         Some(first) if holds(&[first.event()])? == [true] => {
             holds(&candidates.iter().map(Candidate::event).collect::<Vec<_>>())?

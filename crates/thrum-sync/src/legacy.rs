@@ -1,16 +1,16 @@
-//! Everything that is specific to legacy peers: Go Thrum v0.5.9 to v0.6.3, recognized by the absence of `log_id`.
+//! The special treatment of legacy peers: Go Thrum v0.5.9 to v0.6.3, recognized by the absence of `log_id`.
 //!
-//! They speak the same wire protocol, but three of their properties would lose events if they were treated like other
-//! peers:
+//! They speak the same wire protocol, but three of their properties would lose events or waste work if they were
+//! treated like other peers:
 //!
 //! * **They show N+1 before N.** A sequence is assigned first and its row becomes visible later, so a reader that has
-//!   read N+1 may never see N. Also, their log may be rebuilt, with sequences that start again, and without notice.
+//!   read N+1 may never see N. Also, their log may be rebuilt without notice, with sequences that start again.
 //!   Therefore `reading` repeatedly reads the events of the last two minutes again, and checks that the event at the
 //!   earlier position is still the same.
 //! * **They stop forever at an event that they cannot apply**, and for some events they write files in wrong places.
 //!   Therefore [`serving`] withholds such events. An event that only waits for its message is served once the message
-//!   is here: the store moves it behind the message (`Tx::apply`). If a legacy peer stops nevertheless, it gets the
-//!   events one by one, and the one that it refuses is skipped.
+//!   is here: the store moves it behind the message (`Tx::move_to_end`). If a legacy peer stops nevertheless, it gets
+//!   the events one by one, and the one that it refuses is skipped.
 //! * **They pull for each notify**, in parallel. The first commit is announced at once, and those of the next 100 ms
 //!   together.
 //!
@@ -19,7 +19,8 @@
 //! A Go Thrum that this daemon replaces has its peers in a file ([`peers`]). They are taken over with their tokens, and
 //! still know this daemon by the id of the replaced one.
 //!
-//! This module does no I/O and reads no clock; all inputs are passed in.
+//! This module does no network I/O and reads no clock; all inputs are passed in, including the log that [`serving`]
+//! reads.
 
 pub(crate) mod journal;
 pub(crate) mod newer;

@@ -2,8 +2,8 @@
 //!
 //! This crate contains no SQL and no Tailscale. It accesses the log through [`Log`], the network through [`Transport`],
 //! and clock and randomness through [`thrum_core::Ambient`]. The decisions ([`replicator`], [`pairing`], [`protocol`])
-//! are functions of their inputs. Only [`peers`] and its parts, [`conn`] and the transports do network I/O. The
-//! registry and pairing each keep one small file.
+//! are functions of their inputs. Only [`peers`] and its parts, [`conn`], [`encrypted`] and the transports do network
+//! I/O. The registry and pairing each keep one small file.
 
 mod addresses;
 mod answers;

@@ -9,10 +9,11 @@ use thrum_core::{
     quota::OverQuota,
 };
 
-/// The event log. Each call may block on disk I/O; async code must call it through `spawn_blocking`.
+/// The event log. Each call except [`id`](Self::id) and [`acknowledged`](Self::acknowledged) may block on disk I/O;
+/// async code must call it through `spawn_blocking`.
 ///
-/// An error means that the log could not be read or written (disk, corruption). Nothing has changed then, and a retry
-/// may succeed later.
+/// An error means that the log could not be read or written (disk, corruption). Nothing has changed then, except as
+/// described at [`apply`](Self::apply), and a retry may succeed later.
 pub trait Log: Send + Sync + 'static {
     /// Returns the current log id. It changes when the database turns out not to be the one that this daemon left.
     fn id(&self) -> Arc<str>;
@@ -24,8 +25,8 @@ pub trait Log: Send + Sync + 'static {
     /// one if there is any.
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
 
-    /// Returns the causal prerequisites of each row, in the given order, for peers that cannot work them out
-    /// themselves. `fits` decides whether such a peer can apply a row on which others depend.
+    /// Returns the causal prerequisites of each row, in the given order, for legacy peers, which cannot wait for
+    /// missing ones. `fits` decides whether a legacy peer can apply a row on which others depend.
     fn prerequisites(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error>;
 
     /// Returns the events that a legacy peer cannot keep, among the newest `max` events of more than
@@ -44,15 +45,16 @@ pub trait Log: Send + Sync + 'static {
     /// blocks other writers only while it rebuilds.
     fn recount(&self) -> Result<bool, Error>;
 
-    /// Returns which origin sequences above `after` of a log are held and which were purged, at most `most` ranges of
+    /// Returns which origin sequences of a log, above `after`, are held and which were purged, at most `most` ranges of
     /// each.
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error>;
 
-    /// Returns which events of a log are held after one id up to another (empty: the end): one by one if there are at
-    /// most `most`, otherwise in parts.
+    /// Lists the events of a log that are held and have an id above `after` and up to `upto` (empty: no upper bound):
+    /// one by one if there are at most `most`, otherwise in parts.
     fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Error>;
 
-    /// Returns the number and the digest of the events of a log that are held in an interval of ids.
+    /// Returns the number and the digest of the events of a log that are held and have an id above `after` and up to
+    /// `upto` (empty: no upper bound).
     fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, SetDigest), Error>;
 
     /// Returns the requested events that are held: at most
@@ -63,7 +65,7 @@ pub trait Log: Send + Sync + 'static {
     /// Computes the digest of the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<SetDigest, Error>;
 
-    /// Returns `true` if a purge lies in the future here, so that the projection is not final yet.
+    /// Returns `true` if a purge lies in the future here, or is not completed, so that the projection is not final yet.
     fn purge_waits(&self) -> Result<bool, Error>;
 
     /// Returns how far the log of `peer` has been applied here.
@@ -80,10 +82,10 @@ pub trait Log: Send + Sync + 'static {
     /// `upto`. Must not block.
     fn acknowledged(&self, peer: &str, upto: u64, at: Timestamp);
 
-    /// Forgets the checkpoints and acknowledgements of a removed peer.
+    /// Forgets the checkpoints and acknowledgements of a removed peer, and the records of its rejected events.
     fn forget(&self, peer: &str) -> Result<(), Error>;
 
-    /// Returns how many rows above `after` did not come from `peer`.
+    /// Returns how many rows above `after` did not come from `peer`; an upper bound if there are many.
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error>;
 
     /// Returns why `peer` must not be read further, if too much of its data is already kept.

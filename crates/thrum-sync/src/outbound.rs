@@ -61,7 +61,7 @@ pub(crate) struct Driven {
 /// The state of a peer's driver and its connections.
 pub(crate) struct DriverStatus {
     pub(crate) replicator: ReplicatorStatus,
-    /// The last measured route to the peer; `None` while disconnected.
+    /// The last measured route to the peer; `None` while disconnected, on loopback, or if unknown.
     pub(crate) path: Option<Path>,
     /// Whether we send requests over a connection that the peer has lent to us.
     pub(crate) borrows: bool,
@@ -75,8 +75,8 @@ impl Outbound {
     }
 
     /// Starts the driver of a peer, replacing an earlier one with the same id. Returns its status, or `None` if the
-    /// peer was removed meanwhile: removal deletes the entry first and the driver second, so that one of the two is
-    /// seen here.
+    /// peer was removed meanwhile. A removal deletes the entry before the driver, so either this function finds no
+    /// entry or the removal finds the new driver.
     pub(crate) fn start(self: &Arc<Self>, peer: Peer, first: First) -> Option<watch::Receiver<ReplicatorStatus>> {
         let mut drivers = lock(&self.drivers);
         self.env.peer(&peer.daemon_id)?;
@@ -89,7 +89,7 @@ impl Outbound {
         Some(status)
     }
 
-    /// Stops the driver of a removed peer. Returns when all its work has ended.
+    /// Stops the driver of a removed peer. Returns when the driver has ended and no batch is being stored any more.
     pub(crate) async fn remove(&self, peer: &str) {
         let driver = lock(&self.drivers).remove(peer);
         self.loans.forget(peer);

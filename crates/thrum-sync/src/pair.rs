@@ -1,8 +1,9 @@
 //! Pairing as the user experiences it: display a code and wait, or find a waiting daemon and join it with the code.
 //!
-//! Owns the notification that the open session has changed. Dials to join and to probe, and stores a new peer in the
-//! registry; the caller must then start its driver. The exchange itself and the limit of guesses are implemented in
-//! [`pairing`](crate::pairing), and, on the side that displays the code, in [`protocol`](crate::protocol).
+//! Owns the notification that the pairing session has changed. Dials to probe and to join. The exchange of the joining
+//! side is in `pair/join.rs`, which also stores the new peer; the caller must then start the peer's driver. The
+//! exchange of the displaying side is in [`protocol`](crate::protocol). The PAKE and the limit on guesses are in
+//! [`pairing`](crate::pairing).
 
 mod join;
 mod offer;
@@ -35,7 +36,7 @@ impl PairingFlow {
         Self { env, addresses, inbound, outbound, moved: Notify::new() }
     }
 
-    /// Wakes the tasks that wait for the session, because it has changed.
+    /// Wakes the tasks that wait for a change of the pairing session.
     pub(crate) fn moved(&self) {
         self.moved.notify_waiters();
     }

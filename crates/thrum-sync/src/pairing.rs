@@ -1,10 +1,12 @@
-//! Pairing with a 4-digit code: the side that displays the code.
+//! Pairing with a 4-digit code: the side that displays the code. A session here is a pairing session.
 //!
 //! Ten thousand codes are few, so the number of guesses must be limited: three per node in a session, and a budget per
 //! hour and day over all sessions. Each guess is counted on disk before it is answered, so that neither a new session
-//! nor a restart restores guesses. While the disk fails, every code gets the same answer. The other rules limit what a stranger may learn or do:
+//! nor a restart restores guesses. While the disk fails, every code gets the same answer. The other rules limit what a
+//! stranger may learn or do:
 //!
-//! * the lock is checked first; while it holds, the right code fails like any other;
+//! * a budget that is used up locks pairing; the lock is checked before the code, so the right code fails like any
+//!   other;
 //! * a code works once, and comparing it takes the same time for any four digits;
 //! * after three wrong guesses, the session is closed to the guessing node, but to no other. If callers cannot be told
 //!   apart, or if all guesses of the hour or day are used up, the session ends, and the operator is told at once
@@ -16,7 +18,7 @@
 //! * only a caller that knows the code learns whether its id is known here;
 //! * an exchange of the PAKE ([`pake`]) counts as a guess from its first message, before the reply: no caller gets
 //!   replies that are not counted, however many it requests at once. If the caller then proves that it knows the code,
-//!   the guess is refunded, so that a fleet that pairs within an hour locks nobody out.
+//!   the guess is refunded, so that pairing a whole fleet within an hour locks nobody out.
 //!
 //! The state machine receives time and wire messages as inputs, and returns replies. The outcome of a session is kept
 //! until it is collected or another session starts, because the joiner may be faster than the command that waits for
@@ -153,7 +155,8 @@ struct Session {
     attempts: Vec<Attempt>,
     /// The exchanges in progress, by number. Each becomes a wrong code unless it succeeds. Bounded by the budget, too.
     open: Vec<(u64, Attempt)>,
-    /// Whether all guesses are used up. The session then stays until it expires, so that callers are told the reason.
+    /// Whether all guesses are used up. The session then stays until it expires, is canceled or is replaced, so that
+    /// callers are told the reason.
     spent: bool,
 }
 
@@ -263,8 +266,8 @@ impl Pairing {
     /// Checks a caller's code. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// Go's texts. A wrong guess is on disk on return. If the guess cannot be written, the code is not checked, the
-    /// guess counts in memory, and the error is that of the disk.
+    /// Go Thrum's messages; during a lock, with the time at which it ends. A wrong guess is on disk on return. If the
+    /// guess cannot be written, it counts in memory, and the error is that of the disk, even if the code is right.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
         let session = self.admits(caller, now)?;
         let (is_right, attempt) = (session.code.matches(shown), session.attempt(caller, now.at));
@@ -279,8 +282,8 @@ impl Pairing {
         Err(wrong_code(left))
     }
 
-    /// Answers the first message of an exchange, as `listener`. Returns our message. The guess is counted on disk
-    /// before that.
+    /// Answers the first message of a PAKE exchange; `listener` is our id. Counts the guess on disk, and then returns
+    /// the exchange and our message.
     ///
     /// # Errors
     /// Those of [`try_code`](Self::try_code), except for a wrong code, which is detected only at the end.
@@ -383,7 +386,7 @@ impl Pairing {
         Some(session.open.remove(at).1)
     }
 
-    /// Ends the session after the right code, which the budget counts as a guess until here.
+    /// Ends the session after the right code, and refunds the guess that the budget has counted for it.
     fn accepted(&mut self, attempt: &Attempt) {
         self.session = None;
         self.budget.forgive(attempt.at, attempt.node_id());
@@ -405,8 +408,8 @@ impl Pairing {
             attempt.left
         );
         session.attempts.push(attempt.clone());
-        // A node without guesses left must not end the session for other nodes. Callers without a node count as one, so
-        // there are no others. A caller whose exchange is still open may yet be right.
+        // A node without guesses left must not end the session for other nodes. All callers on loopback count as one
+        // node, so for them the session is over. A caller whose exchange is still open may yet be right.
         let none_left = attempt.node.is_none() && session.left(None) == 0;
         if session.open.is_empty() && (locked_until.is_some() || none_left) {
             session.spent = true;

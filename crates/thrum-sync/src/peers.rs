@@ -80,8 +80,8 @@ pub struct PeersConfig {
     pub transports: Vec<Arc<dyn Transport>>,
     /// Clock and randomness.
     pub ambients: Ambients,
-    /// Proves this daemon's identity on each connection with a peer that has a key. Signs with the daemon's key
-    /// ([`DaemonKey::prove`](thrum_core::DaemonKey::prove)); the key itself is not passed on.
+    /// Answers challenges of peers with a key, where the handshake does not prove this daemon's identity. Signs with
+    /// the daemon's key ([`DaemonKey::prove`](thrum_core::DaemonKey::prove)); the key itself is not passed on.
     pub prover: Prover,
     /// The secret by which connections to peers with a key are encrypted
     /// ([`DaemonKey::exchange_secret`](thrum_core::DaemonKey::exchange_secret)).
@@ -241,7 +241,7 @@ impl Peers {
     ///
     /// # Errors
     /// `Refused` while another session is open, while pairing is locked, or if the user's configuration forbids this
-    /// kind; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
+    /// kind of transport; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
     pub async fn start_pairing(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         self.0.pairing.start(kind, within).await
     }
@@ -250,8 +250,8 @@ impl Peers {
     /// The outcome of a session that ended before this call is still available, once.
     ///
     /// # Errors
-    /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
-    /// was refused.
+    /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, why the joiner was
+    /// refused, or that the daemon is stopping.
     pub async fn wait_pairing(&self) -> Result<Joined, Error> {
         loop {
             if let Waited::Joined(joined) = self.wait_pairing_or_attempt(usize::MAX).await? {
@@ -269,7 +269,7 @@ impl Peers {
         self.0.pairing.wait(seen).await
     }
 
-    /// Ends the given pairing session if it is still open, as when its initiator goes away.
+    /// Ends the given pairing session if it is still open, for example because its initiator has disconnected.
     pub fn cancel_pairing(&self, session: SessionId) {
         self.0.pairing.cancel(session);
     }
@@ -277,20 +277,22 @@ impl Peers {
     /// Asks which daemon is at `target` and how it pairs; see [`join`](Self::join). Sends no secret.
     ///
     /// # Errors
-    /// Those of [`join`](Self::join).
+    /// Those of [`join`](Self::join) that concern the target.
     pub async fn inspect(&self, target: &str) -> Result<Listener, Error> {
         self.0.pairing.inspect(target).await
     }
 
     /// Joins the daemon at `target`, which displays `code`, and then waits for the first exchange, at most
     /// [`limits::FIRST_EXCHANGE`]. A target is `host:port` or `host`. A host is an address, or the name of a tailnet
-    /// node. Without a port, the daemon that waits there is joined, or else the one on the first of [`limits::PORTS`];
-    /// on loopback always the latter. The code itself is not sent.
+    /// node. Without a port, the only daemon that waits on the host is joined, or, if none waits, the one on the first
+    /// of [`limits::PORTS`]; on loopback always the latter. The code itself is not sent.
     ///
     /// # Errors
-    /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
-    /// `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it starts). `Refused`
-    /// with the other side's message, for ourselves, for existing peers, and if the code would have to be sent.
+    /// `Invalid` for a malformed code or target, or if several daemons wait on the host; `NotFound` for a target that
+    /// does not exist. `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it
+    /// starts). `Refused` with the other side's message; if the other side does not prove that it knows the code, or
+    /// would have to be sent the code; for ourselves and existing peers; and if the user's configuration forbids the
+    /// kind of transport.
     pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Error> {
         self.join_by(target, code, false).await
     }
@@ -314,7 +316,7 @@ impl Peers {
     /// not count, because it may be mistyped.
     ///
     /// # Errors
-    /// `Invalid` for a malformed target.
+    /// `Invalid` for a malformed target, and for an address that is neither on this machine nor on a tailnet.
     pub fn wants_tailnet(target: &str) -> Result<bool, Error> {
         wants_tailnet(target)
     }

@@ -52,7 +52,7 @@ pub struct AuthState {
     pub me: Me,
     /// The paired peers with their tokens.
     pub registry: Registry,
-    /// The open pairing session and its remaining guesses.
+    /// The open pairing session, if any, and the guesses counted so far.
     pub pairing: Pairing,
 }
 
@@ -63,7 +63,7 @@ pub struct PeerSession {
     pub caller: Caller,
     /// The daemon id that the caller must prove, and the challenge to sign. Accepts one answer.
     challenge: Option<(String, Zeroizing<String>)>,
-    /// Proofs exchanged by daemons with keys; `None` where proofs are not used.
+    /// Proofs exchanged by daemons with keys; `None` without [`proving`](Self::proving).
     proofs: Option<Proofs>,
     pairing: Exchanged,
 }
@@ -90,7 +90,7 @@ impl From<Caller> for PeerSession {
 pub enum Effect {
     /// The peer is alive and its token is valid.
     Authenticated,
-    /// The peer has new events.
+    /// The peer announces new events.
     Notified {
         /// The peer's highest sequence, as the peer reports it.
         latest: u64,
@@ -108,8 +108,8 @@ pub enum Effect {
     Differs,
     /// The peer lends us this connection for our own requests.
     Lent,
-    /// Token misuse: a token was refused because it came from a node other than its peer's. The peer should be
-    /// informed.
+    /// Token misuse: a token was refused because it came from a node other than its peer's, or because the caller did
+    /// not prove that it is that peer. The peer should be informed.
     TokenMisused {
         /// The id of the peer that owns the token.
         peer: String,
@@ -118,7 +118,7 @@ pub enum Effect {
     },
     /// A new peer was paired.
     Paired(Box<Peer>),
-    /// The pairing session has changed; its waiters should check it.
+    /// The pairing session has changed; the tasks that wait for it should check it.
     PairingMoved,
 }
 
@@ -281,9 +281,9 @@ fn caller_ip(caller: &Caller) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-/// Checks that a token is used from its peer's node. A peer with a key must first prove its identity, wherever it calls
-/// from; on a new node, the proof shows that the peer has moved. For a peer without a key, a call from another node
-/// gets the same error as an unknown token.
+/// Checks that a token is used from its peer's node. A peer with a key must have proven its identity on this
+/// connection, wherever it calls from; on a new node, it must also answer a challenge, which shows that it has moved.
+/// For a peer without a key, a call from another node gets the same error as an unknown token.
 fn from_its_node(
     auth: &mut AuthState,
     peer: &Peer,
@@ -341,7 +341,8 @@ pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect
     effects
 }
 
-/// Logs token misuse, unless it was reported recently. Returns the effect that informs the peer, if the peer has a key.
+/// Logs token misuse. Returns the effect that informs the peer, if the peer has a key. Does neither if the misuse was
+/// reported recently.
 fn refused(auth: &mut AuthState, peer: &str, now: Now) -> Option<Effect> {
     if !auth.registry.misuse_is_news(peer, now.at) {
         return None;

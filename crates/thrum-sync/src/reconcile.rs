@@ -1,7 +1,7 @@
 //! Anti-entropy: finds the events that normal sync has missed, and fetches exactly those.
 //!
-//! Owns a schedule and a turn for each peer: one reconciliation with a peer at a time. Other parts start and stop the
-//! schedule of a peer, hint that events may be missing, and request a comparison with all peers
+//! Owns a schedule for each peer, and a turn, which allows one reconciliation with the peer at a time. Other parts
+//! start and stop the schedule of a peer, hint that events may be missing, and request a comparison with all peers
 //! ([`verify`](Reconcile::verify)). Sends requests to peers over an [`outbound`](crate::outbound) channel and serves
 //! none.
 
@@ -71,14 +71,16 @@ impl Reconcile {
         }
     }
 
-    /// Compares with a peer at once, because the peer reports that events which it holds are missing here.
+    /// Wakes a peer's schedule for an early comparison, because the peer reports that events which it holds are missing
+    /// here.
     pub(crate) fn hint(&self, peer: &str) {
         if let Some(schedule) = lock(&self.schedules).get(peer) {
             schedule.hinted.notify_one();
         }
     }
 
-    /// Returns the result of the last automatic reconciliation with the peer; `None` if it had nothing to report.
+    /// Returns what automatic reconciliation with the peer last had to report; `None` if nothing, or only problems that
+    /// are resolved.
     pub(crate) fn repaired(&self, peer: &str) -> Option<Repaired> {
         lock(&self.schedules).get(peer).and_then(|schedule| schedule.repaired.borrow().clone())
     }

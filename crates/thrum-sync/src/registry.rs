@@ -2,7 +2,8 @@
 //!
 //! The file is the registry. Each change except that of `last_sync` is written before it takes effect, so that a token
 //! is never sent to a peer that a crash would make us forget. A file that cannot be read completely is an error. Go
-//! Thrum starts without peers in that case, and sync stops silently. Unknown keys survive at all levels.
+//! Thrum starts without peers in that case, and sync stops silently. Unknown keys of the file, of `local` and of each
+//! peer survive.
 
 mod entry;
 mod lives;
@@ -203,7 +204,7 @@ impl Registry {
         })
     }
 
-    /// Stores the peers of another program, durably and all at once. Returns them with their names here.
+    /// Stores the peers of the Go Thrum that we replace, durably and all at once. Returns them with their names here.
     ///
     /// # Errors
     /// `Refused` if there would be more than [`limits::MAX_PEERS`]; otherwise those of the disk. No peer is stored
@@ -359,7 +360,7 @@ impl Registry {
         self.change(daemon_id, due, |peer| peer.node = Some(node.clone()))
     }
 
-    /// Records that a peer proved that it has moved to another node.
+    /// Records that a peer proved that it has moved to another node. A misuse from that node is forgotten.
     ///
     /// # Errors
     /// Those of the disk; the peer has not moved then.
@@ -388,7 +389,8 @@ impl Registry {
     }
 
     /// Records the port on which a peer listens, as it reports itself, and the address of its node, as the network
-    /// reports it. A host name, or an address of the other IP family, stays unchanged. Written if it changed.
+    /// reports it. A stored host name, or address of the other IP family, is kept; only its port changes. Written if
+    /// anything changed.
     ///
     /// # Errors
     /// Those of the disk; the old address stays.

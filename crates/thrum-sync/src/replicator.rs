@@ -272,7 +272,7 @@ impl Replicator {
                 self.compare = ticket;
                 self.probe_at(todo.now.tick);
             }
-            // Late events of an abandoned connection, and commits without anything new to announce.
+            // Late inputs from an abandoned connection, and commits without anything new to announce.
             Input::Connected | Input::ConnectFailed(_) | Input::Disconnected(_) | Input::Commit(_) => {}
         }
     }
@@ -399,7 +399,7 @@ struct Todo<'a> {
     ambient: &'a mut dyn Ambient,
 }
 
-/// Returns the time within which a pulled peer is skipped in a periodic pull.
+/// Returns how long after a pull a peer is skipped by the periodic pull.
 pub(crate) fn recent_within(sync_interval: Duration) -> Duration {
     limits::RECENT.min(sync_interval * 2 / 3)
 }

@@ -70,9 +70,9 @@ pub(crate) fn is_loopback(address: &str) -> bool {
 /// Normalizes an address of the local transport for dialling and storing: always 127.0.0.1, which is also the meaning
 /// of `localhost`.
 ///
-/// All addresses of 127.0.0.0/8 and ::1 lead to this machine, but to different listeners. As long as the channel itself
-/// is not authenticated, a program that listens on one of them could relay a pairing and all later traffic to the
-/// daemon at 127.0.0.1.
+/// All addresses of 127.0.0.0/8 and ::1 lead to this machine, but to different listeners. Connections with legacy peers
+/// are not authenticated, so a program that listens on one of these addresses could relay a pairing and all later
+/// traffic to the daemon at 127.0.0.1.
 ///
 /// # Errors
 /// `Invalid` for any other address of this machine, and for an address that is not on this machine.
@@ -169,7 +169,7 @@ pub struct Neighbour {
     /// The node's full name on the network, `laptop.tail1234.ts.net`; empty if the node has none. The first label is
     /// not unique: nodes shared from other tailnets may have the same.
     pub full_name: String,
-    /// The node's current address, without a port.
+    /// The node's current address, IPv4 if it has one; without a port.
     pub host: String,
     /// Whether the network considers it online.
     pub online: bool,
@@ -264,7 +264,8 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(async { Ok(None) })
     }
 
-    /// Opens a listener on `port`. With `None`, the transport chooses a port, which the caller stores for later starts.
+    /// Opens a listener on `port`, unless the transport's configuration fixes another. With `None`, the transport
+    /// chooses a port, which the caller stores for later starts.
     ///
     /// # Errors
     /// `Unavailable` if the port is taken or the network is down; a retry may help.
@@ -273,8 +274,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects to an address. The caller must bound the time.
     ///
     /// # Errors
-    /// `Invalid` for an address outside of this transport, `NotFound` if no node of its network has the address,
-    /// `Unavailable` if nothing answers there.
+    /// `Invalid` for an address outside of this transport, `NotFound` or `Unavailable` if no node of its network has
+    /// the address, `Unavailable` if nothing answers there.
     fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>>;
 }
 
@@ -287,8 +288,8 @@ pub trait Listener: Send {
     fn port(&self) -> u16;
 
     /// Waits for the next caller. An error concerns only that caller, unless it repeats.
-    /// [`io::ErrorKind::NotConnected`] means that the listener has ended, as when the network went away or assigned
-    /// another address to this machine; open a new one.
+    /// [`io::ErrorKind::NotConnected`] means that the listener has ended, for example because the network went away or
+    /// assigned another address to this machine; open a new one.
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>>;
 }
 

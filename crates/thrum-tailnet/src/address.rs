@@ -1,5 +1,6 @@
 //! Validation of tailnet addresses: `100.64.0.0/10`, `fd7a:115c:a1e0::/48`, or a name on the tailnet. Nothing else is
-//! dialled, so that a peer cannot make this daemon connect to a host inside its own network.
+//! dialled, so that a peer cannot make this daemon connect to a host in the local network, or to a program of this
+//! machine.
 
 use std::net::IpAddr;
 
@@ -61,7 +62,7 @@ pub(crate) fn without_port(text: &str) -> &str {
     text.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(text, |(host, _)| host)
 }
 
-/// Returns `true` if Tailscale assigns this address to nodes.
+/// Returns `true` for an address in the ranges that a tailnet uses for its nodes.
 fn is_tailnet(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -104,7 +105,7 @@ pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a Peer
 mod tests {
     use super::*;
 
-    /// C8
+    /// A joiner that states a false address (C8 in docs/security.md).
     #[test]
     fn only_addresses_of_a_tailnet_are_taken() {
         for text in [

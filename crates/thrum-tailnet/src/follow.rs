@@ -102,7 +102,7 @@ fn seen<'a>(
 }
 
 /// Returns the owner of the running node, and the means to use the node; `None` for both if the node has no address
-/// yet.
+/// yet, and for the owner if the lookup fails.
 async fn node(api: &LocalApi, status: &NodeStatus) -> (Option<String>, Option<Up>) {
     let mut addresses = status.addresses.clone();
     addresses.sort_by_key(std::net::IpAddr::is_ipv6);

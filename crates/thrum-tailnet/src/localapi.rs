@@ -111,7 +111,7 @@ impl LocalApi {
     /// Returns the node that opened a connection, given the remote address of that connection.
     ///
     /// # Errors
-    /// `NotFound` if no node did: the caller is a program of this machine.
+    /// `NotFound` if no node did, so the caller is a program of this machine; also if a node's connection has ended.
     pub async fn caller(&self, far_end: SocketAddr) -> Result<WhoIs, ApiError> {
         let path = format!("whois?proto=tcp&addr={}", escaped(&far_end.to_string()));
         timeout(limits::WHOIS, self.get(&path)).await.map_err(|_| ApiError::Timeout)?

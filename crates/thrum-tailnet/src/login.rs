@@ -34,7 +34,8 @@ enum Step {
     Nothing,
     /// The node is registered: apply only the settings that may have changed. The key is not passed again.
     Resume,
-    /// The node is not registered, or no longer: apply the settings, pass the key if there is one, and log in.
+    /// The node is not registered, no longer accepted, or registered with another control server: apply the settings,
+    /// pass the key if there is one, and log in.
     Register,
     /// The node was registered, but a user must log it in again: request the URL.
     Renew,
@@ -51,7 +52,7 @@ impl Login {
     ///
     /// # Errors
     /// `Failed` if `tailscaled` refuses the settings. They are tried again with the first status after
-    /// [`Self::retry_at`]; until then, every call returns the same error.
+    /// [`Self::retry_at`]; until then, every call returns the same error. Other errors are those of [`LocalApi`].
     pub(crate) async fn step(
         &mut self,
         config: &Config,
@@ -121,7 +122,7 @@ fn same_server(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// The preferences that differ from the defaults of `tailscaled`: they leave the machine's DNS, routes and filters
+/// The preferences set at every start: the node runs, accepts connections, and leaves the machine's DNS and routes
 /// alone.
 fn prefs(config: &Config) -> Value {
     json!({

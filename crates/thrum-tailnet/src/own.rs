@@ -71,7 +71,7 @@ pub(crate) async fn run(hub: &Hub) {
     }
 }
 
-/// Runs the process once. Returns the reason why it ended, or `None` if the transport was stopped.
+/// Runs the process once. Returns the reason why it did not start or ended; `None` if the transport was stopped.
 async fn once(hub: &Hub, directory: &Directory, log: LogPlace) -> Option<Verdict> {
     let binary = match find_binary(&hub.config) {
         Ok(binary) => binary,

@@ -35,7 +35,7 @@ pub enum State {
     BinaryMissing,
     /// The state directory cannot be used, or another process uses it.
     StateDir,
-    /// The own `tailscaled` does not start, refuses the settings, or has ended by itself.
+    /// The own `tailscaled` does not start, refuses the settings, no longer answers, or has ended.
     Crashed,
     /// The node was stopped.
     Stopped,
@@ -282,7 +282,7 @@ fn login(seen: &Seen<'_>) -> Verdict {
 fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     let status = seen.status;
     let login_error = status.health.iter().find_map(|text| text.split_once(LOGIN_ERROR)).map(|(_, why)| why.trim());
-    // An attempt with this error was interrupted by ourselves, by starting another.
+    // This error means that we interrupted the attempt ourselves, by starting another.
     let login_error = login_error.filter(|error| !error.ends_with("context canceled"));
     let refusal = match login_error {
         Some(error) if ON_THE_WAY.iter().any(|start| error.starts_with(start)) => None,

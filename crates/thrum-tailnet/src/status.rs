@@ -20,7 +20,7 @@ pub struct Status {
     /// What is wrong, in one sentence. Also set while a node starts, and on a running node whose requested name was
     /// taken; otherwise `None`.
     pub sentence: Option<String>,
-    /// How to solve the problem; `None` if nothing can be done.
+    /// How to solve the problem; `None` if there is nothing to do.
     pub hint: Option<String>,
     /// The URL at which a user logs the node in; `None` unless a login is needed.
     pub login_url: Option<String>,

@@ -81,7 +81,7 @@ impl Transport for Tailnet {
         Box::pin(async move {
             let changes = self.0.up.subscribe();
             let node = self.up()?;
-            // Without a kernel device the address cannot be bound; `tailscaled` forwards connections to it to loopback.
+            // Without a kernel device the address cannot be bound; `tailscaled` forwards its connections to loopback.
             let ip = if node.tun { node.address() } else { Ipv4Addr::LOCALHOST.into() };
             let listener = bind(ip, self.0.config.port.or(port)).await?;
             let port = listener.local_addr().map_err(|error| cannot_listen(ip, None, &error))?.port();
@@ -176,8 +176,8 @@ fn first_address(addresses: &[IpAddr]) -> Option<IpAddr> {
 }
 
 fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
-    // Excludes nodes that run no daemon: nodes that are listed only because one of ours is shared with their user, and
-    // VPN exit nodes, of which there are hundreds.
+    // Excludes nodes that cannot be peers: nodes that are listed only because one of ours is shared with their user,
+    // which cannot be dialled, and VPN exit nodes, of which there are hundreds.
     let is_machine =
         |peer: &&PeerNode| !peer.sharee_node && !peer.tags.iter().any(|tag| tag == "tag:mullvad-exit-node");
     let mut all: Vec<Neighbour> = status
@@ -264,7 +264,7 @@ fn unasked(error: &ApiError) -> Error {
 mod tests {
     use super::*;
 
-    /// C8
+    /// A joiner that states a false address (C8 in docs/security.md).
     #[tokio::test]
     async fn a_node_with_a_device_dials_from_its_own_address_and_not_at_all_once_that_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
 /// Prepares the arguments of this process, the program's name first, for the command `root`.
 ///
 /// # Errors
-/// `invalid` for a retired option or command, with what to use instead.
+/// `invalid` for a retired command, and for a retired option that is neither replaced nor dropped, with what to use
+/// instead.
 pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Arguments, Error> {
     let mut walk = Walk {
         root,

@@ -11,10 +11,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Maximum number of bytes that are read of an output, and into one line: the rest of a line counts as the next one.
+/// Maximum number of bytes that [`run`] reads of each output, and [`Talk`] of one line. [`Talk`] takes the rest of a
+/// longer line for the next line.
 const MOST: u64 = 1 << 20;
 
-/// How often to check whether a program that has closed its output has exited.
+/// How often to check whether a program has exited.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// How a program ended.
@@ -92,7 +93,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Kill the children that it left behind as well: no other program uses the group.
+        // Kill the children that the program left behind as well: only they share its group.
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -100,7 +101,7 @@ impl Drop for Running {
     }
 }
 
-/// A program that is spoken to line by line.
+/// A running program that exchanges lines with us.
 pub(crate) struct Talk {
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,

@@ -1,5 +1,4 @@
-//! The command line's grammar. The doc comments of [`Cli`], and those of the arguments in `commands/`, are the help
-//! texts.
+//! The command line's grammar. The doc comments of [`Cli`], and those of arguments in every file, are the help texts.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -42,7 +41,7 @@ write -- before it, or --intent=-done.
 Exit codes: 0 done, 1 failed (wait: timed out; claim: also claimed by others), 2 usage, 3 not found, 4 refused, 69 \
 daemon not running, 75 try again.";
 
-/// The commands, in the order in which a new user needs them; `--help` lists them so.
+/// The commands, in the order in which a new user needs them; `--help` lists them in this order.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(init::Args),

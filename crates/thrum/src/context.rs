@@ -21,7 +21,7 @@ use crate::{
     start,
 };
 
-/// What every command understands.
+/// The options of every command.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
@@ -78,7 +78,7 @@ impl Context {
         Self { caller: caller.unwrap_or_else(|| self.caller.clone()), ..self }
     }
 
-    /// The session of a program that the caller belongs to.
+    /// The caller, as identified by the program that runs it.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -183,7 +183,7 @@ impl Context {
     /// calls once more, starting a new daemon if necessary.
     pub(crate) fn repeat<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, Error> {
         let mut client = match self.connection.take() {
-            // Another connection may have been watched meanwhile.
+            // Watch it again: the interrupt watches the latest connection only, which may be another one by now.
             Some(client) => self.watched(client)?,
             None => self.daemon()?,
         };

@@ -31,7 +31,8 @@ pub(crate) fn left_running(health: &Health) -> Error {
     .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
 }
 
-/// The error for a running daemon that cannot be reached because its socket is gone; `None` if there is no such daemon.
+/// The error for a daemon of Go Thrum that holds the lock although the caller could not reach it: its socket is gone.
+/// `None` if no daemon of Go Thrum holds the lock.
 pub(crate) fn without_socket(repo: &Repo) -> Option<Error> {
     let pid = lock::go_holder(repo)?.as_raw_nonzero();
     let text = format!(

@@ -3,12 +3,12 @@
 //! Users of agent mailboxes complain most about a wrong sender, so there is no guessing. The sources are, in this
 //! order: `--as`, the agent of the program's session that runs this command (`hook::Caller`), `THRUM_NAME`, the only
 //! identity of this worktree. If none decides, the error lists the candidates. Identities are files in the worktree's
-//! own `.thrum/identities`, in Go Thrum's version 3, so that both programs can share a worktree.
+//! own `.thrum/identities`, in version 3 of Go Thrum's format, so that both programs can share a worktree.
 //!
-//! A name that was set for another place does not count here. A variable outlives the directory it was set for, so it
-//! is refused if this worktree has other agents (Go Thrum v0.6.3 sends in the variable's name; v0.10.3 lets the
-//! worktree win). A file that was copied from a worktree which still has it is refused as well: two agents would share
-//! one identity.
+//! A name that was set for another worktree does not count here. A variable outlives the directory it was set for, so
+//! it is refused if this worktree has agents and the variable names none of them (Go Thrum v0.6.3 sends in the
+//! variable's name; v0.10.3 lets the worktree win). A file that was copied from a worktree which still has it is
+//! refused as well: two agents would share one identity.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -144,7 +144,8 @@ pub(crate) fn resolve(
 /// Returns the agent of this name, with its identity file in `dir` if there is one.
 ///
 /// # Errors
-/// `invalid` if the name is not a valid name, or if its file is not a valid identity.
+/// `invalid` if the name is not a valid name, or if its file is not a valid identity; `failed` if the file cannot be
+/// read.
 pub(crate) fn by_name(name: &str, dir: &Path) -> Result<Identity, Error> {
     let name = name.strip_prefix('@').unwrap_or(name);
     // Check the name before it becomes part of a path.
@@ -213,7 +214,7 @@ pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFi
             .hint(format!("rm {} && thrum quickstart --name {name}", quoted(&path)))
     };
     let file: IdentityFile = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-    // With a copied file, the agent would act in another agent's name.
+    // A file copied under another name would let this agent act as the one that the file names.
     if !file.agent.name.is_empty() && file.agent.name != name {
         return Err(unreadable(format!("it names another agent, '{}'", file.agent.name)));
     }

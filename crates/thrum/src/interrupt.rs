@@ -9,7 +9,7 @@ use std::{
 
 use thrum_core::{Error, ErrorKind};
 
-/// Shared by the thread that runs a call and the one that may cancel it.
+/// The cancellation of a call, shared by the thread that runs the call and the one that may cancel it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<Mutex<State>>);
 

@@ -19,7 +19,7 @@ use crate::git;
 pub(crate) fn replace(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    // A file left here by a crash may have been replaced by a link.
+    // Remove a file that a crash left here, instead of writing into it: a link may have taken its place.
     let _ = fs::remove_file(&beside);
     let write = || -> io::Result<()> {
         let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;

@@ -21,7 +21,7 @@ use thrum_core::name::printable;
 /// How long work lasts before its line appears.
 const APPEARS_AFTER: Duration = Duration::from_millis(700);
 
-/// How often the line moves while nothing is reported.
+/// How often the line moves, even if no progress is reported.
 const TICK: Duration = Duration::from_millis(120);
 
 /// A progress line, which is removed on drop.
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Shows `what` as the name of the work, and how far the work is if `total` is known. Shows nothing unless standard
-    /// error is a terminal.
+    /// error is a terminal that can move its cursor.
     pub(crate) fn on_terminal(what: &str, total: Option<u64>) -> Self {
         if !io::stderr().is_terminal() || env::var_os("TERM").is_none_or(|term| term == "dumb") {
             return Self::silent();

@@ -16,7 +16,7 @@ use crate::{
     setup, time,
 };
 
-/// What an agent wants to be.
+/// The arguments that describe the agent to register.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wanted {
     /// The agent's name: a-z, 0-9, _ and -
@@ -107,8 +107,8 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // If the worktree's repository is set up, the daemon may know the agent, and so the role and module that are not
-    // given here.
+    // Skip the check if the repository already has a mailbox: its daemon may know the agent, and with it a role and
+    // module that are not given here.
     if around.is_some() || cx.repo().is_err() {
         wanted.check(cx)?;
     }
@@ -139,7 +139,8 @@ fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
 }
 
 impl Enrolled {
-    /// Writes the identity file, and prints a hint if the worktree has several agents now and the user has named none.
+    /// Writes the identity file, and records the agent for the caller's session. Prints a hint if the worktree now has
+    /// several agents, and neither `--as` nor a variable names one.
     pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Error> {
         self.file.updated_at = time::now().to_string();
         let dir = cx.repo()?.identities();

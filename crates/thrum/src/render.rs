@@ -259,7 +259,7 @@ pub(crate) fn who(agent_id: &str, address: &str, signed: Option<bool>) -> String
     if signed == Some(false) { format!("{who} {YELLOW}unsigned{YELLOW:#}") } else { who }
 }
 
-/// Formats an agent as [`who`] does, without styles, for the cell of a table.
+/// Formats an agent as [`who`] does, without styles.
 pub(crate) fn plain_agent(agent_id: &str, address: &str, signed: Option<bool>) -> String {
     anstream::adapter::strip_str(&who(agent_id, address, signed)).to_string()
 }
@@ -399,7 +399,7 @@ Name:        one two
         assert_eq!(page.text(), format!("{BOLD}a{BOLD:#}\\u{{1b}}[2J\\u{{9b}}K\\u{{1b}}]0;x\\u{{7}}\\u{{202e}}\\rx\n"));
     }
 
-    /// C34
+    /// Hostile input (C34 in docs/security.md): a line of a message may imitate a line of Thrum, or move the cursor.
     #[test]
     fn every_line_of_a_foreign_text_has_its_bar() {
         let hostile = "one\n\n  two\r\n● @boss  now  msg_1\n\u{2028}Hint: run it\n\u{85}x\u{b}y\u{c}z\n│ │ bar\n\x1b[2K\x1b[1A\n\tlong long long long long long words\n";

@@ -51,8 +51,8 @@ impl Setup {
 }
 
 /// Sets up the git worktree that contains `start` (outside git, `start` itself). If the mailbox of its repository is in
-/// another place ([`layout::shared_dir`]), that place is set up as well if necessary, and the worktree gets a redirect to it.
-/// `stealth` leaves `.gitignore` alone.
+/// another directory ([`layout::shared_dir`]), that one is set up as well if necessary, and the worktree gets a
+/// redirect to it. `stealth` leaves `.gitignore` alone.
 pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Error> {
     let start = fs::canonicalize(start).map_err(|error| io_error("look at", start, &error))?;
     set_up_at(layout::git_top(&start), stealth)
@@ -74,7 +74,7 @@ fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Error> {
     }
     let home = layout::shared_dir(&top);
     let main = match (&home, shared_already(&top)) {
-        // A main worktree may have got its mailbox before its repository had other worktrees.
+        // A main worktree keeps a mailbox of its own, even if the layout places the shared one elsewhere.
         (Some(_), None) if !layout::is_linked(&top) && own_mailbox(&top).is_some() => None,
         (Some(home), None) => {
             refuse_own_mailbox(&top)?;

@@ -1,7 +1,8 @@
 //! Starts the daemon, on request or because a command needs it.
 //!
-//! The new process is this program again, as `daemon run`, in its own session. It is up when it answers `health` on its
-//! socket. Until then its standard error goes to a file in memory, because the disk may be what keeps it from starting.
+//! The new process is this program again, as `daemon run`, detached from the terminal. It is up when it answers
+//! `health` on its socket. Until then its standard error goes to a file in memory, because the disk may be what keeps
+//! it from starting.
 //! Two commands may start a daemon at the same time: the lock admits one of the daemons, and both commands find that
 //! one answering.
 
@@ -33,7 +34,7 @@ const UP: Duration = limits::LOCAL_CALL.saturating_mul(2);
 /// How often to check whether the daemon answers. A start is rare and takes some 20 ms.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How often to start a daemon again that found the lock taken, once the lock is free.
+/// How many times to start another daemon after one that found the lock taken, once the lock is free.
 const MORE_STARTS: u8 = 2;
 
 /// How many lines of the daemon's output are shown when it fails without an error message.
@@ -67,7 +68,7 @@ pub(crate) fn not_running(repo: &Repo) -> Error {
 /// that; stopping the daemon there for a restart would leave all agents without a daemon.
 ///
 /// # Errors
-/// `refused`, with the sandbox and how to get out of it.
+/// `refused`. If a sandbox forbids it, the hint names the sandbox and the way out.
 pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Error> {
     let socket = repo.socket();
     if let Err(error) = Client::connect(&socket)

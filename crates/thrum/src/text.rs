@@ -12,8 +12,8 @@ use thrum_core::{
     name::{self, is_printable},
 };
 
-/// Escapes a text of several lines. Line breaks are kept, a tab becomes four columns, and everything else that could
-/// control a terminal is escaped.
+/// Escapes a text of several lines. Line breaks are kept, except at the end, and lose their carriage return. A tab
+/// becomes four columns, and everything else that could control a terminal is escaped.
 pub(crate) fn lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end_matches(['\n', '\r']).split('\n').map(line).collect();
     lines.join("\n")
@@ -138,7 +138,7 @@ pub(crate) use thrum_core::words::count;
 /// Shown before each line of a text that somebody else wrote.
 pub(crate) const BAR: char = '│';
 
-/// Default limit of [`quote`], in characters. Ids and usual paths are shorter.
+/// Limit of [`quote`], in characters. Ids and usual paths are shorter.
 const QUOTE_CHARS: usize = 1000;
 
 /// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
@@ -156,7 +156,7 @@ pub(crate) fn quote_within(text: &str, most: usize) -> String {
     }
 }
 
-/// Returns the beginning of a text, at most `most` bytes as JSON.
+/// Returns the text, or if it has more than `most` bytes as JSON, its beginning with `…`.
 pub(crate) fn clipped(text: &str, most: usize) -> String {
     const CUT: char = '…';
     if text_size(text) <= most {

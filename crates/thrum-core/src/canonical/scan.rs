@@ -15,12 +15,12 @@ pub(super) struct Member<'a> {
     pub(super) key: &'a str,
     /// The value as it stands in the text.
     pub(super) value: &'a str,
-    /// The offset in the text behind the value.
+    /// The offset in the text just after the value.
     pub(super) end: usize,
 }
 
-/// Returns the members of an object if `text` is one in canonical form. Does not accept keys with other characters than
-/// printable ASCII, numbers other than integers of at most 15 digits, and values nested deeper than 32.
+/// Returns the members of an object if `text` is one in canonical form. Does not accept keys with `"`, `\` or other
+/// characters than printable ASCII, numbers other than integers of at most 15 digits, and values nested deeper than 32.
 pub(super) fn object(text: &str) -> Option<Vec<Member<'_>>> {
     let mut members = Vec::with_capacity(24);
     let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
@@ -71,7 +71,7 @@ impl<'a> Scan<'a> {
         let mut previous: Option<&str> = None;
         loop {
             let key = self.key()?;
-            // Also excludes a key that stands twice.
+            // Also excludes duplicate keys.
             if previous.is_some_and(|previous| key <= previous) {
                 return None;
             }

@@ -10,7 +10,7 @@ pub const LEGACY_NOTIFY_GAP: Duration = Duration::from_millis(100);
 pub const LEGACY_LOOK_BACK: Duration = Duration::from_secs(120);
 
 /// Least time between two re-reads of a legacy peer's log on one connection (see [`LEGACY_LOOK_BACK`]). Shorter than
-/// [`SYNC_INTERVAL`](super::SYNC_INTERVAL), so that every sync interval includes one.
+/// [`SYNC_INTERVAL`](super::SYNC_INTERVAL), so that every sync interval of the default length includes one.
 pub const LEGACY_LOOK_GAP: Duration = Duration::from_secs(10);
 
 /// Most positions remembered of our reading of a legacy peer's log within [`LEGACY_LOOK_BACK`]: one per two seconds,

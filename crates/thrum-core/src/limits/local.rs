@@ -8,14 +8,14 @@ pub const MAX_LOCAL_CONNECTIONS: usize = 512;
 /// Idle time after which a local connection is closed. Go Thrum's daemon uses the same value.
 pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
 
-/// Longest time for a local request other than a long poll. Afterwards the daemon answers "try again". Go Thrum's
-/// daemon and command use the same value.
+/// Longest time for a local request that has no time bound of its own, as waits and imports have. Afterwards the daemon
+/// answers "try again". Go Thrum's daemon and command use the same value.
 pub const LOCAL_CALL: Duration = Duration::from_secs(10);
 
 /// Longest time for writing an answer to a local client. A client that does not read it is disconnected.
 pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
 
-/// Longest time that one `message.wait`, `work.wait` or `sync.verify` may take.
+/// Longest time that one `message.wait`, `message.news`, `work.wait` or `sync.verify` may take.
 pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// Least time between two database reads of one waiting `work.wait`. With a large team, one read takes up to a
@@ -30,7 +30,7 @@ pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
 /// How often a daemon checks that its state directory and its socket are still at their paths. A check of the directory
-/// takes four `stat` calls. A socket whose file is gone is opened again within this time.
+/// takes four `stat` calls. If the file of the socket is gone, the socket is opened again within this time.
 pub const STATE_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a stopping daemon lets running requests finish.
@@ -39,10 +39,10 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 /// Longest path of a Unix socket in bytes: macOS allows 104 with the final zero, Linux 108.
 pub const MAX_SOCKET_PATH_BYTES: usize = 103;
 
-/// Most bytes read of a `.env` file. Real ones have a few hundred.
+/// Most bytes read of a `.env` file or of `config.json`. Real ones have a few hundred.
 pub const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
 
-/// Most bytes read of one of our files that hold one path, one key or one process id.
+/// Most bytes read of a small file, such as one that contains a path, a key or a process id.
 pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
 
 /// Largest state file read, such as `peers.json`, in bytes. Fifty peers take about 20 KB.

@@ -31,44 +31,47 @@ pub const MAX_REJECTED_OF_PEER: usize = 100;
 /// Most bytes kept of a rejected event, enough to recognise it.
 pub const MAX_REJECTED_SAMPLE_BYTES: usize = 1024;
 
-/// Number of recorded runs of purged origin sequences in one log above which late events add none. A late event is one
-/// that a peer serves after the purge that covers it. The peer may choose any sequence for it, so the record must be
-/// bounded. A late event that is not recorded is requested again later, and discarded again.
+/// Number of recorded runs of purged origin sequences in one log at which late events no longer add any. A late event
+/// is one that a peer serves after the purge that covers it. The peer may choose any sequence for it, so the record
+/// must be bounded. A late event that is not recorded is requested again later, and discarded again.
 pub const MAX_KEPT_OUT_RUNS: usize = 1000;
 
-/// Number of recorded runs of purged origin sequences in all logs together above which late events add none: ten
+/// Number of recorded runs of purged origin sequences in all logs together at which late events no longer add any: ten
 /// megabytes.
 pub const MAX_KEPT_OUT_ROWS: usize = 100_000;
 
-/// Largest database file that is rewritten after a purge, in bytes. Rewriting takes about five seconds on a slow disk,
-/// and agents wait meanwhile. In a larger file the purged rows are only overwritten in place: old copies of them may
-/// remain, and the file keeps its size.
+/// Largest content, in bytes, of a database file that is rewritten after a purge or the removal of a peer. Rewriting
+/// takes about five seconds on a slow disk, and agents wait meanwhile. In a file with more content the purged rows are
+/// only overwritten in place: old copies of them may remain, and the file keeps its size.
 pub const MAX_REWRITTEN_BYTES: u64 = 512 << 20;
 
-/// Least time between two rewrites of the database file after purges. A peer may send any number of purges.
+/// Least time between two rewrites of the database file (see [`MAX_REWRITTEN_BYTES`]). A peer may send any number of
+/// purges.
 pub const REWRITE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Longest time that the answer to a purge waits until the purged text is removed completely. The command waits longer
 /// for the answer. The rest is removed in the background.
 pub const PURGE_ANSWERED: Duration = Duration::from_secs(40);
 
-/// How far ahead of our clock a purge may lie and still block comparisons with peers until it takes effect. Adjusted
-/// clocks differ by minutes, unadjusted ones by hours. A purge further ahead also waits, but blocks nothing: otherwise
-/// a peer could date a purge a hundred years ahead and prevent all daemons from comparing their logs.
+/// A purge that lies at most this far ahead of our clock keeps projections from being compared with peers until it
+/// takes effect. Adjusted clocks differ by minutes, unadjusted ones by hours. A purge further ahead also waits, but
+/// does not prevent comparisons: otherwise a peer could date a purge a hundred years ahead, and no daemons could ever
+/// compare their projections.
 pub const PURGE_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most ids listed in one purge event: messages, sessions and events that claim a time later than their arrival.
 /// Further purge events list the rest.
 pub const MAX_PURGED_AHEAD: usize = 1000;
 
-/// Most recent purges that a status lists.
+/// Number of purges that a status lists: those that arrived last.
 pub const LISTED_PURGES: u64 = 20;
 
 /// Most rows of the log examined in one step of removing a peer's events: about ten milliseconds of the writer.
 pub const FORGET_ROWS: usize = 500;
 
-/// How often the end of the log is noted beside the database. A restored copy of the database file is recognised
-/// because it ends before the noted sequence; a copy that was made after the latest note is not recognised.
+/// How often the last sequence of the log is noted beside the database. If a copy of the database file that was made
+/// since the daemon's latest start is restored, it is recognised because it ends before the noted sequence, unless it
+/// was made after the latest note. An older copy is recognised by its number of openings.
 pub const NOTE_LOG_END: Duration = Duration::from_secs(60);
 
 /// Clock difference above which a peer is flagged, because its mail sorts into the wrong place.

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-/// Largest message body accepted, in bytes of UTF-8. Go Thrum has refused larger ones since v0.10.6.
+/// Largest text of a message, and largest structured content, in bytes of UTF-8. Go Thrum has refused larger texts
+/// since v0.10.6.
 pub const MAX_CONTENT_BYTES: usize = 1 << 20;
 
 /// Largest event in canonical form, in bytes. Escaping can make a body six times as long; recipients and scopes come in
 /// addition.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
-/// Longest line read as a whole, in bytes: a request or answer of a local client, or a peer's reply. Requests of peers
-/// are shorter; of a longer reply of a legacy peer only the beginning is read ([`MAX_SKIPPED_LINE_BYTES`]). Twice the
-/// largest event, to leave room for the envelope around `event_json`.
+/// Longest line read as a whole, in bytes: a request of a local client, the daemon's answer to it, or a peer's reply.
+/// Requests of peers are shorter ([`MAX_PEER_REQUEST_BYTES`](super::MAX_PEER_REQUEST_BYTES)). If the reply of a legacy
+/// peer is longer, only its beginning is kept ([`MAX_SKIPPED_LINE_BYTES`]). Twice the largest event, to leave room for
+/// the envelope around `event_json`.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Approximate size, in bytes, at which an answer that lists messages, agents or sessions is cut. Thirty ordinary
@@ -40,7 +42,7 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// Longest name of a peer, in characters: the maximum length of a host name.
 pub const MAX_PEER_NAME_CHARS: usize = 255;
 
-/// Longest display name, intent, task, branch or path an agent may set, in bytes.
+/// Longest short text of an event, in bytes: a display name, intent, task, branch, path, reason or value of a tag.
 pub const MAX_TEXT_BYTES: usize = 4096;
 
 /// Most recipients, scopes and refs together that one request to send may name. With the members of groups, each list
@@ -60,8 +62,8 @@ pub const MAX_READ_AT_ONCE: u64 = 200;
 /// slightly too late, never too early.
 pub const MAX_ACKNOWLEDGEMENTS: usize = 256;
 
-/// How long an acknowledgement waits before it is written to disk. If a crash loses it, the peer's next request repeats
-/// it.
+/// How long an acknowledgement waits before it is written to disk. If it is lost in a crash, the peer's next request
+/// repeats it.
 pub const SAVE_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
 
 /// Number of idempotency keys kept. Older ones are dropped, 256 at a time. A command repeats a send within seconds, and

@@ -7,19 +7,20 @@ use super::peers::DIAL;
 /// Longest time that a pairing session waits for the other machine.
 pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
 
-/// Connection attempts of [`DIAL`] each that a user's `peer join` makes. The first packets between two machines that
-/// never communicated may need longer to find a path, and nothing retries a join automatically.
+/// Most connection attempts, of [`DIAL`] each, for one connection of a user's `peer join`. The first packets between
+/// two machines that never communicated may need longer than that to find a path, and nothing retries a join
+/// automatically.
 pub const JOIN_DIALS: u32 = 3;
 
-/// Deadline for all connection attempts of one join.
+/// Deadline for all connection attempts for one connection of a join.
 pub const JOIN_DIAL: Duration = DIAL.saturating_mul(JOIN_DIALS);
 
 /// Deadline for the first request of a join, which asks how the other side pairs. Our daemon answers from memory; a
 /// legacy peer answers that it does not know the method.
 pub const PROBE_TO_JOIN: Duration = Duration::from_secs(10);
 
-/// Deadline for one pairing request of the joining side, with the code or about it. The other side first writes its
-/// wrong guesses and its peers to disk.
+/// Deadline for one pairing request of the joining side, which sends the code or a proof of it. Before the other side
+/// answers, it writes the guess or the new peer to disk.
 pub const PAIR: Duration = Duration::from_secs(30);
 
 /// Wrong codes allowed to one node in one pairing session, as Go Thrum's documentation promises. All callers on
@@ -29,10 +30,12 @@ pub const PAIRING_TRIES: u8 = 3;
 /// Wrong codes allowed per hour from one node of the tailnet.
 pub const PAIRING_NODE_HOUR: usize = 6;
 
-/// Wrong codes allowed per hour from all callers on loopback, and from all nodes of the tailnet.
+/// Wrong codes allowed per hour from all callers on loopback together, and as many from all nodes of the tailnet
+/// together.
 pub const PAIRING_TOTAL_HOUR: usize = 10;
 
-/// Wrong codes allowed per day from all callers on loopback, and from all nodes of the tailnet.
+/// Wrong codes allowed per day from all callers on loopback together, and as many from all nodes of the tailnet
+/// together.
 pub const PAIRING_TOTAL_DAY: usize = 30;
 
 /// How long both sides of a pairing wait for the first exchange before they report what is missing.
@@ -46,8 +49,8 @@ pub const TAILNET_UP: Duration = Duration::from_secs(8);
 /// by name.
 pub const PROBED_NODES: usize = 64;
 
-/// Most concurrent probes. A node that refuses connections is probed on all of [`PORTS`] in two round trips, and the
-/// connections stay below the usual limit of 1,024 open files.
+/// Most concurrent probes. If only one node is probed, and refuses connections, all of [`PORTS`] take two round trips.
+/// The connections stay below the usual limit of 1,024 open files.
 pub const PROBES: usize = 64;
 
 /// Deadline for connecting in one probe, and again for the answer. A node that does not even refuse a connection within

@@ -7,8 +7,8 @@ use super::messages::MAX_LINE_BYTES;
 /// Most paired peers. Fifty are many; each costs a connection and a request per sync interval.
 pub const MAX_PEERS: usize = 200;
 
-/// Most connections accepted from peers: fifty peers with one persistent connection and several one-shot connections of
-/// Go Thrum each.
+/// Most inbound connections from other daemons, authenticated or not: enough for fifty peers, each with one persistent
+/// connection or with the several one-shot connections of Go Thrum.
 pub const MAX_PEER_CONNECTIONS: usize = 256;
 
 /// Most connections of one peer. Above this the peer's oldest connection is closed, so that one peer never locks out
@@ -20,8 +20,8 @@ pub const MAX_CONNECTIONS_OF_PEER: usize = 16;
 /// threads for other peers, and limits the memory for answers that a peer does not read.
 pub const MAX_SERVED_OF_PEER: usize = 4;
 
-/// Most peer connections that have not presented a valid token yet. Above this, the oldest connection of the node with
-/// the most such connections is closed.
+/// Most peer connections that have not presented a valid token yet. Above this, the oldest such connection of the node
+/// that has the most of them is closed.
 pub const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 64;
 
 /// Time after which a peer connection without a valid token is closed.
@@ -49,38 +49,42 @@ pub const MAX_PEER_PARKED: u64 = 50_000;
 /// How often the daemon checks whether a peer is still over its quota.
 pub const QUOTA_LOOK: Duration = Duration::from_secs(5);
 
-/// Longest request accepted from a peer, in bytes. Requests carry a token, a code, ids and numbers; only replies carry
-/// events.
+/// Longest request accepted from a peer, in bytes, and longest reply to a pairing request or a probe. These carry
+/// tokens, codes, ids and numbers; only other replies carry events.
 pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
 
-/// Idle time after which a peer's connection is closed. Twenty silent sync intervals mean that the peer is gone.
+/// Idle time after which a peer's inbound connection is closed: twenty default sync intervals. A peer with a longer
+/// interval connects again.
 pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// Time within which the rest of a line must arrive once a peer has begun it.
 pub const PEER_LINE: Duration = Duration::from_secs(30);
 
-/// Longest time for writing a reply to a peer, or each [`SLOW_BYTES`] of a longer reply.
+/// Longest time for writing a request or a reply to a peer, or each [`SLOW_BYTES`] of a longer one.
 pub const PEER_WRITE: Duration = Duration::from_secs(30);
 
 /// Deadline for connecting to a peer. Go Thrum's clients use the same deadlines for connecting, [`PULL`], [`NOTIFY`],
 /// [`PEER_INFO`] and [`PAIR`](super::PAIR).
 pub const DIAL: Duration = Duration::from_secs(5);
 
-/// Deadline for one `sync.pull`. A pull of a single event may take this long for each [`SLOW_BYTES`].
+/// Deadline for one `sync.pull` or `sync.fetch`. If it requests a single event, this is the time for each
+/// [`SLOW_BYTES`].
 pub const PULL: Duration = Duration::from_secs(30);
 
 /// Silence after which a connection to a peer may be dead without having been closed.
 pub const CONNECTION_QUIET: Duration = Duration::from_secs(5);
 
 /// Deadline for the first bytes of an answer on a connection that was silent for [`CONNECTION_QUIET`], if the request
-/// is cheap for the peer: as long as a new dial takes. The new connection then gets the full [`PULL`].
+/// is cheap for the peer: as long as a new dial may take. After it the peer is dialled again, and requests on the new
+/// connection have their usual deadlines.
 pub const ANSWER_AFTER_QUIET: Duration = DIAL;
 
-/// Bytes that must arrive within [`PULL`], or leave within [`PEER_WRITE`], of a line that cannot be shortened: 8 KiB
-/// per second, which every usable line achieves.
+/// Bytes of a long line that must arrive within [`PULL`], or be written within [`PEER_WRITE`]: 8 KiB per second, which
+/// every usable network achieves.
 pub const SLOW_BYTES: usize = 256 << 10;
 
-/// Deadline for one `sync.pull` of a single event at the minimum rate: the time for the longest possible line.
+/// Deadline for one `sync.pull` or `sync.fetch` of a single event: the time that the longest possible line takes at the
+/// minimum rate.
 pub const SLOW_PULL: Duration = PULL.saturating_mul(SLOW_PARTS);
 
 /// Number of [`SLOW_BYTES`] in the longest possible line.
@@ -91,14 +95,16 @@ const _: () = assert!(SLOW_PARTS as usize * SLOW_BYTES == MAX_LINE_BYTES);
 /// Deadline for one `sync.notify`.
 pub const NOTIFY: Duration = Duration::from_secs(10);
 
-/// Deadline for one `sync.peer_info` or `sync.hello`.
+/// Deadline for one `sync.peer_info`, and for the handshake of a new connection (`sync.encrypt`) or of a lent one
+/// (`sync.hello`).
 pub const PEER_INFO: Duration = Duration::from_secs(10);
 
-/// Deadline for connecting to a peer and having it prove its identity: the sum of both deadlines.
+/// Deadline for connecting to a peer, including the handshake in which it proves its identity: the sum of both
+/// deadlines.
 pub const MEET: Duration = DIAL.saturating_add(PEER_INFO);
 
-/// First wait after a failed connection attempt to a peer; the wait doubles with each further failure, up to
-/// [`BACKOFF_LAST`].
+/// First wait after a failed connection attempt to a peer. The wait doubles with each further failure, up to
+/// [`BACKOFF_LAST`], and is shortened at random by up to half.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
 /// Longest wait between connection attempts to a peer. Also the interval at which a peer that removed us is contacted
@@ -108,24 +114,25 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
 /// Deadline for one `peer ping`, everything included.
 pub const PEER_PING: Duration = Duration::from_secs(10);
 
-/// Longest time spent on finding the path of the packets to a peer, as part of [`PEER_PING`] or every [`PATH_PAUSE`].
-/// Through a relay it takes a second.
+/// Longest time for measuring the path of the packets to a peer, as part of [`PEER_PING`] or every [`PATH_PAUSE`]. For
+/// a path through a relay this takes a second.
 pub const PATH: Duration = Duration::from_secs(5);
 
 /// Pause between two checks of the packets' path to a connected peer. Each check costs several packets.
 pub const PATH_PAUSE: Duration = Duration::from_secs(60);
 
-/// Least time between two reports, in the log and to the peer, about token misuse. A stolen token may be used
-/// continuously.
+/// Least time between two reports, in the log and to the peer, that the peer's token was misused. A stolen token may be
+/// used continuously.
 pub const TOKEN_MISUSE_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long the status shows that two daemons run with one key after one of them was last heard. Equal to the longest
-/// wait between two attempts to reach a peer, because a daemon that still runs is heard within that time.
+/// How long after its last sign of life a process counts when the status shows that two daemons run with one key. Equal
+/// to the longest wait between two attempts to reach a peer, because a daemon that still runs is heard within that
+/// time.
 pub const SAME_KEY: Duration = BACKOFF_LAST;
 
 /// Most processes remembered per daemon key; beyond this the one heard from longest ago is dropped. Two suffice to
-/// detect that both run; the others are processes before a restart.
+/// detect that two run at once; further ones ran before a restart.
 pub const MAX_LIVES: usize = 4;
 
-/// Least time between two log lines about a peer that announces something under another peer's id.
+/// Least time between two log lines about one peer that announces something under another daemon's id.
 pub const MISNAMED_PAUSE: Duration = Duration::from_secs(60);

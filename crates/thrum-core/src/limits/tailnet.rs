@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Deadline for one call to a `tailscaled`, and for one run of `ps`. Dialling has a deadline of its own, and so has the
-/// lookup of a caller ([`WHOIS`]); a notification stream is bounded only until it begins. A status request takes about
-/// a millisecond, a ping as long as the network.
+/// Deadline for one call to a `tailscaled`, and for one run of `ps`. Dialling has a deadline of its own
+/// ([`DIAL`](super::DIAL)), and so has the lookup of a caller ([`WHOIS`]). A notification stream is bounded only until
+/// it begins. A status request takes about a millisecond, a ping a round trip on the network.
 pub const LOCALAPI_CALL: Duration = Duration::from_secs(5);
 
 /// Deadline for a `whois` request to `tailscaled`, one per connection that it forwards. The answer takes 0.7 ms; for an
@@ -34,8 +34,8 @@ pub const TAILNET_RETRY_FIRST: Duration = Duration::from_millis(500);
 /// until we notice that a user has started Tailscale.
 pub const TAILNET_RETRY_LAST: Duration = Duration::from_secs(15);
 
-/// How long a node may be starting before the status reports that the control server does not answer. A login takes a
-/// tenth of a second on a near server and a few seconds on a far one.
+/// How long our own node may be starting before the status reports that the control server does not answer. A login
+/// takes a tenth of a second on a near server and a few seconds on a far one.
 pub const TAILNET_STARTING: Duration = Duration::from_secs(15);
 
 /// How long our own `tailscaled` may take from its start until it answers on its socket; usually 50 ms.

@@ -123,8 +123,8 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
     }
 }
 
-/// Bounds the homes to [`MAX_ENTRIES`], and their names to as many in total. Cutting drops a home whose id is too long
-/// together with its names.
+/// Bounds the homes to [`MAX_ENTRIES`], and the recipients listed under all of them to as many in total. Cutting drops
+/// a home whose id is too long, together with its recipients.
 fn walk_homes(recipient_homes: &mut BTreeMap<String, Vec<String>>, to: &mut impl Visitor) {
     let mut homes: Vec<String> = recipient_homes.keys().cloned().collect();
     to.ids("recipient_homes", &mut homes, MAX_ENTRIES);

@@ -42,7 +42,7 @@ impl Why {
 ///
 /// # Errors
 /// File system errors. The former database is then back in its place, except in two cases: only making the new one
-/// durable failed, as the message says, or putting the former one back failed, which [`undo`] tries again.
+/// durable failed, which the message says, or putting the former one back failed, which [`undo`] tries again.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| disk::io_error("read back", new, &error))?;
@@ -121,7 +121,7 @@ pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
 /// Infixes of an unfinished database's name, after the id of the process that makes it.
 const UNFINISHED: [&str; 2] = [".restoring", ".salvaging"];
 
-/// Returns `true` if the process with this id runs, because it may still need its copy of a backup.
+/// Returns `true` if the process with this id runs and so may still need its unfinished database.
 fn runs(pid: &str) -> bool {
     let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))

@@ -123,7 +123,7 @@ fn file_change(top: &Path, change: status::Changed) -> FileChange {
     }
 }
 
-/// Limits a list to what a context may contain, and drops names that are too long for one.
+/// Limits a list of files to what a context may contain. Drops names that are too long, and files beyond the maximum.
 fn bounded(mut files: Vec<String>) -> Vec<String> {
     files.retain(|file| file.len() <= limits::MAX_TEXT_BYTES);
     files.truncate(limits::MAX_CONTEXT_FILES);

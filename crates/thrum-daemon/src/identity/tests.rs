@@ -18,7 +18,7 @@ impl World {
         Repo::create(&self.dir.join(name), None).unwrap()
     }
 
-    /// Creates a daemon that was started once in `name` and whose database was opened for the seventh time.
+    /// Creates a daemon in `name` whose record says that the database was opened seven times.
     fn started(&self, name: &str) -> (Repo, DaemonId) {
         let repo = self.repo(name);
         let mut identity = load(&repo, Claim::None).unwrap();

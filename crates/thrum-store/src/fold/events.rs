@@ -73,7 +73,8 @@ pub(super) fn sequences(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec
         tx.conn.prepare_cached(&format!("SELECT sequence FROM events WHERE {condition} AND sequence <= ?2"))?;
     let mut sequences: Vec<u64> =
         statement.query_map((value, tx.frontier), |row| row.get(0))?.collect::<Result<_, _>>()?;
-    // Sort here: SQLite parses a cached statement that sorts anew at every use, and this one runs for every message.
+    // Sort here: SQLite parses a cached statement again at every use if the statement sorts, and this one runs for
+    // every message that is refolded.
     sequences.sort_unstable();
     Ok(sequences)
 }

@@ -13,9 +13,9 @@
 //! * The first declaration counts, by the times in the events. A peer that lies about the time can still come first,
 //!   because nothing about the former home can be proven. It gains the right to edit and delete the old mail, which it
 //!   could also do by serving unsigned events in the former home's name. It gains no influence on the recipients of
-//!   that mail. Without any move, every peer with a key has this influence: of several creations under one id of Go's,
-//!   a signed one counts (`rank.rs`), so the peer can replace old mail by its own, which is then shown as the peer's.
-//!   Mail from daemons that bind their ids cannot be changed by others.
+//!   that mail. Without any move, every peer with a key has this influence: of several creations under one of Go
+//!   Thrum's ids, a signed one counts (`rank.rs`), so the peer can replace old mail by its own, which is then shown as
+//!   the peer's. Mail from daemons that bind their ids cannot be changed by others.
 //! * The former home's events count up to the last time at which the move was declared. After that, any peer that can
 //!   serve unsigned events could write in the former home's name and mark new mail as read; such later events count as
 //!   those of another agent of the same name.
@@ -121,8 +121,8 @@ pub(super) fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, 
         .collect()
 }
 
-/// Updates the homes of the agent's messages. Returns those that changed and that another daemon than their origin
-/// edited or deleted: that daemon may have gained or lost the right to do so.
+/// Updates the homes of the agent's messages. Returns those whose home changed and that a daemon other than their
+/// origin edited or deleted: that daemon may have gained or lost the right to do so.
 pub(super) fn reassign_messages(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<String>, StoreError> {
     let mut statement = tx.conn.prepare_cached(
         "UPDATE messages SET home = coalesce(

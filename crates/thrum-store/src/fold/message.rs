@@ -277,8 +277,8 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
         Ok(())
     };
     // A named agent gets the message if the name means that agent (`residence.rs`). An agent that is addressed by its
-    // role or as one of everyone gets it only if it was registered at the time and is not the author. The author's own
-    // copy of mail to itself is stored as read.
+    // role, or because the message is for everyone, gets it only if it was registered at the time and is not the
+    // author. The author's own copy of mail to itself is stored as read.
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
     let mut direct = conn.prepare_cached(&format!(
         "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2

@@ -17,7 +17,7 @@
 //! The files use each other in one direction:
 //!
 //! * above: [`fold`], `finish.rs` and `rebuild.rs` are called by the store; `work.rs` does the work in the queue;
-//!   `refold.rs` rebuilds one message;
+//!   `refold.rs` rebuilds one message, or the work contexts and presences;
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
 //!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
 //! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `own_rows.rs`,
@@ -66,7 +66,7 @@ pub(crate) use work::work;
 /// the next start.
 pub(crate) const VERSION: i64 = 15;
 
-/// Folds one event that was just inserted.
+/// Folds one event of the log.
 pub(crate) fn fold(
     tx: &mut Tx<'_>,
     event: &Event,

@@ -1,4 +1,4 @@
-//! The rows of the projection that an event leaves behind by itself, and their removal with the event.
+//! The rows of the projection that a single event sets, and their removal when that event leaves the log.
 //!
 //! Most events are about a message, a session or an agent, which is folded again when one of its events leaves the log.
 //! The other events set rows of their own: clean-ups, work contexts, presences and claims. Such a row is removed with

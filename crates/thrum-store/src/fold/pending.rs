@@ -95,7 +95,7 @@ pub(super) fn fill(conn: &Connection, owner: i64) -> Result<(), StoreError> {
     put(conn, FILL, &owner.to_string(), i64::MAX, i64::MAX)
 }
 
-/// Drops the release of a message's waiting events: the message is gone again, or is refolded completely.
+/// Cancels the release of a message's waiting events: the message is gone again, or is refolded completely.
 pub(super) fn gone(conn: &Connection, message_id: &str) -> Result<(), StoreError> {
     done(conn, ARRIVED, message_id)
 }
@@ -128,7 +128,7 @@ pub(super) fn refold_contexts(conn: &Connection) -> Result<(), StoreError> {
 }
 
 /// Returns the next work. `turn` is the kind that was done last, so that the kinds take turns. Refolds wait until no
-/// more events leave, and the turn then passes to the first kind.
+/// more events leave the log; until then, their turn passes to the first kind.
 pub(super) fn next(conn: &Connection, turn: &str) -> Result<Option<Pending>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT work, target, after, upto FROM pending WHERE work > ?1 ORDER BY work, target LIMIT 1",

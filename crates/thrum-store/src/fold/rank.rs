@@ -10,7 +10,8 @@
 
 use thrum_core::{Event, Timestamp, ids, key};
 
-/// The order of an event among competing events; the last counts.
+/// The order of an event among competing events. The last counts; of the deletions of a message and the ends of a
+/// session, the first.
 pub(super) type Rank<'a> = (Timestamp, &'a str);
 
 /// The rank of an event.

@@ -64,11 +64,11 @@ fn purges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes back purges that lie more than [`limits::PURGE_AHEAD`] in the future of the corrected clock: determines each
-/// cutoff that lies so far ahead again from the purges in the log. Events that were removed here stay removed, but are
-/// accepted again if a peer serves them. Cutoffs less far ahead stay, because the current clock may be the wrong one,
-/// and because the log may lack the purge of a cutoff: purges are forgotten with the peer that brought them, but their
-/// cutoffs stay (`forget.rs`).
+/// Takes back purges that lie more than [`limits::PURGE_AHEAD`] in the future of the corrected clock: each cutoff that
+/// lies so far ahead is determined again from the purges in the log. Events that were removed here stay removed, but
+/// are accepted again if a peer serves them. Cutoffs less far ahead stay, because the current clock may be the wrong
+/// one, and because the log may lack the purge of a cutoff: purges are forgotten with the peer that brought them, but
+/// their cutoffs stay (`forget.rs`).
 pub(crate) fn reconsider(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let latest = tx.now().plus(limits::PURGE_AHEAD);
     if cutoff::highest(tx.conn)? <= latest {

@@ -1,4 +1,4 @@
-//! Folds receipts of messages: seen and read by a recipient, and agents woken for a message.
+//! Folds receipts (an agent has seen or read a message) and wake-ups (an agent was woken for a message).
 //!
 //! All receipts are stored under the message's id, whether or not the message is present, and per origin: a daemon's
 //! receipts count for the agents whose home it is. So the table `receipts` determines whether an agent has read a

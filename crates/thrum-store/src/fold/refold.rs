@@ -66,7 +66,7 @@ pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreErro
 }
 
 /// Folds the work contexts and presences in the next rows of the log again. This is idempotent, so no rows are removed
-/// before. Returns the position reached; `None` if no rows were left.
+/// first. Returns the position reached; `None` if no rows were left.
 pub(super) fn contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreError> {
     let rows: Vec<(u64, String)> = {
         let mut statement = tx

@@ -6,11 +6,11 @@
 //! because clocks differ and registrations may arrive later than mail. So an agent that takes a name elsewhere later
 //! does not get the mail of the earlier agent.
 //!
-//! The periods come from all registrations of the name and from the last clean-up of each home, so the rule is a
-//! function of the set of events. Between the first registration and the last clean-up, the name counts as registered
-//! throughout. Registrations by a former home count for the home to which the agent moved (`former.rs`), so its old
-//! mail stays its own. A message that names the former home goes to both, because its author may not have known of the
-//! move.
+//! The periods of registration follow from all registrations of the name and from the last clean-up of each home, so
+//! the rule is a function of the set of events. Between the first registration and the last clean-up, the name counts
+//! as registered throughout. Registrations by a former home count for the home to which the agent moved (`former.rs`),
+//! so its old mail stays its own. A message that names the former home goes to both, because its author may not have
+//! known of the move.
 //!
 //! [`homes_of`]: thrum_core::payload::MessageCreate::homes_of
 
@@ -62,7 +62,9 @@ fn has_mail_without_home(conn: &Connection, agent_id: &str) -> Result<bool, Stor
     Ok(statement.exists((AudienceKind::Agent, agent_id))?)
 }
 
-/// Records one registration of a name at a home without moves. The period ends at the last clean-up, or at `i64::MAX`.
+/// Creates or extends the period in which a name was registered at a home, so that it includes the time `at`. The
+/// period ends at `until`: the last clean-up, or `i64::MAX`. If that may change a mailbox of this daemon, defers the
+/// agent instead. The caller must exclude agents that moved.
 pub(super) fn extend(tx: &mut Tx<'_>, agent_id: &str, home: &str, at: Timestamp, until: i64) -> Result<(), StoreError> {
     let conn = tx.conn;
     if at.nanos() >= until {
@@ -139,7 +141,8 @@ pub(crate) fn homes_at(agent: &str, at: &str) -> String {
 }
 
 /// SQL condition: the row `a` of `audience`, which addresses `agent`, is for the agent of that name at `home`. The
-/// possible homes come first and as one list, so that an index finds the row, however many others address the agent.
+/// possible homes come first and as one list, so that an index finds the row, however many other rows address the
+/// agent.
 pub(crate) fn is_for(agent: &str, home: &str) -> String {
     format!(
         "(a.home IN (SELECT {home} UNION ALL SELECT '' UNION ALL

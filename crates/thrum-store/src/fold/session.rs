@@ -46,8 +46,8 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
     }
     match begun(conn, &body.session_id)? {
         Begun::Not => put_start(conn, event, body)?,
-        // There may be any number of starts. One that does not take precedence changes nothing, and one by the same
-        // daemon that does changes only the session's row.
+        // There may be any number of starts. A start that does not take precedence changes nothing; a start that does,
+        // and that is by the same daemon, changes only the session's row.
         Begun::At { home, at: begun, event_id }
             if precedence(&body.session_id, &home, (begun, &event_id)) <= precedence_of(&body.session_id, event) => {}
         Begun::At { home, .. } if home == event.origin => {

@@ -249,7 +249,7 @@ impl Tx<'_> {
                 let name = name::shown(name);
                 to.warnings.push(match is_agent {
                     true => format!("@{name} is an agent and a role, and both get it"),
-                    // The text is Go Thrum's (recorded).
+                    // This is Go Thrum's text, as recorded.
                     false => format!("@{name} resolved to a group, not an individual agent"),
                 });
             }
@@ -354,7 +354,7 @@ impl Tx<'_> {
         machines: &Machines,
     ) -> Result<Error, StoreError> {
         let agents = self.reader().addressable()?;
-        // The text is Go Thrum's (recorded).
+        // This is Go Thrum's text, as recorded.
         let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", shown.join(", "));
         if let Some(several) = unknown.iter().map(|address| address.name.as_str()).find(|name| name.contains(',')) {
             let each: Vec<String> =

@@ -55,7 +55,8 @@ impl Tx<'_> {
         Ok(gone)
     }
 
-    /// The latest time of an own agent's events that a clean-up hides, and of its last clean-up.
+    /// The latest time among the registration, the last clean-up, and the sessions, work contexts and presence of an
+    /// agent of this daemon; `None` if there are none of these.
     pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT max(at) FROM (

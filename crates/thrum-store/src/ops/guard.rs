@@ -26,7 +26,7 @@ const HELD: (&str, &str) = ("thrum", "held");
 impl Reader<'_> {
     /// Counts the messages between two agents, including those with further recipients, since one of them last got new
     /// input ([`stirred`](Self::stirred)); at most `most`. Only messages that name the other agent count, among the
-    /// newest [`limits::EXCHANGE_ROWS`] of each name.
+    /// newest [`limits::EXCHANGE_ROWS`] messages under each author's name.
     ///
     /// # Errors
     /// SQLite's.
@@ -61,8 +61,8 @@ impl Reader<'_> {
         Ok(Exchange { messages: messages.min(most), since })
     }
 
-    /// The later of a person's last prompt to an agent and the agent's last change of a file, as far as the log contains
-    /// them; zero if neither is known.
+    /// The later of a person's last prompt to an agent and the agent's last change of a file, as far as the log
+    /// contains them; zero if neither is known.
     ///
     /// # Errors
     /// SQLite's.

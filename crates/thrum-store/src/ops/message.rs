@@ -36,7 +36,7 @@ pub struct Send {
     /// Recipients: agents, roles, groups of Go Thrum or `everyone`, with or without `@`. Without any, and without a
     /// scope or ref that is an address, the message goes to everyone.
     pub mentions: Vec<String>,
-    /// Further scopes, stored as given. A `group` scope of a known role or everyone is also an address.
+    /// Further scopes, stored as given. A `group` scope of a known agent, a known role or everyone is also an address.
     pub scopes: Vec<Tag>,
     /// Further refs, stored as given. A `mention` or `group` ref of a known agent, a known role or everyone is also an
     /// address.
@@ -362,7 +362,7 @@ impl Tx<'_> {
         if message.agent_id != agent || message.home != self.home() {
             let (author, current) = (name::printable(&message.agent_id), name::printable(agent));
             let namesake = if message.agent_id == agent { " of another machine" } else { "" };
-            // The text is Go Thrum's (recorded).
+            // This is Go Thrum's text, as recorded.
             let text = format!("only message author can {what} (author: {author}{namesake}, current: {current})");
             return Err(Error::new(ErrorKind::Refused, text)
                 .hint("thrum sent lists your messages; thrum reply answers this one.")

@@ -106,7 +106,7 @@ impl Tx<'_> {
         Ok(at)
     }
 
-    /// Records a sign of life locally. If the beat changes the work context (a branch, file, intent, scope or ref),
+    /// Records a sign of life locally. If the beat changes the work context (such as the branch, a file or the intent),
     /// also appends an event with the whole context.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Applies the changes to the recorded context. `at` is the current time.
+    /// Applies the changes to the recorded context. `at` is the time to record for them.
     pub(super) fn lay_over(self, context: &mut WorkContext, at: &str) -> Result<(), Error> {
         change(&mut context.scopes, self.add_scopes, &self.remove_scopes);
         change(&mut context.refs, self.add_refs, &self.remove_refs);

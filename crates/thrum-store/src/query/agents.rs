@@ -163,8 +163,8 @@ impl Reader<'_> {
                 .query_map([], pair)?
                 .collect::<Result<_, _>>()?,
         };
-        // Sort here: SQLite parses a cached statement that sorts anew at every use, and this one runs for messages
-        // sent.
+        // Sort here: SQLite parses a cached statement again at every use if the statement sorts, and this one runs for
+        // most messages sent.
         members.sort_unstable();
         Ok(members)
     }

@@ -30,9 +30,9 @@ impl Claim {
 }
 
 impl Reader<'_> {
-    /// Returns the claims that hold at `now` and satisfy `wanted`, latest expiry first. Looks at the first
-    /// [`limits::MAX_CLAIMS_LOOKED_AT`] claims, returns at most [`limits::MAX_LISTED_CLAIMS`] of these, and whether
-    /// there are more among them.
+    /// Returns the claims that hold at `now` and satisfy `wanted`, latest expiry first. Examines the first
+    /// [`limits::MAX_CLAIMS_LOOKED_AT`] claims, and returns at most [`limits::MAX_LISTED_CLAIMS`] of those that satisfy
+    /// `wanted`, and whether there are more among the examined ones.
     ///
     /// # Errors
     /// SQLite's.

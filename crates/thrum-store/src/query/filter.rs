@@ -50,7 +50,8 @@ pub struct Filter {
     pub scope: Option<Tag>,
     /// Only messages with this ref.
     pub reference: Option<Tag>,
-    /// Only messages to this agent or role, by name or as part of a group.
+    /// Only messages to this agent or role. An agent is also found if the message lists it as a member of a group or of
+    /// everyone.
     pub to: Option<String>,
     /// Only messages that name this agent and are for the one at this home (`fold/residence.rs`).
     pub addressed: Option<Mailbox>,
@@ -112,8 +113,8 @@ impl Room {
 pub(super) struct Selection {
     /// The clauses with all tables that a message needs.
     pub(super) rows: String,
-    /// The clauses with only the tables that the conditions use: counting a mailbox without its messages is ten times
-    /// as fast.
+    /// The clauses with only the tables that the conditions use: counting a mailbox is ten times as fast without the
+    /// table `messages`.
     pub(super) counted: String,
     /// The parameter values of both clauses.
     pub(super) values: Vec<Sql>,

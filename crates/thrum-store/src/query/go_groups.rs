@@ -1,6 +1,6 @@
-//! Resolves groups that a Go Thrum keeps. Their events are stored and relayed but not folded, because membership
-//! changes arrive in any order, and only Go can edit a group. The members are computed from the log when a message
-//! addresses a group.
+//! Resolves the groups of Go Thrum. Their events are stored and relayed but not folded, because membership changes
+//! arrive in any order, and only Go can edit a group. The members are computed from the log when a message addresses a
+//! group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ const MOST_EVENTS: usize = 10_000;
 #[derive(Default)]
 struct Group {
     name: String,
-    /// The daemon that made it.
+    /// The daemon that created the group.
     origin: String,
     /// Type (`agent` or `role`) and name of each member.
     members: BTreeSet<(String, String)>,

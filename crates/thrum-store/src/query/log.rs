@@ -106,7 +106,8 @@ impl Reader<'_> {
             .query_row([], |row| row.get(0))?)
     }
 
-    /// The version vector: the events held of each log.
+    /// The version vector: for each log, the number and the digest of the events that were stored, and of those purged
+    /// since.
     ///
     /// # Errors
     /// SQLite's.
@@ -146,7 +147,7 @@ impl Reader<'_> {
 
     /// Counts the rows above `after` that did not come from this peer. The count is exact up to some thousands of rows;
     /// beyond that it is an upper bound that includes all sequences above `after`, because a status query must not
-    /// become slower the larger the backlog is.
+    /// become slower as the backlog grows.
     ///
     /// # Errors
     /// SQLite's.

@@ -178,8 +178,8 @@ impl Reader<'_> {
         found.map(|found| self.finish(found, Some(&mut Homes::new()))).transpose()
     }
 
-    /// Returns a page of messages; empty if the filter's mailbox is not one of a registered agent, and if unread
-    /// messages are wanted of no mailbox.
+    /// Returns a page of messages; empty if the filter's mailbox belongs to no registered agent, or if it asks for
+    /// unread messages and neither `mailbox` nor `reader` is that of a registered agent.
     ///
     /// # Errors
     /// SQLite's.

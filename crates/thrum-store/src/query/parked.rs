@@ -4,7 +4,7 @@ use thrum_core::{Timestamp, limits};
 
 use crate::{Reader, StoreError, parked_kind::ParkedKind};
 
-/// Events from one peer that have no effect for one reason.
+/// Events from one peer that have no effect for the same reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parked {
     /// The peer that served the events; empty for our own.

@@ -12,7 +12,8 @@ use crate::{Reader, StoreError, arrival::shown_sql};
 /// The presence of an agent's program, as last reported by the agent's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// The state of the program; `None` if the home does not know the state, or if only a later version knows its name.
+    /// The state of the program; `None` if the home does not know it, or reported a state that this version does not
+    /// know.
     pub state: Option<PresenceState>,
     /// Whether a message starts a turn of the program.
     pub wakeable: bool,

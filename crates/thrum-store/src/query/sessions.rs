@@ -153,8 +153,8 @@ impl Reader<'_> {
         )?;
         let open =
             statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
-        // Take the maximum here: SQLite parses a cached statement that sorts anew at every use, and this one runs for
-        // every message sent.
+        // Take the maximum here: SQLite parses a cached statement again at every use if the statement sorts, and this
+        // one runs for every message sent.
         Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
     }
 }

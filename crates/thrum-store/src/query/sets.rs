@@ -1,4 +1,4 @@
-//! Queries for reconciliation: the events held of one log, by origin sequence, by id, and the events themselves.
+//! Queries for reconciliation: which events of a log are held, by origin sequence or by id, and the events themselves.
 
 use thrum_core::{
     Heads, RangeSet, SetDigest,
@@ -17,7 +17,8 @@ const BETWEEN: &str =
     "WHERE event_id > ?3 AND (?4 = '' OR event_id <= ?4) AND +origin_daemon = ?1 AND +origin_log = ?2";
 
 impl Reader<'_> {
-    /// Counts the events held of each log from the rows, to verify the stored [`heads`](Self::heads). Reads all rows.
+    /// Recounts the version vector from the rows of the log, to verify the stored [`heads`](Self::heads). Reads all
+    /// rows.
     ///
     /// # Errors
     /// SQLite's.
@@ -59,8 +60,8 @@ impl Reader<'_> {
     }
 
     /// Returns the events of a log whose ids are above `after` and up to `upto`, in byte order; an empty `upto` means
-    /// the end. Lists single events if they are at most `most`, otherwise at most [`limits::TOLD_PARTS`] parts, each
-    /// with number and digest of its events.
+    /// the end. If there are at most `most` events, lists each with its digest; otherwise lists at most
+    /// [`limits::TOLD_PARTS`] parts, each with the number and the digest of its events.
     ///
     /// # Errors
     /// SQLite's.

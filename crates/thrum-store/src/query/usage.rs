@@ -5,8 +5,8 @@ use thrum_core::quota::Amounts;
 use crate::{Reader, StoreError};
 
 impl Reader<'_> {
-    /// Returns the amount of data stored from this peer. The database maintains the numbers of bytes and origins.
-    /// Agents and parked events are counted here, which is cheap because quotas bound them.
+    /// Returns the amount of data stored from this peer. The numbers of bytes and origins come from the table
+    /// `received` (`progress.rs`). Agents and parked events are counted here, which is cheap because quotas bound them.
     ///
     /// # Errors
     /// SQLite's.

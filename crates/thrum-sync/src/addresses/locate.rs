@@ -1,9 +1,9 @@
 //! Finds the address of a peer's node, so that the peer's token goes to no other node.
 //!
-//! A token is a bearer secret: a thief can use it until somebody notices. Therefore, before a connection is opened that
-//! will carry a token, the network is asked which node currently has the address. If that is not the peer's node, the
-//! current address of the peer's node is looked up and used. If the node is not on the network, nothing is sent. Nodes
-//! cannot be impersonated, but addresses can be reassigned.
+//! A token is a bearer secret: a thief can use it until somebody notices. Therefore, before a peer is dialled on a
+//! tailnet, the tailnet is asked which node currently has the address. If that is not the peer's node, the current
+//! address of the peer's node is looked up and used. If the node is not on the tailnet, nothing is sent. Nodes cannot
+//! be impersonated, but addresses can be reassigned. On loopback there are no nodes, and the address is used as it is.
 //!
 //! If the peer's node is not known yet, as after an import, the node that has the address is used. It is recorded only
 //! after the peer has answered there, because the address may belong to another node by now.
@@ -47,7 +47,7 @@ impl Addresses {
     }
 
     /// Records the node on which a peer listens, after the peer has answered there. Written once. A disk error does not
-    /// stop the connection, and the next one records it.
+    /// end the connection; the next connection tries to record the node again.
     pub(crate) async fn learn_node(&self, peer: &Peer, node: Node) {
         tracing::info!(
             peer = %peer.name,
@@ -60,8 +60,8 @@ impl Addresses {
         }
     }
 
-    /// Adopts a peer's new name for itself, unless the user chose its name. As in [`learn_node`](Self::learn_node), a
-    /// disk error stops nothing.
+    /// Adopts the name that a peer now gives itself, unless the user chose the peer's name here. A disk error does not
+    /// end the connection.
     pub(crate) async fn learn_name(&self, peer: &Peer, own: &str) {
         if self.env.auth().registry.follows_name(&peer.daemon_id, own).is_none() {
             return;
@@ -103,7 +103,8 @@ impl Addresses {
         Ok(transport)
     }
 
-    /// Returns the address of a peer, after checking that its node is there; otherwise the current address of its node.
+    /// Returns the stored address of a peer, if the peer's node has it or is not known yet, or on loopback. Otherwise
+    /// returns the current address of the peer's node.
     pub(crate) async fn locate(&self, peer: &Peer, transport: &dyn Transport) -> Result<Located, Error> {
         if transport.kind() == Kind::Local {
             return Ok(Located::of(peer.address.clone()));
@@ -136,7 +137,7 @@ impl Addresses {
         }
     }
 
-    /// Returns the current address of the peer's node, after another node was found at the stored address.
+    /// Returns the current address of the peer's node, which does not have the stored address, and stores it.
     async fn follow(
         &self,
         peer: &Peer,
@@ -173,7 +174,7 @@ impl Addresses {
         }
     }
 
-    /// Changes a peer's entry, durably, unless the peer was paired anew meanwhile.
+    /// Changes a peer's entry, durably, unless the peer was removed or paired anew meanwhile.
     async fn change(
         &self,
         peer: &Peer,

@@ -5,8 +5,8 @@
 //! mechanisms keep mail moving:
 //!
 //! * **Following the port.** With its first request on a connection, a daemon tells a non-legacy peer its listening
-//!   port (`sync.peer_info`, `port`). The host is not taken from there: on loopback it is `127.0.0.1`, on a tailnet
-//!   that of the node.
+//!   port (`sync.peer_info`, `port`). The host is known otherwise: on loopback `127.0.0.1`, on a tailnet that of the
+//!   node.
 //! * **Lending a connection** (`outbound/loans.rs`). Replies to a peer that we cannot dial carry `unreached`. The peer
 //!   then opens a connection and sends `sync.lend` on it. From then on we send requests and the peer answers, as if we
 //!   had dialled.

@@ -2,12 +2,12 @@
 //!
 //! A frame is two bytes with the length of what follows, in network byte order, and a Noise message of that length: at
 //! most 65,535 bytes, of which the last 16 authenticate the rest. The decrypted message is one byte that states its form,
-//! and the data, plain or compressed (`compress.rs`). Frames are numbered by both sides, so a frame that is changed, left
-//! out, repeated or moved cannot be decrypted, and the connection ends with an error. A frame ends where the writer
-//! flushes or the frame is full.
+//! and the data, plain or compressed (`compress.rs`). Both sides number the frames, so if a frame was changed, left out,
+//! repeated or moved, it or the next one cannot be decrypted, and the connection ends with an error. A frame ends where
+//! the writer flushes or the frame is full.
 //!
-//! The bytes inside the frames have no relation to their limits: a line may cover several frames, and a frame several
-//! lines. This file knows nothing of lines.
+//! Frames and lines have no common boundaries: a line may cover several frames, and a frame several lines. This file
+//! knows nothing of lines.
 
 use std::{
     fmt, io,
@@ -21,10 +21,10 @@ use tokio_util::io::poll_read_buf;
 
 use super::compress::{compress, decompress};
 
-/// Length of the bytes before each frame.
+/// Length of a frame's header, which states the length of the rest.
 const HEADER: usize = 2;
 
-/// Length of the authentication of a frame.
+/// Length of the tag that authenticates a frame.
 const TAG: usize = 16;
 
 /// Maximum length of a Noise message.
@@ -42,10 +42,10 @@ const PLAIN: u8 = 0;
 /// First byte of a message with compressed data.
 const COMPRESSED: u8 = 1;
 
-/// Minimum number of bytes to ask the system for.
+/// Minimum room in the buffer for each read from the inner stream.
 const READ_AHEAD: usize = 8 << 10;
 
-/// Length up to which a buffer is kept while a connection is quiet.
+/// Capacity to which the buffers of received bytes and of frames are shrunk when they are empty.
 const KEPT: usize = 16 << 10;
 
 /// The keys of one connection, one for each direction. Used for one stream only.
@@ -69,12 +69,12 @@ pub struct Encrypted<S> {
     keys: TransportState,
     /// What was received and not decrypted yet.
     received: Vec<u8>,
-    /// Decrypted data that was not read yet begins at `read`.
+    /// Decrypted data. The part that was not read yet begins at `read`.
     data: Vec<u8>,
     read: usize,
     /// Data that is not in a frame yet, at most [`MAX_EXPANDED`].
     unsent: Vec<u8>,
-    /// Frames of which the bytes before `sent` were written.
+    /// Frames to be written. The bytes before `sent` were already written.
     frames: Vec<u8>,
     sent: usize,
 }
@@ -115,7 +115,7 @@ impl<S> Encrypted<S> {
         Ok(())
     }
 
-    /// Decrypts the first `whole` of the received bytes, a frame with its header.
+    /// Decrypts one frame: the first `whole` of the received bytes, which include its header.
     fn open(&mut self, whole: usize) -> io::Result<()> {
         let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
         let mut message = vec![0; whole - HEADER];

@@ -1,4 +1,4 @@
-//! Limits the number of inbound connections.
+//! Limits the number of inbound connections, and for each peer the number of requests that are served at once.
 
 use std::{
     cmp::Reverse,
@@ -26,7 +26,7 @@ struct Table {
 }
 
 struct Connection {
-    /// The peer whose token it has used.
+    /// The peer whose token was used on this connection; `None` until then.
     peer: Option<String>,
     /// The caller's node; `None` on loopback.
     node: Option<String>,
@@ -120,7 +120,7 @@ impl Admission {
 mod tests {
     use super::*;
 
-    /// C17
+    /// Floods of connections (C17 in docs/security.md).
     #[test]
     fn a_new_unauthenticated_connection_closes_the_oldest_unauthenticated_one() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
@@ -135,7 +135,7 @@ mod tests {
         assert!(peers_stop.is_cancelled());
     }
 
-    /// C17
+    /// Floods of connections (C17 in docs/security.md), from one node.
     #[test]
     fn a_node_that_keeps_connecting_closes_only_its_own_connections() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());
@@ -163,7 +163,7 @@ mod tests {
         assert!(admission.enter(None, &stop).is_some());
     }
 
-    /// C17
+    /// Floods of connections (C17 in docs/security.md), from one peer.
     #[test]
     fn a_peer_with_too_many_connections_loses_only_its_own_oldest() {
         let (admission, stop) = (Admission::default(), CancellationToken::new());

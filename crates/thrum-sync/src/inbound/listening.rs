@@ -79,8 +79,8 @@ impl Inbound {
         }
     }
 
-    /// Opens a listener on the stored port. If that port is taken and all peers of this kind can learn a new one, uses
-    /// another port. Returns `true` if peers know a different port.
+    /// Opens a listener on the stored port. If that fails and all peers of this kind can learn a new port, uses and
+    /// stores another port. Returns the listener, and whether peers know a different port.
     async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Error> {
         let transport = self.addresses.required_transport(kind)?;
         let (kept, all_follow) = {
@@ -89,7 +89,7 @@ impl Inbound {
             (auth.registry.port(kind), of_kind.all(Peer::has_key))
         };
         let listener = match transport.listen(kept).await {
-            // A Go Thrum dials only the port that it knows. With such a peer, wait until that port is free.
+            // A Go Thrum dials only the port that it knows, so with such a peer the stored port is tried again later.
             Err(error) if kept.is_some() && all_follow => {
                 let listener = transport.listen(None).await.map_err(|_| error.clone())?;
                 tracing::warn!(%error, address = %listener.address(), "listening at another address; peers follow it");
@@ -108,7 +108,7 @@ impl Inbound {
         for one in listeners.iter_mut().filter(|one| one.kind == kind) {
             if let Some(Accepting { stop, task }) = one.accepting.take() {
                 stop.cancel();
-                // The port is free only when the task has ended. The task waits for nothing but the token.
+                // The port is free only when the task has ended, which it does as soon as the token is cancelled.
                 let _ = task.await;
             }
         }

@@ -25,7 +25,7 @@ pub struct NewerGo {
     whence: String,
     /// Time of the call.
     at: Timestamp,
-    /// Number of such calls without a pause of [`limits::NEWER_GO_SHOWN`].
+    /// Number of such calls, up to this one, with pauses of at most [`limits::NEWER_GO_SHOWN`] between them.
     times: u64,
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum SessionEnd {
     /// No further line could be read or written.
     #[error(transparent)]
     Line(#[from] NoLine),
-    /// This daemon is stopping, or has closed the connection in favour of others.
+    /// This daemon is stopping, or has closed the connection: in favour of others, or because the peer was removed.
     #[error("the connection was closed here")]
     Stopped,
     /// The peer lent the connection to us, and it carries our requests now.

@@ -1,10 +1,10 @@
 //! Recognizes calls from Go Thrum v0.7 and later, whose daemons speak JSON-RPC over WebSocket and cannot exchange mail
 //! with this one.
 //!
-//! Such a call is a WebSocket request without an origin, which no browser sends. The calling client displays nothing of
-//! an HTTP error. Therefore the connection is accepted as a WebSocket, the first call is answered with an error that
-//! tells the user what to do, and the connection is closed. Nothing else of the protocol is implemented: no token and
-//! no code is used.
+//! Such a call is a WebSocket request without an `Origin` header, which a browser always sends. The calling client
+//! displays nothing of an HTTP error. Therefore the connection is accepted as a WebSocket, the first call is answered
+//! with an error that tells the user what to do, and the connection is closed. Nothing else of the protocol is
+//! implemented: no token and no code is used.
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
@@ -60,8 +60,8 @@ impl Handshake {
     }
 }
 
-/// Returns how many bytes of length follow the beginning of a frame, at most two. Returns `None` for frames that are
-/// not a short call.
+/// Returns how many further bytes of length follow the first two bytes of a frame: none or two. Returns `None` for
+/// frames that are not a short call.
 pub(crate) fn length_follows(head: [u8; 2]) -> Option<usize> {
     let is_text = matches!(head[0] & 0x0f, 1 | 2) && head[0] & 0x80 != 0 && head[1] & 0x80 != 0;
     match head[1] & 0x7f {
@@ -72,7 +72,7 @@ pub(crate) fn length_follows(head: [u8; 2]) -> Option<usize> {
     }
 }
 
-/// Builds the reply to a call, as a frame. `masked` consists of the frame's mask and its content.
+/// Builds the reply to a call, as a frame. `masked` is the mask of the call's frame, followed by the masked content.
 pub(crate) fn answer(masked: &[u8]) -> Vec<u8> {
     let (mask, content) = masked.split_at(masked.len().min(4));
     let call: Vec<u8> = content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();

@@ -15,8 +15,8 @@
 //!
 //! Two minutes after the last new event, anchor and head are the same, and each sync interval costs one empty pull.
 //!
-//! Only the anchor with its event is on disk, never the head: after a restart, the events of the last two minutes
-//! before the last new event are read again.
+//! Only the anchor with its event is on disk, never a younger head: after a restart within two minutes of the last new
+//! event, what was read in the two minutes before that event is read again.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -174,8 +174,8 @@ impl Reading {
         self.stood.front().filter(|position| position.is_old(now)).cloned().unwrap_or_default()
     }
 
-    /// Moves the head, possibly without keeping its previous position. The head may then appear younger than it is, but
-    /// never older.
+    /// Moves the head, possibly without keeping its previous position. The anchor may then lie further back than two
+    /// minutes, but never less far.
     fn move_to(&mut self, position: Position) {
         let before =
             self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|position| position.since);
@@ -218,7 +218,8 @@ mod tests {
         Checkpoint { log: String::new(), sequence, event: format!("evt_{sequence}") }
     }
 
-    /// Requests events, returns these and stores them. Returns the requested sequence and the stored checkpoint.
+    /// Requests events, answers with `sequences` and stores them. Returns the requested sequence and the stored
+    /// checkpoint.
     fn round(reading: &mut Reading, sequences: &[i64], now: Duration) -> (u64, u64) {
         let after = reading.ask(now);
         let events: Vec<Served> = sequences.iter().copied().map(served).collect();

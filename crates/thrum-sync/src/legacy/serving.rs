@@ -2,7 +2,8 @@
 //!
 //! A legacy peer applies a batch event by event. At the first event that it cannot apply, it drops the rest and
 //! requests the same batch again, forever. Therefore a row is withheld if the peer would fail to apply it. The event
-//! stays in the log, and all non-legacy peers get it. The peer's sequences then have gaps, which are harmless.
+//! stays in the log, and all non-legacy peers get it. The sequences that the peer sees then have gaps, which are
+//! harmless.
 //!
 //! An event that costs the peer only one failed attempt (a second creation of a message, an unknown member of a group)
 //! is served: the peer gets past it the second time. The exception is updates of unknown sessions: after a purge there
@@ -67,14 +68,15 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
     }
 }
 
-/// Returns `true` if the user should know that this row is withheld. Rows hidden by a purge or clean-up are no loss, and
-/// neither are rows about a message that the peer does not have. Long events are reported from the log instead.
+/// Returns `true` if the user should know that this row is withheld. Rows hidden by a purge or clean-up are no loss,
+/// and neither are rows about a message that the peer does not have. [`Log::long_events`] finds events that are too
+/// long.
 fn is_worth_telling(row: &Row, prerequisites: &Prerequisites) -> bool {
     !prerequisites.hidden && !prerequisites.message_missing && !journal::is_too_long(&row.body)
 }
 
-/// Returns why a name is unusable; `None` if it is usable. A legacy peer writes to a file with the author's unmodified
-/// name.
+/// Returns why an author's name is unusable; `None` if it is usable. A legacy peer uses the name, unmodified, in the
+/// name of a file.
 fn unfit(agent_id: &str) -> Option<&'static str> {
     let name = agent_id.strip_prefix("agent:").unwrap_or(agent_id);
     let leads_elsewhere =
@@ -204,7 +206,7 @@ impl Askers {
 
 impl Asker {
     fn ask(&mut self, peer: &str, after: u64, now: Now) -> Plan {
-        // The peer was not stuck at a position that it has not requested for so long.
+        // Forget positions that were not requested for so long: the peer is not stuck there.
         self.asked.retain(|place| place.last + limits::LEGACY_STUCK >= now.tick);
         if let Some(place) = self.asked.iter_mut().find(|place| place.after == after) {
             place.last = now.tick;
@@ -244,8 +246,8 @@ impl Asker {
         };
         let only = (page.rows.len() == 1).then(|| (last.id.clone(), last.kind.clone()));
         match self.asked.iter_mut().find(|place| place.after == after) {
-            // A changed reply restarts the count: a single event that others have joined is not known to be the refused
-            // one, and vice versa.
+            // If the reply is no longer the same single event, or is a single event now, the count starts anew: the
+            // earlier requests do not show whether the peer refuses that event.
             Some(place) if place.only != only => {
                 (place.only, place.upto, place.first, place.times) = (only, last.sequence, now, 1)
             }

@@ -15,11 +15,11 @@ pub(crate) struct Unsent {
     pub(crate) ids: Vec<String>,
 }
 
-/// All withheld events, by reason.
+/// The withheld events that the user should know about, by reason.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
     log: Option<Arc<str>>,
-    /// The last examined sequence of that log.
+    /// The last examined sequence of `log`.
     upto: u64,
     by_reason: BTreeMap<&'static str, Unsent>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Withheld {
 pub(super) type WithheldRow = (u64, String, &'static str);
 
 impl Withheld {
-    /// Counts the rows that were not examined before.
+    /// Counts the rows that were not examined before. Starts anew with another log.
     pub(super) fn record(&mut self, log: &Arc<str>, found: Vec<WithheldRow>, upto: u64) {
         if self.log.as_ref() != Some(log) {
             *self = Self { log: Some(Arc::clone(log)), ..Self::default() };

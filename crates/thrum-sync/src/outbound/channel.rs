@@ -55,7 +55,8 @@ impl Channel {
         matches!(self, Self::Lent(_))
     }
 
-    /// Sends one request. On a new connection the reply carries `id`.
+    /// Sends one request and waits for its reply. `id` identifies the request on a new connection; a lent connection
+    /// has its own ids.
     pub(crate) async fn ask(&mut self, id: u64, call: Call) -> Answer {
         match self {
             Self::Own(own) => own.ask(id, call).await,

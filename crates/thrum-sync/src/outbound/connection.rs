@@ -1,5 +1,5 @@
-//! One outbound connection: dials a peer, lets it prove its identity, and sends one request after another with its
-//! token.
+//! One outbound connection: dials a peer or takes a connection that the peer lent, makes a peer with a key prove its
+//! identity, and sends one request after another with the token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
 /// Lines longer than this many bytes are decoded on the blocking pool.
 const LARGE_LINE: usize = 64 << 10;
 
-/// The id of a hello and a proof. Requests are numbered from 1.
+/// The id of `sync.encrypt`, `sync.hello` and `sync.prove`. Other requests are numbered from 1.
 const UNNUMBERED: u64 = 0;
 
 /// A connection to a peer that carries requests with the peer's token.
@@ -40,7 +40,7 @@ pub(crate) struct Connection {
     /// The node that was dialled, until the peer has answered there; `None` if that node is already known to be the
     /// peer's.
     unproven: Option<Node>,
-    /// The peer's challenge, to be answered together with our first request.
+    /// The peer's challenge on a connection that it lent, to be answered together with our first request.
     owed: Option<String>,
     /// The id that the answering process drew at its start, if the peer reports it.
     instance: Option<String>,
@@ -61,7 +61,7 @@ impl Connection {
         Self::open_over(outbound, peer, None).await
     }
 
-    /// Connects like [`open`](Self::open), but over the connection that the peer has lent to us, if there is one.
+    /// Connects like [`open`](Self::open), but over `lent`, a connection that the peer has lent to us, if given.
     pub(super) async fn open_over(
         outbound: &Arc<Outbound>,
         peer: &Peer,
@@ -99,7 +99,8 @@ impl Connection {
             let met = async {
                 match connection.dialled {
                     Some(_) => connection.encrypt().await,
-                    // The peer encrypted the connection when it opened it, and has only to prove that it is still there.
+                    // The peer encrypted the connection when it opened it, unless it runs an older version. Both sides
+                    // prove their keys for the exchanged roles.
                     None => {
                         let owed = connection.meet().await?;
                         connection.owed = owed;
@@ -140,8 +141,8 @@ impl Connection {
         Ok(self)
     }
 
-    /// Makes a peer that has lent us a connection prove that it has the key in its id. Returns the peer's challenge to us, unless the peer knows us
-    /// by the id of a daemon without a key.
+    /// Makes a peer that has lent us a connection prove that it has the key in its id. Returns the peer's challenge to
+    /// us, unless the peer knows us by the id of a daemon without a key.
     async fn meet(&mut self) -> Result<Option<String>, PeerError> {
         let challenge = protocol::challenge(&mut *self.outbound.env.ambient());
         let (me, instance) = (self.outbound.env.me.daemon_id.clone(), self.outbound.env.me.instance.clone());
@@ -182,7 +183,7 @@ impl Connection {
     }
 
     /// Sends one request. If the peer does not know our node and demands a proof first, proves our identity with our
-    /// key, once.
+    /// key, once. Records the node and the name of a peer that has described itself in its reply.
     pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let reply = self.ask_and_prove(id, call).await?;
         if let Ok(Reply::Info(info)) = &reply
@@ -264,7 +265,7 @@ impl Connection {
         };
         self.is_alive(asked);
         if line.len() > limits::MAX_LINE_BYTES {
-            // A single event of a legacy peer. Skip it, so that the others are read.
+            // A single event of a legacy peer. Skip it, so that the events after it are read.
             let pulled = wire::read_cut(&line).ok_or(PeerError::TooLong)?;
             return Ok(Ok(Reply::Pulled(pulled)));
         }
@@ -293,7 +294,8 @@ impl Connection {
         self.lines.unsolicited().await
     }
 
-    /// Lends the connection to the peer for its own requests. Also returns the address and the node to which it leads.
+    /// Lends the connection to the peer for its own requests. Returns the connection's halves, and the address and the
+    /// node to which it leads.
     ///
     /// # Errors
     /// The peer does not accept it, because it runs an older version or the connection ended.
@@ -306,8 +308,9 @@ impl Connection {
         Ok(((self.lines, self.writer), self.dialled.unwrap_or(address), node.or(self.unproven)))
     }
 
-    /// Waits for the first byte of a reply, if the connection was quiet before. The peer's machine may be gone without
-    /// an end of the connection, as when its `tailscaled` is killed. Then it is better to reconnect early than to wait.
+    /// Waits for the first byte of the reply to a cheap request, if the connection was quiet before. The peer's machine
+    /// may be gone without having closed the connection, as when its `tailscaled` is killed. Then it is better to
+    /// reconnect early than to wait.
     async fn is_still_there(&mut self, call: &Call) -> Result<(), PeerError> {
         if call.is_cheap() && self.heard.elapsed() >= limits::CONNECTION_QUIET {
             self.lines.begins(limits::ANSWER_AFTER_QUIET).await?;
@@ -330,7 +333,7 @@ impl Connection {
         Ok(line)
     }
 
-    /// Reads a line. If it is too long, keeps one byte more than the limit.
+    /// Reads a line. Of a line that is too long, keeps only one byte more than the limit, which shows that it was cut.
     async fn next_line_or_its_beginning(&mut self) -> Result<Vec<u8>, PeerError> {
         let (keep, most) = (limits::MAX_LINE_BYTES + 1, limits::MAX_SKIPPED_LINE_BYTES);
         let (line, _) = self.lines.next_cut(keep, most, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?;

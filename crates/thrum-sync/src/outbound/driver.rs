@@ -52,7 +52,7 @@ pub(super) struct Driver {
 pub(crate) enum First {
     /// This daemon dials.
     Dial,
-    /// The peer calls, because it is about to store its new token. If it does not, this daemon dials a second later.
+    /// The peer calls once it has stored its new token. If it does not call within a second, this daemon dials.
     WaitForCall,
 }
 
@@ -163,12 +163,12 @@ impl Driver {
         self.status.clone()
     }
 
-    /// Returns the last measured route to the peer; `None` while disconnected.
+    /// Returns the last measured route to the peer; `None` while disconnected, on loopback, or if unknown.
     pub(super) fn path(&self) -> Option<Path> {
         self.path.borrow().clone()
     }
 
-    /// Stops the driver and waits until all its work has ended, including the batch being stored.
+    /// Stops the driver. Returns when it has ended, and no batch is being stored any more.
     pub(super) async fn end(self) {
         self.stop.cancel();
         let _ = self.task.await;
@@ -295,7 +295,7 @@ impl Run {
                     // The log was closed, so this daemon is stopping.
                     Err(_) => break,
                 },
-                // Also if the network stayed up, but its addresses changed.
+                // The network has come up, or stayed up with changed addresses.
                 () = up(&mut condition) => inputs.push_back(Input::Moved),
                 () = self.signals.set.notified() => inputs.extend(self.signals.take()),
                 () = sleep_until(wake) => inputs.push_back(Input::Timer),
@@ -317,7 +317,7 @@ impl Run {
         Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))
     }
 
-    /// Reads the peer's checkpoint. Retries and reports disk errors.
+    /// Reads the peer's checkpoint. Reports disk errors and tries again. Returns `None` if the driver was stopped.
     async fn checkpoint(&self) -> Option<Option<Checkpoint>> {
         let mut pause = limits::BACKOFF_FIRST;
         loop {
@@ -336,8 +336,8 @@ impl Run {
         }
     }
 
-    /// Records whether the peer has removed us. Durable on return, so that the status published afterwards survives a
-    /// restart.
+    /// Records whether the peer has removed us. Durable on return unless the disk fails, so that the status published
+    /// afterwards survives a restart.
     async fn record_removal(&self, removed: bool) {
         let noted = self.auth(
             move |auth, id, _| if removed { auth.registry.removed_us(id) } else { auth.registry.token_worked(id) },
@@ -377,7 +377,7 @@ fn read_pushed(pushed: &Pushed) -> Option<(u64, Pulled)> {
     wire::read_pulled(pushed.line.as_bytes(), 0).ok().map(|pulled| (pushed.after, pulled))
 }
 
-/// Waits until the network has come up again.
+/// Waits until the network has come up, or has stayed up with changed addresses.
 async fn up(condition: &mut Option<watch::Receiver<Condition>>) {
     let Some(condition) = condition else { return pending().await };
     loop {
@@ -401,7 +401,8 @@ async fn next_event(link: &mut Option<Link>) -> Input {
     }
 }
 
-/// Waits for the batch being stored. Returns its result, and whether the peer is now over its quota.
+/// Waits for the batch being stored. Returns the input with its result, preceded by a quota input if the peer is now
+/// over its quota.
 async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
     let Some(task) = storing else { return pending().await };
     let result = task.await;

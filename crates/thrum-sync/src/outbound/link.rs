@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Outbound, channel::Question, connection::Connection};
 use crate::{error::PeerError, protocol::wire::Call, registry::Peer, replicator::Input};
 
-/// Lower bound for the ids of requests that are not the replicator's, which numbers its own from 1.
+/// Lower bound for the ids of other requests than the replicator's. The replicator numbers its requests from 1.
 const OTHERS: u64 = 1 << 48;
 
 /// A connection to a peer, or the attempt to open one. Dropping it closes either.
@@ -44,7 +44,7 @@ impl Link {
     }
 }
 
-/// Runs the connection. Returns its last event.
+/// Runs the connection. Returns its last event; `None` if the link was dropped.
 async fn run(
     outbound: &Arc<Outbound>,
     peer: &Peer,

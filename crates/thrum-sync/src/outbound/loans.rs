@@ -2,9 +2,10 @@
 //! them.
 //!
 //! **Borrowed**: a peer that we cannot dial opens a connection and sends `sync.lend` on it. From then on we send
-//! requests and the peer answers, as if we had dialled. We send our hello, the peer proves its key, and we prove ours,
-//! exactly as on a connection that we opened. Other requests (a ping, a comparison) use this connection, too. Meanwhile
-//! we dial the peer periodically, and switch to the first connection that succeeds: often the peer was only starting.
+//! requests and the peer answers. The connection stays encrypted with the keys of the peer's handshake, and both sides
+//! prove their keys again for the exchanged roles (`sync.hello`). Other requests (a ping, a comparison) use this
+//! connection, too. Meanwhile we dial the peer again and again, and switch to the first connection that succeeds: often
+//! the peer was only starting.
 //!
 //! **Lent**: a peer that cannot dial us marks its replies with `unreached`. We open a connection, hand it over, and
 //! serve the peer's requests on it as on any inbound connection.
@@ -36,7 +37,7 @@ struct Table {
     waiting: BTreeMap<String, Halves>,
     /// Peers to which we send requests over a borrowed connection.
     borrowed: BTreeSet<String>,
-    /// Senders for other requests over those connections.
+    /// By peer: the sender for other requests over its borrowed connection.
     shared: BTreeMap<String, mpsc::Sender<Question>>,
     /// Peers to which we lend a connection, and whether they have accepted it yet.
     lent: BTreeMap<String, bool>,
@@ -58,8 +59,8 @@ impl Loans {
         lock(&self.0).waiting.contains_key(peer)
     }
 
-    /// Takes the connection that a peer has lent to us, for the next connection to it. Returns `None` if the peer must
-    /// be dialled.
+    /// Takes the connection that a peer has lent to us and that is not used yet. Returns `None` if there is none, and
+    /// the peer must be dialled.
     pub(super) fn take(&self, peer: &str) -> Option<Halves> {
         let mut table = lock(&self.0);
         let taken = table.waiting.remove(peer);

@@ -1,4 +1,4 @@
-//! Pings one peer, and reports how long each step took.
+//! Pings one peer: measures the round-trip time, the offset of the peer's clock and the route.
 
 use std::{fmt, sync::Arc};
 
@@ -70,7 +70,7 @@ impl Outbound {
         let call = async {
             let mut channel = Channel::open(self, peer).await?;
             let ask = Call::PeerInfo { digest: false };
-            // The first request includes the cost of connecting, and perhaps of proving our identity.
+            // Only the second request counts, because the first one may include the proof of our identity.
             let mut last = (Info::default(), std::time::Duration::ZERO, None, channel.is_lent());
             for id in 1..=2 {
                 let (started, sent) = (Instant::now(), self.env.clock.now().at);

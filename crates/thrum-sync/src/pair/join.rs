@@ -37,7 +37,7 @@ impl PairingFlow {
     /// Asks which daemon is at `target` and how it pairs; see [`join`](Self::join). Sends no secret.
     ///
     /// # Errors
-    /// Those of [`join`](Self::join).
+    /// Those of [`join`](Self::join) that concern the target.
     pub(crate) async fn inspect(&self, target: &str) -> Result<Listener, Error> {
         let target = self.resolve(&Typed::read(target)?).await?;
         let probed = self.probe(&target).await?;
@@ -53,14 +53,16 @@ impl PairingFlow {
     }
 
     /// Joins the daemon at `target`, which displays `code`, stores it as a peer, and returns the peer. A target is
-    /// `host:port` or `host`. A host is an address, or the name of a tailnet node. Without a port, the daemon that
-    /// waits there is joined, or else the one on the first of [`limits::PORTS`]; on loopback always the latter. The
-    /// code itself is sent only with `plainly`, to a daemon that supports no other pairing.
+    /// `host:port` or `host`. A host is an address, or the name of a tailnet node. Without a port, the only daemon
+    /// that waits on the host is joined, or, if none waits, the one on the first of [`limits::PORTS`]; on loopback
+    /// always the latter. The code itself is sent only if `plainly` is set, to a daemon that supports no other pairing.
     ///
     /// # Errors
-    /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
-    /// `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it starts). `Refused`
-    /// with the other side's message, for ourselves, for existing peers, and if the code would have to be sent.
+    /// `Invalid` for a malformed code or target, or if several daemons wait on the host; `NotFound` for a target that
+    /// does not exist. `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it
+    /// starts). `Refused` with the other side's message; if the other side does not prove that it knows the code, or
+    /// would have to be sent the code; for ourselves and existing peers; and if the user's configuration forbids the
+    /// kind of transport.
     pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
         let target = self.resolve(&Typed::read(target)?).await?;
@@ -123,8 +125,8 @@ impl PairingFlow {
             let began = Instant::now();
             match timeout(limits::DIAL, transport.dial(address)).await {
                 Ok(Ok(conn)) => break conn,
-                // A refusal comes at once and would be repeated. A timeout may mean that the first packets still look
-                // for a route.
+                // A refusal comes at once and would only be repeated. After a timeout, dial again: the first packets
+                // may still be looking for a route.
                 Ok(Err(error))
                     if left == 0 || error.kind != ErrorKind::Unavailable || began.elapsed() < limits::DIAL / 2 =>
                 {
@@ -185,7 +187,7 @@ impl PairingFlow {
         let reply = line.ask(&wire::confirm_request(2, &confirmation), limits::PAIR).await?;
         let Confirmed { confirmation, sealed, daemon_id, name } =
             wire::read_confirmed(&reply, 2).map_err(|bad| line.bad(bad))?;
-        // The keys already include the id. This only rejects an inconsistent reply.
+        // The keys are bound to the id from the probe. This only rejects a reply that contradicts that id.
         let token: Token = confirming
             .open(&confirmation, &sealed, &name)
             .filter(|_| daemon_id == there.daemon_id)
@@ -202,8 +204,8 @@ impl PairingFlow {
         wire::read_paired(&reply, 1).map_err(|bad| line.bad(bad))
     }
 
-    /// Returns the id by which the daemon at this address knows us. A peer taken over from Go Thrum would take any
-    /// other id for another daemon.
+    /// Returns the id by which the daemon at this address knows us. A peer taken over from Go Thrum knows us by the id
+    /// of the daemon that we replaced, and would take any other id for another daemon.
     fn known_as(&self, address: &str) -> String {
         let known = |peer: &Peer| (peer.address == address).then(|| peer.as_daemon_id.clone())?;
         self.env.auth().registry.peers().iter().find_map(known).unwrap_or_else(|| self.env.me.daemon_id.clone())

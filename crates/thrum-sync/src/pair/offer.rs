@@ -23,7 +23,7 @@ impl PairingFlow {
     ///
     /// # Errors
     /// `Refused` while another session is open, while pairing is locked, or if the user's configuration forbids this
-    /// kind; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
+    /// kind of transport; `Unavailable` or `TryAgain` if no peer could reach us; those of the disk.
     pub(crate) async fn start(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         let address = self.inbound.listen(kind).await?;
         let node = match self.addresses.transport(kind) {
@@ -53,8 +53,8 @@ impl PairingFlow {
     /// still available, once.
     ///
     /// # Errors
-    /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
-    /// was refused.
+    /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, why the joiner was
+    /// refused, or that the daemon is stopping.
     pub(crate) async fn wait(&self, seen: usize) -> Result<Waited, Error> {
         let id = loop {
             let moved = self.moved.notified();
@@ -75,7 +75,7 @@ impl PairingFlow {
                 }
                 SessionState::Ended(outcome) => {
                     let id = outcome?;
-                    // The pairing is on disk before its driver starts; the notification comes after both.
+                    // The outcome is available before the peer's driver starts. The notification follows the start.
                     if self.outbound.status(&id).is_none() {
                         let _ = timeout(limits::FIRST_EXCHANGE, moved).await;
                     }
@@ -94,14 +94,14 @@ impl PairingFlow {
         Ok(Waited::Joined(self.first_exchange(&peer).await))
     }
 
-    /// Ends the given pairing session if it is still open, as when its initiator goes away.
+    /// Ends the given pairing session if it is still open, for example because its initiator has disconnected.
     pub(crate) fn cancel(&self, session: SessionId) {
         self.env.auth().pairing.cancel(session);
         self.moved.notify_waiters();
     }
 
-    /// Waits until both sides have read the events that the other had when they paired. The result explains an exchange
-    /// that is incomplete.
+    /// Waits, at most [`limits::FIRST_EXCHANGE`], until both sides have read the events that the other had when they
+    /// paired; with a legacy peer, only until we have. If the exchange is incomplete, the result explains why.
     pub(crate) async fn first_exchange(&self, peer: &Peer) -> Joined {
         let joined = |message: Option<String>| Joined {
             peer_name: peer.name.clone(),
@@ -115,7 +115,7 @@ impl PairingFlow {
         let Some(mut status) = self.outbound.status(&peer.daemon_id) else {
             return joined(Some(format!("{paired}, but it was removed meanwhile.")));
         };
-        // The peer is not told about its own events, and may read them only in its next sync interval.
+        // We do not announce a peer's own events to it, so it may read them only at its next sync interval.
         let ours = self.env.commits.borrow().latest_not_from(&peer.daemon_id);
         let both = |status: &crate::replicator::ReplicatorStatus| {
             let read_by_them =

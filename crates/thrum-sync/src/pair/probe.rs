@@ -1,9 +1,10 @@
-//! Finds daemons that wait to be joined, by probing the nodes of the tailnet on all ports that a daemon may use.
+//! Finds daemons that wait to be joined, by probing all ports that a daemon may use: on the nodes of the tailnet, or on
+//! this machine if no tailnet is enabled.
 //!
 //! The probes form one queue, with the first port of all hosts first, because most machines have one repository. A host
-//! that does not even refuse a connection is moved to the end, so that a silent machine does not use up the time of the
-//! others. Only non-legacy daemons answer; Go Thrum does not have the method. No secret is sent, and the replies are
-//! untrusted.
+//! that does not even refuse a connection is moved to the end, so that a silent machine does not use up the time for
+//! other hosts. Only non-legacy daemons are found; Go Thrum does not have the method. No secret is sent, and the
+//! replies are untrusted.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -96,7 +97,7 @@ impl PairingFlow {
     }
 
     /// Probes all hosts on all ports, with bounded concurrency and time. Returns the waiting daemons, sorted by node
-    /// and port.
+    /// name and address.
     async fn knock(&self, transport: Arc<dyn Transport>, hosts: Vec<Host>) -> Vec<Waiting> {
         let until = Instant::now() + limits::PROBE_ALL;
         let questions = Arc::new(Mutex::new(Questions::new(hosts)));

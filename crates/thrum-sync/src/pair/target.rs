@@ -1,7 +1,7 @@
 //! Resolves the user's input to an address to which a code may be sent.
 //!
-//! A code lets its receiver pair. Therefore a name is looked up only in the tailnet, and an address must belong to a
-//! node of the tailnet or to this machine.
+//! Whoever receives a code can pair with the daemon that displays it. Therefore a name is looked up only in the
+//! tailnet, and an address must belong to a node of the tailnet or to this machine.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -81,7 +81,7 @@ impl Typed {
 /// count, because it may be mistyped.
 ///
 /// # Errors
-/// `Invalid` for a malformed target.
+/// `Invalid` for a malformed target, and for an address that is neither on this machine nor on a tailnet.
 pub(crate) fn wants_tailnet(target: &str) -> Result<bool, Error> {
     let typed = Typed::read(target)?;
     typed.kind()?;
@@ -118,7 +118,8 @@ impl PairingFlow {
             _ => error,
         })?;
         let node = node.ok_or_else(|| nobody(&host))?;
-        // Use the node's first address: the listener displays it, and it is part of the proof.
+        // Replace an IPv6 address with the node's first address: the listener displays that one and includes it in its
+        // proof.
         let first_address = async |of: &Node| {
             Ok::<_, Error>(transport.neighbours().await?.into_iter().find(|one| one.node.id == of.id))
         };
@@ -153,8 +154,8 @@ fn only(waiting: &[Waiting]) -> Result<Option<u16>, Error> {
     }
 }
 
-/// Returns the address of the node with this name. A name with a dot is a full name, which is unique. Its first label
-/// alone suffices if only one node's name begins with it.
+/// Returns the address of the node with this name. A name with a dot is a full name, which is unique. A name without a
+/// dot must be the first label of exactly one node's name.
 fn find_by_name(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Error> {
     let wanted = name.trim_end_matches('.');
     let in_full = wanted.contains('.');

@@ -59,7 +59,7 @@ impl Budget {
         }
     }
 
-    /// Returns until when this kind of transport is locked; `None` if guesses are allowed. Loopback and tailnet are
+    /// Returns when the lock of this kind of transport ends; `None` if guesses are allowed. Loopback and tailnet are
     /// counted separately, so that a local program cannot keep other machines from pairing.
     pub(super) fn locked_until(&self, kind: Kind, now: Timestamp) -> Option<Timestamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
@@ -69,8 +69,8 @@ impl Budget {
             .max()
     }
 
-    /// Returns until when this node is locked, because it has used up its own hourly budget. All loopback callers count
-    /// as one node, whose budget is the total.
+    /// Returns when the lock of a node that has used up its own hourly budget ends; `None` if it may guess. All
+    /// loopback callers count as one node, whose budget is the total.
     pub(super) fn node_locked_until(&self, node: Option<&str>, now: Timestamp) -> Option<Timestamp> {
         let node = node?;
         self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == Some(node))

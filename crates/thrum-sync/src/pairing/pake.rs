@@ -9,16 +9,16 @@
 //! 2. the listener's confirmation, which the joiner checks before it stores anything;
 //! 3. the key that seals the token, so that a relay of the lines does not learn it.
 //!
-//! These keys include the identities that each side assumes ([`Parties`]): both ids, both nodes (each side states its
+//! These keys depend on the identities that each side assumes ([`Parties`]): both ids, both nodes (each side knows its
 //! own and observes the other's), the listener's address, the joiner's name and address, the version. A man in the
 //! middle is another node, or on loopback another address or port. The two sides then derive different keys, and the
 //! exchange fails like a wrong code. A daemon of version 0.1 uses the port alone in place of the address, so its
 //! exchange with a later version always fails like a wrong code. A reflected message fails, too, because roles and
 //! confirmations are labelled.
 //!
-//! This module counts nothing, stores nothing and uses no clock; [`Pairing`](super::Pairing) does. The library keeps
-//! its copy of the code and its scalars in memory that it does not wipe; they are worthless once the session is over.
-//! The keys derived here are wiped.
+//! This module counts nothing, stores nothing and uses no clock; [`Pairing`](super::Pairing) counts and stores the
+//! guesses. The library keeps its copy of the code and its scalars in memory that it does not wipe; they are worthless
+//! once the session is over. The keys derived here are wiped.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ const CONTEXT: &[u8] = b"thrum-pair\n";
 /// Both parties, as seen by one side. The keys match only if both sides see the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parties {
-    /// The version requested by the joiner.
+    /// The version of the exchange that the joiner requests.
     pub version: String,
     /// The joiner's id.
     pub joiner: String,
@@ -170,7 +170,7 @@ impl RngCore for Random<'_> {
     }
 }
 
-/// [`Ambient`] is the operating system's cryptographic source wherever it matters.
+/// In the daemon, [`Ambient`] is the operating system's cryptographic source. Only tests and simulations use another.
 impl CryptoRng for Random<'_> {}
 
 /// The joiner, after sending its message.

@@ -57,7 +57,7 @@ impl Case {
         self.pairing.try_code(code, &local(), at(seconds)).map_or_else(|error| error.message, |()| "right".into())
     }
 
-    /// Runs the first message of a loopback joiner that types this code. Returns the exchange and the joiner's
+    /// Sends the first message of a loopback joiner that types this code. Returns the exchange and the joiner's
     /// confirmation.
     fn begin(&mut self, code: &str, seconds: u64) -> Result<(Exchange, String), String> {
         let parties = pake::Parties {
@@ -114,7 +114,7 @@ fn three_tries_the_third_may_be_right() {
     assert_eq!(case.guess(opened.code.reveal(), 4), "no active pairing session", "C3: a code works once");
 }
 
-/// C2: Go's waiter keeps sleeping after the lock.
+/// C2: in Go Thrum, the command that displays the code keeps waiting after the lock.
 #[test]
 fn after_three_wrong_codes_the_operator_knows_at_once_and_the_right_code_fails() {
     let mut case = Case::new();
@@ -130,7 +130,7 @@ fn after_three_wrong_codes_the_operator_knows_at_once_and_the_right_code_fails()
     assert!(case.start(3).is_ok(), "`peer add` again");
 }
 
-/// C3
+/// The right code after its time (C3 in docs/security.md).
 #[test]
 fn the_right_code_fails_after_the_five_minutes_by_either_clock() {
     let mut case = Case::new();
@@ -144,7 +144,7 @@ fn the_right_code_fails_after_the_five_minutes_by_either_clock() {
     assert_eq!(answer.message, "pairing timed out", "the machine slept");
 }
 
-/// C1
+/// Guesses over many sessions and restarts (C1 in docs/security.md).
 #[test]
 fn ten_wrong_codes_lock_the_hour_across_sessions_and_restarts() {
     let mut case = Case::new();
@@ -271,7 +271,7 @@ fn a_code_shown_on_one_transport_is_not_taken_on_another() {
     assert_eq!(case.guess(opened.code.reveal(), 2), "right");
 }
 
-/// Go answers `no active pairing session` to a caller that asks a moment too late.
+/// Go Thrum answers `no active pairing session` if the command asks for the outcome a moment too late.
 #[test]
 fn the_outcome_waits_until_it_is_collected() {
     let mut case = Case::new();
@@ -300,7 +300,7 @@ fn only_the_initiator_of_a_session_can_cancel_it() {
     assert!(case.start(4).is_ok());
 }
 
-/// C5
+/// Leading zeros, other digits and spaces (C5 in docs/security.md).
 #[test]
 fn codes_keep_their_zeros_and_nothing_else_is_a_code() {
     assert_eq!(Code::parse("0042").unwrap().reveal(), "0042");
@@ -314,7 +314,7 @@ fn codes_keep_their_zeros_and_nothing_else_is_a_code() {
     assert!(codes.iter().any(|code| code.reveal().starts_with("00")), "leading zeros occur");
 }
 
-/// C4
+/// No secret in a debug print or in `pairing.json` (C4 in docs/security.md).
 #[test]
 fn neither_code_nor_guess_is_printed() {
     let mut case = Case::new();
@@ -401,7 +401,7 @@ fn an_exchange_that_is_not_ended_is_a_wrong_code_and_the_last_one_ends_the_sessi
     assert!(error.message.starts_with("too many failed attempts"), "{error}");
 }
 
-/// C3
+/// Two joiners at once, and codes of a session that is over (C3 in docs/security.md).
 #[test]
 fn of_two_joiners_with_the_right_code_the_first_to_confirm_is_in() {
     let mut case = Case::new();

@@ -7,7 +7,7 @@ use thrum_core::{
     name::printable,
 };
 
-/// Maximum number of ids in a note.
+/// Maximum number of ids in the note about events that are too long.
 const NAMED: usize = 3;
 
 /// Returns the note that a legacy peer has not requested all events yet; `None` if it has, or has requested none.
@@ -46,8 +46,8 @@ pub(super) fn unsent(why: &str, unsent: &Unsent) -> String {
     )
 }
 
-/// Returns the note about edits and deletions without effect, which only the author of a message may make; `None` if
-/// there are none.
+/// Returns the note about edits and deletions that have no effect, because they are not by the author of the message;
+/// `None` if there are none.
 pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
     let (id, why) = troubles.last_without_effect.as_ref()?;
     let what = events(troubles.without_effect, "changes", "change");

@@ -1,4 +1,4 @@
-//! Status of all peers, for display (I11).
+//! Status of all peers, for display (I11 in ARCHITECTURE.md).
 
 use std::sync::Arc;
 

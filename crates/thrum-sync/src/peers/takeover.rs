@@ -19,7 +19,7 @@ use crate::{
 pub struct Replaced {
     /// The id by which the peers of the Go Thrum know it.
     pub known_as: String,
-    /// All ids of the Go Thrum, to exclude a pairing with itself.
+    /// All ids of the Go Thrum, so that an entry for the Go Thrum itself is refused.
     pub own_ids: Vec<String>,
     /// Whether this daemon uses the same tailnet node.
     pub same_node: bool,
@@ -30,7 +30,7 @@ pub struct Replaced {
 /// Result for one peer of the Go Thrum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
-    /// The peer's name; the one here if it is a peer here.
+    /// The peer's name; if it is already a peer here, its name here.
     pub name: String,
     /// The peer's id; empty if the file contains none.
     pub daemon_id: String,
@@ -38,7 +38,7 @@ pub struct TakenOver {
     pub address: String,
     /// `taken`, `would_be_taken`, `known` or `refused`.
     pub status: &'static str,
-    /// Why the peer was refused, or, if it is known, that its entry stays.
+    /// Why the peer was not taken over; `None` if it was, or would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// For a peer that was taken over but cannot reach this daemon: the reason and a remedy.

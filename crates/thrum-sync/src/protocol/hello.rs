@@ -1,13 +1,18 @@
-//! Mutual authentication of daemons with keys, before any other request between them.
+//! Mutual authentication of daemons with keys by `sync.hello` and `sync.prove`, where no handshake has done it.
+//!
+//! Normally, the handshake that encrypts a connection ([`encrypted`](crate::encrypted)) authenticates both daemons. A
+//! lent connection, whose roles are exchanged after its handshake, and an unencrypted connection from a daemon of an
+//! earlier version begin with `sync.hello` instead.
 //!
 //! A token is a bearer secret. A program that takes over the port of a stopped daemon would be sent the token, and a
-//! copy of `peers.json` would pass for its owner. Therefore a daemon that dials a peer with a key first sends a fresh
-//! challenge, without a token, and hangs up unless the peer signs it. The reply contains a challenge for the caller,
-//! which the caller signs together with its first request. Both signatures name both daemons, and the listener's
-//! signature also names the kind of transport on which it was asked. Thus no signature can be replayed to another
-//! daemon or on another network.
+//! copy of `peers.json` would pass for its owner. Therefore the caller first sends a fresh challenge, without a token,
+//! and hangs up unless the peer signs it. The reply contains a challenge for the caller, which the caller answers with
+//! `sync.prove`, sent together with its first request. Both signatures name both daemons, and the listener's signature
+//! also names the kind of transport on which it was asked. Thus no signature can be replayed to another daemon or on
+//! another network.
 //!
-//! Legacy peers have no key and do not know this request. They are authenticated by their token alone.
+//! Legacy peers have no key and do not know these requests. They are authenticated by their token and, on a tailnet, by
+//! the node from which they call.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -37,7 +42,7 @@ pub(super) struct Proofs {
     pub(super) challenge: Option<(String, Zeroizing<String>)>,
     /// The peer id that the caller has proven.
     pub(super) proven: Option<String>,
-    /// The id that the calling process drew at its start, as reported in its hello.
+    /// The id that the calling process drew at its start, as reported in its handshake or hello.
     instance: Option<String>,
     /// Time of the previous request on this connection. The next request proves that the caller was alive after that.
     asked: Duration,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Identifies this daemon to any caller, because a caller that looks for a daemon to join has no token yet. The id is a
-/// public key.
+/// public key, not a secret.
 pub(super) fn probe(auth: &AuthState, id: &Id, caller: &Caller, now: Now) -> String {
     let probed = Probed {
         daemon_id: auth.me.daemon_id.clone(),
@@ -160,7 +160,7 @@ pub(crate) fn log_paired(peer: &Peer) {
     );
 }
 
-/// Admits a joiner that knew the code. Otherwise returns the reason for both sides.
+/// Admits a joiner that knew the code. If it is refused, returns the error for the operator and the one for the joiner.
 fn admit(
     auth: &mut AuthState,
     joiner: Joiner,

@@ -1,4 +1,4 @@
-//! The peer wire protocol: JSON-RPC 2.0, one document per line, with Go's four methods and eleven of our own. Only
+//! The peer wire protocol: JSON-RPC 2.0, one document per line, with Go's four methods and twelve of our own. Only
 //! encodes and decodes.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same protocol. Go Thrum's names, error texts and habit of echoing `id` verbatim or
@@ -13,7 +13,7 @@ mod refusal;
 mod reply;
 mod request;
 
-/// Advice for a peer that runs a Go Thrum with WebSocket.
+/// Advice to the user if the other machine runs a Go Thrum that speaks WebSocket (v0.7 or later).
 pub const NEWER_GO: &str =
     "Run this Thrum there in its place (`thrum import` takes over its mail), or Go Thrum v0.6.3.";
 

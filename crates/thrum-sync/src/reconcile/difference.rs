@@ -5,9 +5,10 @@
 //! missing here, and were not purged, are requested individually and pass through the same intake as those of a pull.
 //! The checkpoint of the pull stays unchanged. If events are missing at the peer, the peer is told to compare as well.
 //!
-//! The peer is not trusted: only requested events with a valid signature are stored, and a peer that claims more than
-//! it serves is asked [`limits::MAX_FRUITLESS`] times and then reported. As in a pull, purges and rejected events are
-//! limited. Each peer has its own turn, so that a slow peer does not delay reconciliation with others.
+//! The peer is not trusted: only requested events with a valid signature are stored. If the peer claims to hold more of
+//! a log than it serves, the log is given up after [`limits::MAX_FRUITLESS`] replies without a requested event, and
+//! this is reported. As in a pull, purges and rejected events are limited. Each peer has its own turn, so that a slow
+//! peer does not delay reconciliation with others.
 
 use std::{
     sync::{Arc, Mutex},
@@ -81,7 +82,7 @@ impl Turn {
     }
 }
 
-/// An early end, and how much it ends.
+/// Why a comparison ends early, and what ends with it.
 pub(super) enum End {
     /// Ends the comparison of one log. The other logs are still compared.
     Log(PeerError),
@@ -118,10 +119,10 @@ impl Reconcile {
         Arc::clone(lock(&self.turns).entry(peer.to_owned()).or_insert_with(|| Arc::new(Turn::new())))
     }
 
-    /// Reconciles the logs in which a peer differs: fetches the events missing here, and with `tells` informs the peer
-    /// of events missing there. `tells` must be false if the peer has just informed us, or two daemons that cannot
-    /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds only the
-    /// differences that the first has left.
+    /// Reconciles the logs in which a peer differs: fetches the events missing here, and if `tells` is set informs the
+    /// peer that events are missing there. `tells` must be false if the peer has just informed us, or two daemons that
+    /// cannot agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds
+    /// only the differences that the first has left.
     pub(super) async fn reconcile(
         self: &Arc<Self>,
         peer: &Peer,
@@ -195,8 +196,9 @@ pub(super) struct Reconciliation<'t> {
     calls: u32,
     /// Number of lost connections.
     lost: u32,
-    /// Number of replies that contained a purge, and of those with mostly rejected events.
+    /// Number of replies that contained a purge.
     pub(super) purges: u32,
+    /// Number of replies with more rejected events than new ones.
     pub(super) bad: u32,
 }
 

@@ -38,7 +38,7 @@ enum Pause {
     Checks(u32),
 }
 
-/// Runs the schedule until the peer's driver ends.
+/// Runs the schedule until it is stopped, the peer is removed, or the peer's driver ends.
 pub(super) async fn follow(
     reconcile: Arc<Reconcile>,
     peer: String,
@@ -129,8 +129,9 @@ impl Reconcile {
         vec![at(one), at(other)]
     }
 
-    /// Waits until the next check of a peer. One sync interval is enough if two daemons run with its key, even if that
-    /// is discovered meanwhile: they may assign one origin sequence to two events, and no pull fetches the second one.
+    /// Waits until the next check of a peer. If two daemons run with its key, waits one sync interval only, even if
+    /// that is discovered meanwhile: they may assign one origin sequence to two events, and no pull fetches the second
+    /// one.
     async fn wait_for_check(&self, peer: &str, pause: Pause) {
         let began = Instant::now();
         loop {
@@ -148,6 +149,7 @@ impl Reconcile {
     }
 
     /// Returns the logs in which a peer differs, according to the maintained version vectors: cheap on both sides.
+    /// `None` if the comparison failed.
     async fn differs(self: &Arc<Self>, peer: &Peer) -> Option<Vec<Difference>> {
         let ask = async {
             let mut channel = Channel::open(&self.outbound, peer).await.ok()?;
@@ -181,8 +183,8 @@ impl Reconcile {
     }
 }
 
-/// Clears the problems of an earlier result after a check found no difference. The numbers of fetched events stay.
-/// Returns `true` if the result changed.
+/// Clears the problems of an earlier result after a check found no difference. The numbers of events that were fetched
+/// or were missing at the peer stay. Returns `true` if the result changed.
 fn nothing_is_missing(shown: &mut Option<Repaired>) -> bool {
     let is_stale = shown.as_ref().is_some_and(|shown| shown.missing_here > 0 || shown.note.is_some());
     if is_stale {

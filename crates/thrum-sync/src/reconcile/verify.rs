@@ -98,7 +98,7 @@ impl Reconcile {
             });
         }
         let answers = asked.join_all().await;
-        // Read ours after theirs: events that arrived in between came from the peers, and are not a difference.
+        // Read ours after theirs, so that events that arrive from peers in between do not count as missing.
         let log = Arc::clone(&self.env.log);
         let (ours, projection) = blocking(move || {
             let projection = log.projection()?;
@@ -204,8 +204,8 @@ fn not_comparable() -> Comparison {
     )
 }
 
-/// Compares events and projection. The projection is not compared while a purge lies in the future on either side: the
-/// data to be purged rightly still exists, and data written meanwhile may already be too old for the other side.
+/// Compares events and projection. The projection is not compared while a purge is not due or not done on either side:
+/// the data to be purged rightly still exists, and data written meanwhile may already be too old for the other side.
 fn compare(ours: &Comparable, theirs: &Comparable) -> Comparison {
     let (Some(held), Some(held_there)) = (&ours.heads, &theirs.heads) else { return not_comparable() };
     let differences = held.differences(held_there);

@@ -55,7 +55,7 @@ pub struct Peer {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub node: Option<Node>,
     /// The node from which the peer calls, if that may be another one: Go Thrum listens on a node of its own, and dials
-    /// from the machine's node. Recorded once, at its first call.
+    /// from the machine's node. Recorded once, when it pairs with us or first calls.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub calls_from: Option<Node>,
     /// The last time the peer proved that it has moved to another node.
@@ -83,9 +83,10 @@ pub struct Moved {
 pub enum NodeMatch {
     /// A node that is recorded for this peer, or loopback.
     Known,
-    /// It was not yet known from which node the peer calls; the caller records this one.
+    /// It was not yet known from which node the peer calls; [`Registry::learn_caller`](super::Registry::learn_caller)
+    /// records this one.
     FirstCall,
-    /// The peer is on another node.
+    /// A node other than those recorded for this peer, or an unknown one.
     Elsewhere,
 }
 

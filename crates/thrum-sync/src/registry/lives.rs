@@ -1,10 +1,11 @@
 //! Detects two processes that run with the same daemon key, from their signs of life here.
 //!
-//! Each process of a daemon draws an id at its start, its instance, and sends it in `sync.hello`. After a restart there
-//! is another instance, and an earlier one never returns, because a daemon holds a lock on its directory. Therefore two
-//! processes run at the same time exactly if each was alive after the other was first seen. This happens when a machine
-//! was cloned or a `.thrum` copied, and both run. A reply proves only that the process was alive after our request,
-//! because the reply may have been delayed for long; therefore the time of the request counts.
+//! Each process of a daemon draws an id at its start, its instance, and sends it in the handshake that encrypts a
+//! connection, or in `sync.hello`. After a restart there is another instance, and an earlier one never returns, because
+//! a daemon holds a lock on its directory. Therefore two processes run at the same time exactly if each was alive after
+//! the other was first seen. This happens when a machine was cloned or a `.thrum` copied, and both run. A reply proves
+//! only that the process was alive after our request, because the reply may have been delayed for a long time;
+//! therefore the time of the request counts.
 //!
 //! An instance counts only on a connection on which the key was proven, so that no daemon can fake a second process of
 //! another daemon. A peer of an earlier version sends no instance, and is not checked.

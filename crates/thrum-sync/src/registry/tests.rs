@@ -71,7 +71,7 @@ fn the_array_of_the_oldest_version_is_read() {
     assert!(registry.authenticate("", Kind::Tailnet).is_none(), "no token is nobody's token");
 }
 
-/// C13
+/// A damaged or hand-edited file (C13 in docs/security.md).
 #[test]
 fn a_broken_file_is_an_error_and_stays_as_it_is() {
     const TOKEN: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -100,7 +100,7 @@ fn a_broken_file_is_an_error_and_stays_as_it_is() {
     }
 }
 
-/// C7
+/// A joiner with the id of a peer (C7 in docs/security.md).
 #[test]
 fn a_pairing_that_works_is_not_replaced_and_one_that_does_not_is() {
     let directory = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn two_peers_never_have_one_name_and_no_name_drives_a_terminal() {
     assert!(open(&directory).is_ok(), "what was accepted can be read again");
 }
 
-/// C11
+/// A token on another transport (C11 in docs/security.md).
 #[test]
 fn a_token_is_valid_on_its_kind_of_transport_only() {
     let directory = tempfile::tempdir().unwrap();
@@ -233,7 +233,7 @@ fn from(id: &str) -> Caller {
     Caller { address: "100.64.0.9:1".into(), kind: Kind::Tailnet, node: Some(node(id)) }
 }
 
-/// C11
+/// A token from another node (C11 in docs/security.md).
 #[test]
 fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     let directory = tempfile::tempdir().unwrap();

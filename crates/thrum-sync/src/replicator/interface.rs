@@ -35,7 +35,7 @@ pub enum Input {
     Moved,
     /// Our log has events up to this sequence that did not come from this peer.
     Commit(u64),
-    /// The peer has new events.
+    /// The peer announces new events.
     Notified {
         /// The peer's highest sequence, as the peer reports it.
         latest: u64,

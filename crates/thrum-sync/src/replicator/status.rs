@@ -1,4 +1,4 @@
-//! The status of a peer (I11).
+//! The status of a peer (I11 in ARCHITECTURE.md).
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub struct Comparable {
     pub heads: Option<Heads>,
     /// The digest of the peer's projection; `None` if it reports none.
     pub projection: Option<SetDigest>,
-    /// Whether the peer holds a purge that lies in the future.
+    /// Whether a purge at the peer is not due yet or not done yet.
     pub purge_waits: bool,
 }
 
@@ -161,8 +161,8 @@ impl ReplicatorStatus {
         }
     }
 
-    /// Returns how many of the peer's events are not here yet: exact within a log read before, otherwise the peer's
-    /// total.
+    /// Returns how many of the peer's events we have not read yet: in a log read before, the sequences above our
+    /// checkpoint; otherwise the peer's total.
     pub fn backlog(&self) -> Option<u64> {
         let latest = self.exchange.their_latest?;
         match &self.checkpoint {

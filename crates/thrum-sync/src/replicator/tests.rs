@@ -18,7 +18,7 @@ use crate::{
     protocol::wire::{Pull, Pulled, RpcError, Served},
 };
 
-/// Returns only zeros, so that each wait is its fixed half.
+/// Returns only zeros, so that each backoff waits half of its interval.
 struct Zeros;
 
 impl Ambient for Zeros {

@@ -51,7 +51,7 @@ impl Throttle {
             let waste = Waste::ThrottledPurges(limits::PURGE_PAUSE);
             return Some((self.counted + limits::PURGE_PAUSE, Some(waste)));
         }
-        // A legacy peer sends its newest events in each round, including one that was rejected long ago.
+        // The newest events of a legacy peer are read repeatedly, including one that was rejected long ago.
         let shown = |waste: Waste| Some(waste).filter(|_| more);
         if applied.rejected + applied.collided > applied.applied {
             return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Rejected)));

@@ -145,7 +145,7 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
     }
 }
 
-/// C8
+/// Addresses outside of the network, and deserted ones (C8 in docs/security.md).
 async fn what_lies_outside_is_not_dialled(places: &Places) {
     for address in places.outside.iter().map(String::as_str).chain(["", ":", "nowhere", ":9100"]) {
         let error =
@@ -163,7 +163,7 @@ async fn listen(at: &Arc<dyn Transport>, port: Option<u16>) -> Box<dyn Listener>
     soon("listening", at.listen(port)).await.unwrap_or_else(|error| panic!("cannot listen: {error}"))
 }
 
-/// Returns the called end, the calling end, and the reported caller.
+/// Connects `from` to the listener. Returns the called end, the calling end, and the reported caller.
 async fn connect(from: &Arc<dyn Transport>, to: &mut dyn Listener) -> (Conn, Conn, Caller) {
     let address = to.address();
     soon("connecting", async {

@@ -204,7 +204,7 @@ mod tests {
         assert!(next.port() > port);
     }
 
-    /// C8
+    /// Addresses other than 127.0.0.1 (C8 in docs/security.md).
     #[tokio::test]
     async fn only_127_0_0_1_is_dialled_and_localhost_means_it() {
         for address in [

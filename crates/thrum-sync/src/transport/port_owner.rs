@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// Describes the process that listens on a TCP port of this machine: `, which python3 (pid 4711) has`. Empty if the
-/// system does not reveal it, as for another user's process and on systems without `/proc`.
+/// system does not reveal it, for example for another user's process or on systems without `/proc`.
 pub fn describe(port: u16) -> String {
     let sockets: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening(Path::new(table), port)).collect();

@@ -143,8 +143,8 @@ impl WhoIs {
     }
 }
 
-/// Builds a node whose fields have at most [`MAX_FOREIGN_ID_BYTES`], because peers store them and read no more. The
-/// joined tags can be longer, because a node may have any number of tags.
+/// Builds a node whose fields have at most [`MAX_FOREIGN_ID_BYTES`], because peers store them and read no more. Longer
+/// names and joined tags are cut.
 fn node(stable_id: &str, key: &str, names: &[&String], login: &str, tags: &[String]) -> Node {
     let name = names.iter().find(|name| !name.is_empty()).map_or("", |name| first_label(name));
     let id = if stable_id.is_empty() { key } else { stable_id };

@@ -153,8 +153,8 @@ struct Log {
     size: u64,
 }
 
-/// The directory of the log, held open since the daemon started, and the log's file name. `None` if the directory could
-/// not be opened.
+/// The directory of the log, held open since the transport started, and the log's file name. `None` if the directory
+/// could not be opened.
 pub(crate) type LogPlace = Option<(HeldDir, PathBuf)>;
 
 impl Log {

@@ -33,7 +33,7 @@ impl Brief {
         Self::of_known(me, &cx.repeat("agent.whoami", &json!({"caller_agent_id": me}))?, cx)
     }
 
-    /// Builds the briefing of the agent `me`, about which the daemon has answered `known`.
+    /// Builds the briefing of the agent `me`. `known` is the answer to `agent.whoami`.
     ///
     /// # Errors
     /// Returns the daemon's error.

@@ -1,5 +1,5 @@
-//! Texts about mail and the team that a model reads, through hooks and through MCP. The size is bounded, because every word
-//! costs tokens.
+//! Texts about mail and the team that a model reads, through hooks and through MCP. Their size is bounded, because
+//! every word costs tokens.
 
 mod brief;
 mod collisions;

@@ -129,7 +129,8 @@ impl Entry {
     }
 }
 
-/// Fetches new messages, and fits as many of them as possible into `room` bytes.
+/// Fetches new messages, and fits as many of them as possible into `room` bytes. Unless `ask` has `keep`, moves the
+/// reader's cursor past those that fitted.
 ///
 /// # Errors
 /// Returns the daemon's error; `invalid` with `CURSOR_EXPIRED` or `CURSOR_AHEAD` if `ask` has an unusable cursor.

@@ -10,7 +10,7 @@ use crate::text::quote;
 #[serde(default)]
 pub(crate) struct Sent {
     pub(crate) message_id: String,
-    /// Number of the names in `--to`; for a reply, of the recipients and names that it goes to.
+    /// Number of names in `--to`; for a reply to the parent's audience, number of `audiences`.
     pub(crate) resolved_to: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) recipients: Vec<Recipient>,
@@ -60,7 +60,7 @@ pub(crate) struct News {
     pub(crate) unread: u64,
 }
 
-/// One message of `message.list` and `message.wait`.
+/// One message of `message.list`, `message.news` or `message.wait`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Summary {

@@ -30,7 +30,8 @@ pub(crate) struct SyncStatus {
     pub(crate) peers: Vec<Peer>,
 }
 
-/// One peer of `peer.status`. The fields that Go Thrum's daemon may leave out, or send as `null`, are read here.
+/// One peer of `peer.status` or `sync.status`. Fields that Go Thrum's daemon may leave out, or send as `null`, are
+/// optional here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Peer {
@@ -60,7 +61,7 @@ pub(crate) struct Pairing {
     pub(crate) transport: String,
 }
 
-/// Describes how a peer exceeds its quota, such as `1500 agents kept, 1000 allowed`, and names the setting that limits it.
+/// Describes how a peer exceeds its quota, such as `1500 agents kept, 1000 allowed`. Also returns the key of the limit.
 pub(crate) fn over_quota(over: OverQuota) -> (String, &'static str) {
     let OverQuota { measure, kept, allowed } = over;
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));

@@ -12,11 +12,10 @@ use clap::{Command, CommandFactory, error::ErrorKind};
 use super::prepare;
 use crate::cli::Cli;
 
-/// Options in our texts that belong to other programs, or that a text names because they do not exist.
+/// Options in our texts that are not Thrum's: those of other programs, and placeholders.
 const OPTIONS_OF_OTHERS: &[&str] = &["--cached", "--force-reauth", "--operator", "--NAME"];
 
-/// Words after `thrum` that do not make it a command line: the text means the program itself, or an attribute of the
-/// source.
+/// Words after `thrum` that do not make it a command line: the text means the program itself, or is not for users.
 const NO_COMMANDS: &[&str] = &["outside", "reads", "run", "that", "variable"];
 
 /// Command lines that are shown because they fail.
@@ -156,17 +155,17 @@ fn command_lines(text: &str) -> Vec<(String, bool)> {
         let begin = at + next;
         at = begin + "thrum ".len();
         let before = text[..begin].chars().next_back();
-        // `cargo test -p thrum --test cli`
+        // Skip the name of the package in `cargo test -p thrum --test cli`.
         if text[..begin].ends_with("-p ") {
             continue;
         }
-        // Not `Go-thrum `, `/usr/bin/thrum ` or `.thrum `.
+        // Skip `thrum` as the end of another word, such as `Go-thrum`, `/usr/bin/thrum` or `.thrum`.
         if before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | ':')) {
             continue;
         }
         let rest = &text[begin..];
         let is_quoted = before == Some('`');
-        // The first line of a hint may be a sentence.
+        // On its first line, a hint may be a sentence that begins with `thrum`.
         let is_line = begin > 0
             && text[..begin].rsplit('\n').next().is_some_and(|line| line.trim().is_empty() || line.trim() == "$");
         let end = match is_quoted {

@@ -98,8 +98,8 @@ const COMMANDS: [(&str, &str, &str); 17] = [
     ("message", "archive", "`thrum export --jsonl --to FILE` writes the whole log."),
 ];
 
-/// Looks up a retired option of the command at `path`, given with its dashes. Returns whether the option takes a value,
-/// and what to do about it.
+/// Looks up a retired option of the command at `path`, given with its dashes. Returns `true` if the option takes a
+/// value, and what to do about it; `None` if no such option is retired.
 pub(super) fn option(path: &[&str], name: &str) -> Option<(bool, Instead)> {
     let command = path.join(" ");
     let found = OPTIONS

@@ -52,8 +52,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Error> {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
                     Error::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display()))
                 })?;
-                // The backup holds keys, so do not follow a link, which may have come with the directory. A user who wants
-                // it elsewhere can name a directory.
+                // The backup may hold keys, so do not follow a link, which may have come with the repository. A user
+                // who wants the backup elsewhere can name a directory.
                 if fs::symlink_metadata(&dir).is_ok_and(|about| about.is_symlink()) {
                     return Err(Error::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
                         .hint("Say where the backup goes: thrum backup --dir DIR"));

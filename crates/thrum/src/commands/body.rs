@@ -16,8 +16,8 @@ use crate::output::Output;
 /// How long standard input may be silent before the user is told that the command waits for it.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How long the command waits for standard input without an explicit request to read it. A test run that is piped into
-/// `thrum send` may take minutes, but a program that was given an open pipe by mistake must end.
+/// How much longer the command then waits if it was not explicitly asked to read standard input. A test run that is
+/// piped into `thrum send` may take minutes, but a command that was given an open pipe by mistake must end.
 const UNASKED: Duration = Duration::from_secs(10 * 60);
 
 /// Where the text comes from.
@@ -35,7 +35,7 @@ impl Body {
     /// Reads the text, byte for byte, line ends included.
     ///
     /// # Errors
-    /// `invalid` if there is no text, or if it is empty, longer than 1 MiB or not UTF-8; otherwise the file system's
+    /// `invalid` if there is no text, or if it is blank, longer than 1 MiB or not UTF-8; otherwise the file system's
     /// error.
     pub(crate) fn read(self, output: &Output) -> Result<String, Error> {
         match (self.text.as_deref(), self.body_file) {
@@ -55,8 +55,8 @@ impl Body {
     }
 }
 
-/// Checks that standard input has something to read when it was not requested explicitly. `file` names the other way to
-/// give a text.
+/// Waits until standard input has something to read or ends, for a command that was not explicitly asked to read it.
+/// `file` names the other way to give a text.
 ///
 /// # Errors
 /// `invalid` if standard input is a terminal, or is silent for too long.
@@ -125,7 +125,7 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Error> {
 /// Returns the text of a message unchanged if it is valid.
 ///
 /// # Errors
-/// `invalid` if it is empty or longer than 1 MiB.
+/// `invalid` if it is blank or longer than 1 MiB.
 pub(crate) fn checked(text: String) -> Result<String, Error> {
     if text.trim().is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "the text is empty")

@@ -100,8 +100,8 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
 }
 
-/// Checks the files against the claims of others. A missing mailbox, daemon or agent and all failures are ignored, so
-/// that they do not block a commit.
+/// Checks the files against the claims of others. A missing mailbox, daemon or agent and all other failures but the one
+/// below are ignored, so that they do not block a commit.
 ///
 /// # Errors
 /// `invalid` for a path outside this worktree, if there is a mailbox with a daemon.
@@ -130,7 +130,7 @@ fn nothing(cx: &Context) -> Box<dyn Render> {
 /// Time limit of the check, for git and the daemon together: a commit waits for it.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Returns the claims of other agents on the files; `None` if git or the daemon does not answer before `deadline`.
+/// Returns the claims of other agents on the files; `None` if git or the daemon fails or is not done by `deadline`.
 fn others(
     args: &Check,
     mut files: Vec<String>,

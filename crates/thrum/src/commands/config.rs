@@ -97,10 +97,10 @@ struct CurrentSettings {
     variables: Vec<(String, String, String)>,
     unknown_variables: Vec<String>,
     warnings: Vec<String>,
-    /// The running daemon's settings, as it read them at its start.
+    /// The settings that the running daemon uses; the file may have changed since.
     running: Option<SyncStatus>,
-    /// The variables that the running daemon has with another value than this environment, or that only one of them
-    /// has; with the daemon's values.
+    /// The variables whose value in the running daemon differs from the one here, or that only the daemon or only this
+    /// environment has. Each with the daemon's value.
     other_variables: Vec<(String, String)>,
 }
 
@@ -291,7 +291,8 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Error> {
     Ok(Changed { key, setting, changed, restart })
 }
 
-/// The fault for an unknown key, with the closest match or the list of keys.
+/// The error for an unknown key. Its hint explains how to set a variable that was named instead, or gives the closest
+/// match or the list of keys.
 fn unknown(name: &str) -> Error {
     let error = Error::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
     let where_to = if OF_THE_COMMAND.contains(&name) { "" } else { ", or in .thrum/.env" };

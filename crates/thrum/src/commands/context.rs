@@ -1,4 +1,5 @@
-//! `thrum context`: an agent's notes to itself, kept as files in this worktree. Works without the daemon.
+//! `thrum context`: an agent's notes to itself, kept as files in this worktree. All of it but the alias `prime` works
+//! without the daemon.
 
 use std::{
     fs::File,
@@ -149,7 +150,7 @@ impl Whose {
     }
 }
 
-/// Rejects an agent with neither an identity nor notes here: the name is probably misspelt.
+/// Rejects an agent with neither an identity nor notes or a preamble here: the name is probably misspelt.
 fn of_this_worktree(name: &str, cx: &Context) -> Result<(), Error> {
     let identities = identity::candidates(&cx.repo()?.identities())?;
     let place = Notes::of(cx.repo()?);
@@ -199,7 +200,7 @@ fn clear(whose: Whose, cx: &Context) -> Result<OneLine, Error> {
     Ok(OneLine { line, value: json!({"status": if cleared { "cleared" } else { "none" }, "agent_name": name}) })
 }
 
-/// The notes of one agent.
+/// The notes and the preamble of one agent.
 struct NotesPage {
     agent: String,
     notes: Option<Note>,

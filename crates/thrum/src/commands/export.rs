@@ -81,7 +81,7 @@ impl Failed {
     }
 }
 
-/// Writes the log up to its end at the start of the export. Returns the number of events and the last one's sequence.
+/// Writes the log, at least up to its end at the start. Returns the number of events and the last one's sequence.
 /// Holds one page of the log at a time, and no read transaction between pages, which would keep the write-ahead log
 /// from being checkpointed.
 fn write_log(
@@ -107,8 +107,8 @@ fn write_log(
         }
         events += page.rows.len() as u64;
         progress.at(events);
-        // An event that waited for another one may have moved past this end meanwhile, because the other one arrived.
-        // Extend the end once.
+        // An event may have moved past this end meanwhile, because the event that it waited for has arrived. Extend the
+        // end once.
         if page.more && after >= latest && !extended {
             (latest, extended) = (readers.with(|reader| reader.latest()).map_err(reading)?, true);
         }

@@ -19,7 +19,7 @@ pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, false, cx)
 }
 
-/// Checks that an agent or a role of this name exists; see [`agent`].
+/// Checks that an agent or a role of this name exists. Fails like [`agent`].
 pub(crate) fn agent_or_role(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, true, cx)
 }

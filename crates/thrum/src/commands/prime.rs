@@ -34,8 +34,8 @@ const MOST_MESSAGES: usize = 5;
 const MOST_AGENTS: usize = 20;
 const MOST_FILES: usize = 20;
 
-/// Maximum number of characters shown of a message, an intent or a task, not counting the "…" after a text that was
-/// cut.
+/// Maximum number of characters shown of a message and of this agent's intent and task, not counting the "…" after a
+/// text that was cut.
 const OF_MESSAGE: usize = 240;
 
 /// Maximum number of characters shown of the notes, and of the preamble.
@@ -281,7 +281,7 @@ const COMMANDS: [(&str, &str); 7] = [
     ("thrum context save -", "keep notes for the time after your context is lost"),
 ];
 
-/// Maximum number of files in each list of another agent.
+/// Maximum number of files in each list of a team member, in the JSON output.
 const FILES_OF_AGENT: usize = 5;
 
 /// Returns a member of the team with its lists of files shortened.

@@ -1,4 +1,4 @@
-//! `thrum purge`: removes old mail here and at every peer.
+//! `thrum purge`: removes old messages, sessions and contexts here and at every peer.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::{
     time,
 };
 
-/// Time limit of the call: the daemon answers within [`limits::PURGE_ANSWERED`], and may first read a large log.
+/// Time limit of the call: the daemon counts in the log, which may be large, and then waits for the removal for up to
+/// [`limits::PURGE_ANSWERED`].
 const WITHIN: Duration = limits::PURGE_ANSWERED.saturating_add(Duration::from_secs(20));
 
 /// Delete old messages, sessions and contexts, here and on every peer

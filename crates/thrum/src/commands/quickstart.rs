@@ -1,7 +1,7 @@
 //! `thrum quickstart`: from nothing to an agent that can send, in one command.
 //!
-//! Hooks run it at every start of a program, also after a compaction, so a second run continues the open session with
-//! its intent, task, scopes and refs. Only `--new-session` begins another one.
+//! A user's own hook may run it at every start of a program, also after a compaction, so a second run continues the
+//! open session with its intent, task, scopes and refs. Only `--new-session` ends that session and begins another one.
 
 use serde_json::{Value, json};
 use thrum_core::Error;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Error> {
     Ok(Started { enrolled, continued, path })
 }
 
-/// Returns the open session of an agent, with its intent.
+/// Returns the id and the intent of an agent's open session, if it has one.
 fn open_session(name: &str, client: &mut Client) -> Result<Option<(String, Option<String>)>, Error> {
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": name}))?;
     Ok(me.session_id.map(|id| (id, me.intent)))

@@ -1,4 +1,4 @@
-//! `thrum restore`: replaces the mailbox with a backup.
+//! `thrum restore`: replaces the database with that of a backup, and restores other files that are missing.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ pub(crate) struct RestoreDone {
     daemon_pid: Option<u32>,
 }
 
-/// Maximum number of times that the daemon is stopped: another command may start it again in between.
+/// Maximum number of attempts. Each one stops the daemon first, because another command may have started it again.
 const TRIES: u8 = 3;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<RestoreDone, Error> {
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<RestoreDone, Error> {
     }
     let mut ran = false;
     let restored = stopped(repo, &mut ran, || prepared.install(repo));
-    // Start the daemon again if it was running before, whatever the outcome.
+    // Start the daemon again if one was stopped, even if the restore failed.
     let started = if ran { Some(start::start(repo, &[], &cx.output)) } else { None };
     let restored = restored?;
     let daemon_pid = started.transpose()?.map(|(_, health)| health.pid);
@@ -90,14 +90,15 @@ fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Error> {
     }
 }
 
-/// Runs `work` while no daemon is running. Sets `ran` if a daemon had to be stopped.
+/// Stops the daemon and runs `work`, which takes the daemon's lock. Repeats both if a daemon has started in between,
+/// with at most [`TRIES`] attempts in all. Sets `ran` if a daemon was stopped.
 fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut left = TRIES;
     loop {
         *ran |= daemon::halt(repo)?.is_some();
         left -= 1;
         match work() {
-            // Another command was faster and started the daemon again.
+            // Another command started the daemon again before `work` had the lock.
             Err(error) if error.kind == ErrorKind::Refused && left > 0 && start::lock_is_held(repo) => {}
             outcome => return outcome,
         }

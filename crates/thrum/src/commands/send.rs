@@ -172,7 +172,7 @@ fn not_both() -> Error {
 
 const WHOM: &str = "Add --to @NAME or --to @ROLE (thrum team shows them), or --broadcast for everyone.";
 
-/// Tells how to repeat a command with this key. The user has not seen the key, and without it the message might be
+/// Explains how to repeat a command with this key. The user may not know the key, and without it the message might be
 /// stored twice.
 pub(crate) fn with_option(key: &str) -> String {
     format!("With --idempotency-key {key} the same message is not sent twice.")

@@ -97,7 +97,7 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
 }
 
 impl StatusPage {
-    /// The team's entry for this agent, which exists only while it has an open session.
+    /// The team's entry for this agent; `None` unless the agent is active.
     fn member(&self) -> Option<&Member> {
         let (me, _) = self.me.as_ref()?;
         self.team.read.members.iter().find(|member| member.agent_id == me.name && member.local != Some(false))

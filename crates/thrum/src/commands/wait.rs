@@ -1,4 +1,4 @@
-//! `thrum wait`: blocks until there is mail.
+//! `thrum wait`: blocks until there is mail, or until other agents are out of the way.
 //!
 //! Exit code 1 means that nothing came, and nothing else exits with 1, so that `while ! thrum wait; do …` is safe. If
 //! waiting cannot work (no agent, no daemon, a mistyped option), the command reports why and pauses before it exits, so

@@ -20,7 +20,7 @@ use crate::{
     text::quote,
 };
 
-/// Exit code if no agent works on any of the paths, the same as for `not found` elsewhere.
+/// Exit code if no agent works on any of the paths or has claimed one, the same as for `not found` elsewhere.
 const NOBODY: u8 = 3;
 
 /// Show which agents work on files or directories, or have claimed them; exit code 3 if none do
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<WhoHas, Error> {
 /// Finds the agents that work on a file or directory, given relative to the caller's directory.
 ///
 /// # Errors
-/// `invalid` if the path leads out of the worktree; otherwise the daemon's error.
+/// `invalid` if the path is empty or leads out of the worktree; otherwise the daemon's error.
 pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Error> {
     Holders::of(repo_path(file, cx)?, &mut cx.daemon()?)
 }
@@ -110,11 +110,11 @@ pub(crate) fn repo_paths(files: &[impl AsRef<str>], cx: &Context) -> Result<Vec<
     files.iter().map(|file| path_in_worktree(file.as_ref(), &here, &top)).collect()
 }
 
-/// Returns a path, given relative to `here`, relative to the top of the worktree.
+/// Converts a path relative to `here` into one relative to `top`, the top of the worktree.
 fn path_in_worktree(file: &str, here: &Path, top: &Path) -> Result<String, Error> {
     let plain = without_dots(&here.join(file));
-    // The file itself may not exist, or be a link that git tracks as such. Its directory may have been reached through
-    // a link, so resolve that.
+    // Resolve links in the path of the directory only: the file itself may not exist, or be a link that git tracks as
+    // such.
     let named = match (plain.parent().and_then(|dir| fs::canonicalize(dir).ok()), plain.file_name()) {
         (Some(dir), Some(name)) => dir.join(name),
         _ => plain,
@@ -142,8 +142,8 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// Describes a change: `+2 -1, modified`. The numbers are 0 if they are unknown, for a file that is new to git or has
-/// no lines.
+/// Describes a change: `+2 -1, modified`. Omits the numbers if both are 0: an untracked file has no known ones, and a
+/// binary file has no lines.
 pub(crate) fn lines(change: &FileChange) -> String {
     match change {
         FileChange { additions: 0, deletions: 0, status, .. } => quote(status),

@@ -14,7 +14,7 @@ pub(crate) use thrum_daemon::git::branch;
 /// How long a command that waits for git, such as setting up, waits for an answer.
 const SETTING_UP: Duration = Duration::from_secs(5);
 
-/// Returns `true` if git ignores `name` in `top`; `None` if git gives no answer.
+/// Returns `Some(true)` if git ignores `name` in `top`; `None` if git gives no answer.
 pub(crate) fn ignores(top: &Path, name: &str) -> Option<bool> {
     let deadline = std::time::Instant::now() + SETTING_UP;
     match run::status(top, &["check-ignore", "--quiet", "--", name], deadline)? {

@@ -1,11 +1,11 @@
 //! Identifies the caller: the session of a program that a command or tool call belongs to, and whether a sub-agent of
 //! that session makes it.
 //!
-//! A command inherits these facts as environment variables; a call of an MCP tool may carry them (Codex). Seen of Codex
-//! 0.171.0: the shell of a sub-agent has its own `CODEX_THREAD_ID` beside the `CODEX_SESSION_ID` of the session that it
+//! A command inherits these facts as environment variables; a call of an MCP tool may carry them (Codex). In Codex
+//! 0.171.0, the shell of a sub-agent has its own `CODEX_THREAD_ID` beside the `CODEX_SESSION_ID` of the session that it
 //! works for, and its tool calls have both ids and a `subagent_kind`. Claude Code 2.1.332 gives a sub-agent's shell the
-//! same variables as the main one's and sends nothing to MCP servers, so its sub-agents cannot be told apart from the
-//! session.
+//! same variables as the session's own shell and sends nothing to MCP servers, so its sub-agents cannot be told apart
+//! from the session.
 
 use std::env;
 
@@ -14,8 +14,8 @@ use thrum_daemon::paths::Repo;
 
 use super::record::Records;
 
-/// The variables in which programs other than Codex pass the session's id to its commands. Codex has two variables,
-/// which are read separately; opencode's is set by our plugin.
+/// The variables in which programs other than Codex pass a session's id to the commands that the session runs. Codex
+/// has two variables, which are read separately; opencode's is set by our plugin.
 const SESSIONS: [&str; 4] =
     ["CLAUDE_CODE_SESSION_ID", "COPILOT_AGENT_SESSION_ID", "QWEN_CODE_SESSION_ID", "OPENCODE_SESSION_ID"];
 

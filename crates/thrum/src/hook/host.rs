@@ -67,7 +67,7 @@ impl Host {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// The name of an event in the program's payloads, in the form of most programs; Gemini has its own names for two.
+    /// The name of an event as most programs write it in their payloads; Gemini CLI has its own names for two.
     pub(crate) fn event_name(self, event: Event) -> &'static str {
         match (self, event) {
             (Self::Gemini, Event::Prompt) => "BeforeAgent",

@@ -3,10 +3,10 @@
 //!
 //! A hook gets a JSON object on standard input and answers in the form of the program that sent it (`host.rs`). It
 //! brings the session what it would otherwise have to look for: its identity and the team's work at the start, new mail
-//! with the next prompt, and unread mail before it ends its turn. A session is told each message once, and again at the
-//! end of a turn if the message is still unread. For that, the session has two readers of its own (`message.news`): one
-//! for the mail that it has been told, and one for the mail that has kept it from ending a turn, so that no message
-//! prevents that twice.
+//! with the next prompt, and unread mail before it ends its turn. A session is shown each message once, and again at
+//! the end of a turn if the message is still unread. For that, the session has two readers of its own (`message.news`):
+//! one for the mail that it has been shown, and one for the mail that has kept it from ending a turn, so that no
+//! message prevents that twice.
 //!
 //! A hook never breaks or delays an agent. It never starts the daemon. It is silent without a mailbox or an agent, and
 //! without a daemon (except at a compaction); it exits with 0 whatever fails. It ends within a second, of which at most
@@ -95,8 +95,8 @@ pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Globa
     answer.code
 }
 
-/// Removes from the record the mail that the session could not be told, so that the mail does not count as read with
-/// the next hook. The mail stays unread, and keeps the turn from ending.
+/// Removes from the record the mail that the session could not be shown, so that the next hook does not mark it as
+/// read. The mail stays unread, and the stop hook shows it, unless it is the stop hook that failed.
 fn discard_unsent(session: &str, global: &Global) {
     let cx = Context::of_call(global.clone(), Interrupt::default());
     let Ok(records) = cx.repo().map(Records::of) else { return };
@@ -284,7 +284,7 @@ impl<'a> Session<'a> {
         self.cx.repeat::<Value>("message.markRead", &ask).map(drop)
     }
 
-    /// The reader for what the session has been told.
+    /// The reader for the mail that the session has been shown.
     fn reader(&self) -> String {
         format!("session:{}", self.id)
     }
@@ -335,7 +335,8 @@ impl<'a> Session<'a> {
         if known.session_id.is_none() {
             self.cx.repeat::<Value>("session.start", &json!({"agent_id": self.me}))?;
         }
-        // Mail that is unread now is only counted in the briefing; the prompt brings what arrives from now on.
+        // The briefing counts the mail that is unread now, and quotes the beginnings of the newest. Prompts bring only
+        // mail that arrives from now on.
         self.news(&self.reader())?;
         let brief = Brief::of_known(&self.me, &known, self.cx)?;
         // After a compaction the turn continues.
@@ -351,7 +352,8 @@ impl<'a> Session<'a> {
         self.record.busy = true;
         self.keep();
         if !self.does_by(PresenceState::Working, by_person) {
-            // The session ended with another session of this agent, or it started while no daemon was running.
+            // The agent has no open session: it was ended meanwhile, or the program's session started while no daemon
+            // was running.
             self.cx.repeat::<Value>("session.start", &json!({"agent_id": self.me}))?;
         }
         // This turn proves that the program has taken the waiter's text.
@@ -359,7 +361,7 @@ impl<'a> Session<'a> {
             self.has_taken(&self.record.offered, &self.record.offered_in_part)?;
             (self.record.offered, self.record.offered_in_part) = Default::default();
             let ask = json!({"caller_agent_id": self.me, "reader": self.reader(), "cursor": cursor, "keep": true});
-            // A log that was replaced meanwhile does not have this cursor; then the mail is told again.
+            // A log that was replaced meanwhile does not have this cursor; then the mail is shown again.
             let _ = self.cx.repeat::<Value>("message.news", &ask);
         }
         let mut text = String::new();
@@ -379,8 +381,8 @@ impl<'a> Session<'a> {
 
     /// Handles the end of a turn. Returns the text that keeps it from ending, if there is unread mail or a collision.
     fn at_stop(mut self, host: Host) -> Result<Option<String>, Error> {
-        // What is told now must not be new again with the next prompt. The order of the two readers matters: mail that
-        // arrives in between is told here, or by the next prompt or waiter.
+        // Mail that is shown now must not be new again with the next prompt. The order of the two readers matters: mail
+        // that arrives in between is shown here, or by the next prompt or waiter.
         let told = self.news(&self.reader()).and_then(|_| self.news(&self.stop_reader()));
         let collided = if host.reads(Event::Stop) {
             collisions(&self.me, self.cx).map(|told| collisions_text(&told.read))
@@ -412,8 +414,8 @@ impl<'a> Session<'a> {
         )))
     }
 
-    /// Handles a notice that the program shows its user. A question means that the session is blocked; other notices do
-    /// not change its state.
+    /// Handles a notice that the program shows its user. A question means that the session is blocked, and an answer
+    /// that it works again; other notices do not change its state.
     fn at_notice(mut self, kind: Option<&str>) -> Result<Option<String>, Error> {
         self.keep();
         match kind {

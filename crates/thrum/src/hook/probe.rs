@@ -2,7 +2,7 @@
 //!
 //! `thrum doctor agents` runs the commands in the settings as the program would, with [`VARIABLE`] set and a payload in
 //! the form that the program was seen to send. A probed hook reads what it would normally read and answers in its
-//! program's form, but records nothing: no session begins, and no mail counts as told. If the text cannot be
+//! program's form, but records nothing: no session begins, and no mail counts as shown. If the text cannot be
 //! determined, the hook writes the reason to standard error.
 
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ pub(crate) fn payload(host: Host, event: Event, cwd: &str) -> Value {
 /// Extracts the text that a program passes on to its model from an answer; `None` for silence.
 ///
 /// # Errors
-/// Why the program does not accept the answer. The rules are those observed of the program, independent of those in
+/// Why the program does not accept the answer. The rules were observed with the program, independently of those in
 /// [`Host::tells`].
 pub(crate) fn text_of(host: Host, event: Event, answer: &Answer) -> Result<Option<String>, String> {
     if event == Event::Wait && host != Host::Opencode {

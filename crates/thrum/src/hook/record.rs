@@ -27,8 +27,8 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Maximum number of records, latest first, that are searched for a match.
 const MOST_LOOKED_AT: usize = 100;
 
-/// Maximum number of records, latest first, that are counted or searched for an open session, and of records before
-/// those of ended sessions are removed.
+/// Maximum number of records, latest first, that are counted or searched for an open session. Of older records, those
+/// of ended sessions are removed.
 const MOST_LISTED: usize = 1000;
 
 /// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for the
@@ -57,21 +57,21 @@ pub(crate) struct Record {
     pub(crate) program: Option<u32>,
     /// The program's transcript of the session, if known.
     pub(crate) transcript: Option<PathBuf>,
-    /// Ids of mail that a hook has shown to the session, whole; `shown_in_part` has those that were cut.
+    /// Ids of the messages that a hook has shown to the session in full; `shown_in_part` has those that were cut.
     pub(crate) shown: Vec<String>,
     pub(crate) shown_in_part: Vec<String>,
-    /// Ids of mail that a waiter has woken the session with, whole; `offered_in_part` has those that were cut, and
-    /// `offered_up_to` is the cursor of the session's reader after them.
+    /// Ids of the messages with which a waiter has woken the session, in full; `offered_in_part` has those that were
+    /// cut, and `offered_up_to` is the cursor of the session's reader after all of them.
     pub(crate) offered: Vec<String>,
     pub(crate) offered_in_part: Vec<String>,
     pub(crate) offered_up_to: Option<String>,
-    /// The session's current waiter. `wakes` has the times of recent wakes, in seconds since 1970. Only for Codex,
-    /// whose waiters we start and whose wakes we count.
+    /// The process id of the session's current waiter. `wakes` has the times of recent wakes, in seconds since 1970.
+    /// Only for Codex, whose waiters we start and whose wakes we count.
     pub(crate) waiter: Option<u32>,
     pub(crate) wakes: Vec<u64>,
     /// `true` while the session works: from a prompt until the end of its turn.
     pub(crate) busy: bool,
-    /// `true` if the program has lost the briefing and does not run the hook that would repeat it.
+    /// `true` if the next prompt must bring the briefing: the start hook could not, or the program has lost it since.
     pub(crate) brief_again: bool,
     /// `true` if the program has ended the session. A resumed session is the same agent again.
     pub(crate) ended: bool,
@@ -168,7 +168,7 @@ impl Records {
     }
 
     /// Waits until no other hook of the session is running, and keeps others out until the file is dropped. Returns
-    /// `None` if that takes too long or is impossible: mail told twice is better than mail not told.
+    /// `None` if that takes too long or is impossible: mail shown twice is better than mail not shown.
     pub(crate) fn turn(&self, session: &str) -> Option<File> {
         let path = self.path(session)?.with_extension(LOCK);
         fs::create_dir_all(&self.dir).ok()?;
@@ -183,7 +183,7 @@ impl Records {
         Some(file)
     }
 
-    /// Finds the agent of the session that ended last in this program, and that a new session continues after `/clear`.
+    /// Finds the agent of the session that ended last in this program. After `/clear`, the new session has that agent.
     pub(crate) fn cleared(&self, host: &str, program: Option<u32>) -> Option<String> {
         // A known process identifies the program, so its new session may begin much later. Otherwise only the time
         // shows that the two sessions belong together.
@@ -237,7 +237,7 @@ impl Records {
 
     /// Returns `true` if the other one of two hooks already serves this event: a program runs a hook of its settings
     /// and one of a plugin at the same time, with the same payload. Otherwise records that this hook serves it. If
-    /// recording fails, both serve it: mail told twice is better than mail not told.
+    /// recording fails, both serve it: mail shown twice is better than mail not shown.
     pub(crate) fn is_served(&self, session: &str, event: Event, payload: &Value, plugin: bool) -> bool {
         let key = event_key(event, payload);
         let line = |plugin: bool| format!("{key} {}", if plugin { "plugin" } else { "settings" });

@@ -1,7 +1,7 @@
 //! Reads from a program's transcript what no hook reports: that the user has interrupted the turn.
 //!
-//! Seen of Claude Code 2.1.332: after Esc it runs neither Stop nor Notification. The last entry of the transcript (one
-//! JSON object per line) is then one of the user with the text `[Request interrupted by user]`, or the same with
+//! Seen with Claude Code 2.1.332: after Esc it runs neither Stop nor Notification. The last entry of the transcript
+//! (one JSON object per line) is then one of the user with the text `[Request interrupted by user]`, or the same with
 //! `for tool use`.
 
 use std::{

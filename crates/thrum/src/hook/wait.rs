@@ -1,9 +1,10 @@
 //! `thrum hook wait`: waits for mail beside an idle session, and then starts a turn in it.
 //!
-//! Claude Code starts a waiter after every turn and ends none of them (`asyncRewake`). A waiter that exits with 2
-//! starts a turn, whose end starts the next waiter. So there must be one waiter per program: the daemon ends an older
-//! waiter when a newer one asks under the same name, and mail that one waiter has told is not told again by a later
-//! one. The program may switch sessions while the waiter waits, so the session is looked up when mail has come.
+//! Claude Code starts a waiter when a session starts and after every turn, and ends none of them within a week
+//! (`asyncRewake`). A waiter that exits with 2 starts a turn, whose end starts the next waiter. So there must be one
+//! waiter per program: the daemon ends an older waiter when a newer one asks under the same name, and a waiter does not
+//! bring mail that an earlier one has brought. The program may switch sessions while the waiter waits, so the session
+//! is looked up when mail has come.
 //!
 //! Beside Codex there is one waiter per agent, which our own hook starts (`queue.rs`). The waiter stays with its
 //! session as long as that session is the agent's latest.
@@ -117,7 +118,8 @@ impl Waiter<'_> {
                 length => thread::sleep(length.min(LOOK)),
             }
         }
-        // Beside Codex, the loop ends when the session has ended or has another waiter.
+        // Beside Codex, the loop ends when the session has ended, has another waiter, or is no longer the latest of its
+        // agent.
         while let Some((id, record)) = self.current() {
             let me = if record.agent.is_empty() { cx.identity()?.name } else { record.agent.clone() };
             let room = self.room();
@@ -149,7 +151,7 @@ impl Waiter<'_> {
             if news.status == "replaced" {
                 return Ok(None);
             }
-            // If the session was cleared meanwhile, ask again for its successor.
+            // If the program has switched to another session meanwhile, ask again for that one.
             let Some((now, record)) = self.current() else { return Ok(None) };
             if news.messages.is_empty() || now != id {
                 continue;

@@ -37,7 +37,7 @@ const MESSAGES: u64 = 10;
 /// Maximum size of one message in a result with several, in bytes.
 const OF_MESSAGE: usize = 8 * 1024;
 
-/// The longest wait, in seconds: the shortest call limit among the clients is a minute.
+/// The longest wait, in seconds. Some clients limit a call to a minute.
 const LONGEST_WAIT: u64 = 50;
 
 /// Maximum number of agents, recipients or claims that are listed.

@@ -60,7 +60,7 @@ Before you change a file that others may work on, ask who_has; say what you work
 \"stored\" means that a message is safe on this disk and goes out by itself, also if the other machine is away.";
 
 /// The environment variable that marks the server as started by a plugin. It is not an option, because Claude Code
-/// leaves a plugin's server out if a settings file has one with the same command and arguments (seen of 2.1.332).
+/// leaves a plugin's server out if a settings file has one with the same command and arguments (seen with 2.1.332).
 pub(crate) const PLUGIN: &str = "THRUM_PLUGIN";
 
 /// Serves until standard input ends. A plugin starts its server in every repository; without a mailbox there, the

@@ -23,7 +23,7 @@ const OF_TEXT: usize = 1024;
 const OF_ERROR: usize = 4 * 1024;
 const OF_HINT: usize = 1024;
 
-/// The last line of a text that was cut.
+/// The last line of the text of a result that does not contain everything.
 const MORE: &str = "There is more than an answer has room for; the commands in a shell show all.\n";
 
 /// The result of a call.

@@ -26,7 +26,7 @@ pub(super) fn variant(top: &Path, file: &'static str) -> &'static str {
     }
 }
 
-/// Returns the other file in which a program reads the hooks in `file`, so that a user may have moved them there.
+/// Returns the file besides `file` from which the program reads hooks, and to which a user may have moved ours.
 pub(super) fn counterpart(file: &str) -> Option<&'static str> {
     (file == CLAUDE_SETTINGS).then_some(CLAUDE_LOCAL_SETTINGS)
 }
@@ -101,7 +101,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
 /// Returns `true` if a file that cannot be parsed or read may contain our parts: each of them contains the word
 /// `thrum`.
 pub(super) fn may_have_ours(path: &Path) -> bool {
-    // What is no regular file, such as a pipe, was not written by us, and reading it may never end.
+    // We write regular files only, and reading something else, such as a pipe, may never end.
     if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
         return false;
     }

@@ -45,7 +45,7 @@ enum Copy {
     Keep(String),
 }
 
-/// A file that should change but is left as it is.
+/// A file that the user has to change by hand.
 #[derive(Clone, Debug)]
 pub(crate) struct RefusedFile {
     pub(crate) file: String,
@@ -163,7 +163,8 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
                     plan.left.extend(left_outside(top, runtime, file, &parts).map(|what| (runtime.name, what)));
                     continue;
                 }
-                // A file that also serves other worktrees is not changed for this one.
+                // Codex's hooks in the main checkout serve all worktrees. From a linked worktree, they stay; from the
+                // main checkout, they are removed. The note says what that means for the other worktrees.
                 plan.left.extend(left_shared(top, file, &parts, true).map(|what| (runtime.name, what)));
                 match resolve(top, file) {
                     Ok(path) => {
@@ -177,7 +178,8 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
                                 kept.entry(name).or_default().insert(file);
                             }
                         }
-                        // If the program is not set up, a permission without the others is the user's own and stays.
+                        // If the program is not set up and the file has only some of our permissions, the user
+                        // wrote these, and they stay.
                         let is_text = |part: &Part| matches!(part, Part::Element(_, Value::String(_)));
                         let takes_texts = is_set_up || parts.iter().filter(|part| is_text(part)).all(is_here);
                         let is_taken = |part: &&Part| of_others(part).is_none() && (takes_texts || !is_text(part));
@@ -225,7 +227,8 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
     Ok(plan)
 }
 
-/// Returns the parts of the other programs that are set up here, each with its real path and the program's name.
+/// Returns the parts of all programs that are set up here and not in `hosts`, each with its file's real path and the
+/// program's name.
 fn shared(top: &Path, hosts: &[Host]) -> Vec<(PathBuf, Part, &'static str)> {
     let mut shared = Vec::new();
     for host in known().into_iter().filter(|host| !hosts.contains(host)) {
@@ -240,7 +243,7 @@ fn shared(top: &Path, hosts: &[Host]) -> Vec<(PathBuf, Part, &'static str)> {
     shared
 }
 
-/// Returns `true` if a user has moved a hook from `file` to the other file in which the program reads it.
+/// Returns `true` if a user has moved a hook from `file` to its [`counterpart`].
 fn is_moved(top: &Path, file: &str, part: &Part) -> bool {
     let part = slice::from_ref(part);
     counterpart(file).is_some_and(|other| has_ours(top, other, part) && !has_ours(top, file, part))
@@ -282,7 +285,8 @@ fn has_ours(dir: &Path, file: &str, parts: &[Part]) -> bool {
     parts.iter().any(|part| document::found(&text, part).is_ok_and(|found| !found.is_empty()))
 }
 
-/// Returns the note about a file that serves all worktrees of the repository: Codex's hooks.
+/// Returns the note about Codex's hooks in the main checkout, which serve all worktrees of the repository; `None` if
+/// `file` is another file, or if there is nothing to note.
 fn left_shared(top: &Path, file: &str, parts: &[Part], remove: bool) -> Option<String> {
     let dir = read_in(top, file);
     let at = dir.join(file).display().to_string();
@@ -378,7 +382,7 @@ impl Change {
         diff.unified_diff().header(&name(self.before.is_some(), "a"), &name(self.after.is_some(), "b")).to_string()
     }
 
-    /// Writes the file and keeps its permissions. If this fails, the file is unchanged.
+    /// Writes the file and keeps its permissions, or removes it. If this fails, the file is unchanged.
     fn write(&self) -> std::io::Result<()> {
         match (&self.after, self.path.parent()) {
             (None, _) => fs::remove_file(&self.path),

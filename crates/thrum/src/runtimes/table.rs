@@ -1,5 +1,5 @@
-//! Lists the files, and the parts of each, that are written for each program that runs agents. `thrum setup` and the
-//! plugins are both generated from this table.
+//! Lists, for each program that runs agents, the files to write and the parts of each. `thrum setup` writes them, and
+//! the plugins are generated from them.
 //!
 //! The formats were seen with the real programs (`docs/hosts.md` lists the versions), except those of Cursor and
 //! Antigravity, which follow descriptions by others. No entry marks anything as trusted on the user's behalf; the

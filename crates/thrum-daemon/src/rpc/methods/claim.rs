@@ -99,7 +99,7 @@ pub(super) struct List {
 
 #[derive(Serialize)]
 pub(super) struct Claims {
-    /// Sorted by expiry, the longest-lasting first.
+    /// Sorted by expiry, the latest first.
     claims: Vec<Claim>,
     /// `true` if the answer has no room for further claims.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -1,8 +1,8 @@
 //! The methods that local clients can call. A method that Go Thrum has keeps its name, parameters and results; our
 //! additions to it are optional.
 //!
-//! One table lists the methods with their time bounds. Each row calls the function that implements the method, in one of
-//! the modules below.
+//! One table lists the methods with their time bounds. Each row calls the function that implements the method, in one
+//! of the modules below.
 
 mod agent;
 mod agent_ref;
@@ -178,13 +178,14 @@ impl Service for Daemon {
             caller_agent_id: Option<String>,
         }
         // Check before the call, because some methods write files, and after it, because an answer must not report
-        // success for a directory that is gone. The storage has checked what the call stored or read.
+        // success for a directory that is gone. If the call stored or read anything, the storage has just made a full
+        // check, which suffices.
         self.hold.check()?;
         let outcome = call(self, method, params, kept).await;
         self.hold.check_lately()?;
         let outcome = outcome?;
-        // Only a successful call is a sign of life. A call in the name of an agent that lives elsewhere has failed by
-        // now.
+        // Only a successful call is a sign of life. Calls that act for an agent of another daemon have failed by now.
+        // Those that only read in its name have not, but what is recorded here is never used for such an agent.
         if let Ok(Caller { caller_agent_id: Some(agent) }) = params.read() {
             self.heard_of(&agent);
             self.live.git_state.may_have_changed(&agent);

@@ -181,7 +181,7 @@ struct Question {
 struct NewsSnapshot {
     listing: Listing,
     machines: Machines,
-    /// The position after which messages are news; `None` if the unread messages are.
+    /// The position after which messages are news; `None` if the unread messages are news.
     since: Option<u64>,
     /// The end of the log.
     latest: u64,

@@ -66,7 +66,7 @@ impl Way {
         }
     }
 
-    /// Returns `true` if no mail gets to the home now, and this may last.
+    /// Returns `true` if the exchange with the home is interrupted, in at least one direction, and this may last.
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Here => false,

@@ -129,7 +129,7 @@ pub(super) struct PairedWith {
 
 #[derive(Deserialize)]
 pub(super) struct WaitPairing {
-    /// The number of wrong codes that the caller knows. Without it, wrong codes are not reported.
+    /// The number of failed attempts that the caller knows of. Without it, failed attempts are not reported.
     #[serde(default)]
     attempts_seen: Option<usize>,
 }
@@ -139,10 +139,11 @@ pub(super) struct WaitPairing {
 #[serde(untagged)]
 pub(super) enum WaitedFor {
     Paired(PairedWith),
-    /// No peer has joined yet, but wrong codes were tried.
+    /// No peer has joined yet, but there are failed attempts that the caller does not know of.
     Waiting {
         status: &'static str,
-        /// All wrong codes of the session, in order.
+        /// All failed attempts of the pairing session, in order: wrong codes, and callers that were refused without a
+        /// check of their code.
         attempts: Vec<Attempt>,
     },
 }
@@ -337,7 +338,7 @@ pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, E
     if params.forget {
         let peer = daemon_id.clone();
         let begun = daemon.storage.write(move |tx| {
-            // Paired again, the peer is read from its start.
+            // If the peer is paired again, its log is read from the start.
             tx.forget(&peer)?;
             tx.begin_forgetting(&peer)
         });

@@ -34,7 +34,7 @@ pub(super) struct Executed {
     sync_events_filtered: u64,
 }
 
-/// Purges and answers when the purged data can no longer be read in the file, or after [`limits::PURGE_ANSWERED`]. With
+/// Purges, and answers when the purged data is gone from the database file, or after [`limits::PURGE_ANSWERED`]. With
 /// `dry_run`, only counts what would be purged.
 pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed, Error> {
     let before = required("before", params.before)?;

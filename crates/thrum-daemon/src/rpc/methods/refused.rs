@@ -12,7 +12,7 @@ fn refusal(why: impl Into<String>, instead: &str) -> Refusal {
     Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
-/// Refuses a deletion on one machine. Go Thrum deletes such messages from its own database only, and every daemon that
+/// Refuses a deletion on this machine only. Go Thrum deletes such messages from its own database, and every daemon that
 /// synchronises with it keeps them forever.
 pub(super) fn local_deletion(method: &str) -> Refusal {
     refusal(

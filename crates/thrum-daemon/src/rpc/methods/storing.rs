@@ -14,7 +14,7 @@ const LONG: Duration = Duration::from_secs(1);
 pub(super) struct Storing {
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon_id: Option<String>,
-    /// Our name for the peer that served the batch; absent for pending work, and for a peer that was removed.
+    /// Our name for the peer that served the batch; absent for pending work, an import, and a peer that was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
     for_ms: u64,

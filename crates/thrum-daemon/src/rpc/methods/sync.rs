@@ -1,4 +1,5 @@
-//! `sync.*` and `tsync.force`: show whether all peers have everything, and synchronise now.
+//! `sync.*` and `tsync.force`: show the state of the peers, synchronise now, compare with the peers, and list parked
+//! events.
 
 use std::time::Duration;
 

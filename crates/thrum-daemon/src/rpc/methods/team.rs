@@ -89,8 +89,8 @@ struct Member {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<Held>,
     /// `active` or `offline`. An agent is active while its program runs; if that is unknown, while it has an open
-    /// session and has recently shown a sign of life. An agent whose home mail does not reach now ([`Way::is_blocked`])
-    /// is offline.
+    /// session and has recently shown a sign of life. If the exchange with its home is interrupted
+    /// ([`Way::is_blocked`]), an agent is offline.
     status: &'static str,
     /// The connection to the agent's home, or to the peer that relays to it: `connected`, `connecting`, `unreachable`,
     /// `removed_us` or `over_quota`; `removed` if there is no such peer. Absent if the agent lives here, or if mail is
@@ -144,8 +144,8 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> 
     large(turn, Team { members, more, shared_messages: Shared { broadcast_total: everyone, groups } }).await
 }
 
-/// Reads all agents, each with its newest open session. All work contexts together may be larger than memory, so the
-/// lists of files are left out once the answer is half full.
+/// Reads the agents that fit into an answer, each with its newest open session. All work contexts together may be
+/// larger than memory, so the lists of files are left out once the answer is half full.
 fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
     let mut members = Members::default();
     let mut budget = Budget::new();

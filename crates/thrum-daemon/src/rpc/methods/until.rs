@@ -1,9 +1,9 @@
-//! `work.wait`: returns when an agent is idle, when no other agent has claimed a file or changed it without a commit, or
-//! when a task is not the current task of another agent.
+//! `work.wait`: returns when an agent is idle, when no other agent has claimed a file or changed it without a commit,
+//! or when a task is not the current task of another agent; at the latest when the time is over.
 //!
-//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a new
-//! state, and when something expires, such as a claim. Between two queries it pauses for at least
-//! [`limits::WAIT_LOOK`].
+//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a
+//! new state, and when something expires, such as a claim. Queries start at least [`limits::WAIT_LOOK`] apart, except
+//! the last one, at the deadline.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -32,7 +32,7 @@ pub(super) struct Until {
     /// The waiting agent; its own claims, changes and tasks do not count.
     #[serde(default)]
     caller_agent_id: Option<String>,
-    /// Wait until this agent no longer works.
+    /// Wait until this agent neither works nor waits for its person.
     #[serde(default)]
     idle: Option<String>,
     /// Wait until no other agent has claimed this file, or anything in this directory, or changed it without a commit.

@@ -136,7 +136,7 @@ fn a_changed_answer_is_not_opened() {
     assert!(!opens(&|_, _, name| name.push('2')));
 }
 
-/// C4
+/// No secret in a debug print (C4 in docs/security.md).
 #[test]
 fn nothing_of_an_exchange_is_printed() {
     let (joining, message) = join(&code("0042"), parties(), &mut Seed(1));

@@ -115,7 +115,7 @@ pub fn listing_line(id: &Id, listing: &Listing) -> String {
 /// Reads the reply to `sync.ranges` above `after`.
 ///
 /// # Errors
-/// [`BadReply`] unless all origin sequences ascend from above `after`, each range set has at most
+/// [`BadReply`] unless all origin sequences lie above `after`, each range set has at most
 /// [`limits::MAX_TOLD_RUNS`] ranges, and `next` (if not 0) lies above `after` and not below the reported sequences.
 pub fn read_numbers(line: &[u8], asked: u64, after: u64) -> Result<Numbers, BadReply> {
     #[derive(Deserialize)]
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// C18
+    /// Requests with too many ranges or ids, or ids that are too long (C18 in docs/security.md).
     #[test]
     fn a_question_is_bounded() {
         let many: Vec<[u64; 2]> = (1..=limits::MAX_TOLD_RUNS as u64 + 1).map(|n| [2 * n, 2 * n]).collect();

@@ -1,8 +1,8 @@
-//! Errors on the wire: those that a peer is sent or sends in place of a result, and replies that are none.
+//! Errors on the wire: those sent and received in place of a result, and why a line is not the expected reply.
 //!
-//! Go Thrum has one code for all errors of its methods and recognises them by their text, so its texts are kept byte for
-//! byte. Errors that do not exist there have data for programs. The reasons for which a pairing is refused are in
-//! `refusal.rs`; this file knows only that there are some.
+//! Go Thrum has one code for all errors of its methods and recognises them by their text, so its texts are kept byte
+//! for byte. Errors that do not exist there have data for programs. The reasons for which a pairing is refused are in
+//! `refusal.rs`; this file only carries them.
 //!
 //! Example: a removed peer calls with its old token and gets [`RpcError::unauthorized`], which it recognises with
 //! [`RpcError::is_unauthorized`].
@@ -21,15 +21,15 @@ pub struct RpcError {
     pub code: i64,
     /// One sentence; Go Thrum's own text where it has one.
     pub message: String,
-    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum; or `{code}`, only for methods that do
-    /// not exist there.
+    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum, with `challenge` if a proof is
+    /// demanded; or `{code}`, only for methods that do not exist there.
     pub data: Option<serde_json::Value>,
     /// Why a pairing was refused, if that is the error.
     pub refusal: Option<Refusal>,
 }
 
 impl RpcError {
-    /// Returns `true` if the peer does not know the method, as in an older version.
+    /// Returns `true` if the peer does not know the method, for example because it runs an older version.
     pub fn is_unknown_method(&self) -> bool {
         self.code == -32601
     }
@@ -73,7 +73,8 @@ impl RpcError {
         Self { code: -32601, ..Self::plain(format!("method not found: {method}")) }
     }
 
-    /// Builds the error for a token that is missing, belongs to no peer, or is used from a wrong node.
+    /// Builds the error for a token that is missing, belongs to no peer on this kind of transport, is used from a wrong
+    /// node, or is used by a caller whose proof fails.
     pub fn unauthorized() -> Self {
         Self::plain(UNAUTHORIZED)
     }
@@ -98,7 +99,7 @@ impl RpcError {
         data["challenge"].as_str().filter(|challenge| is_challenge(challenge))
     }
 
-    /// Returns `true` if the peer does not know our token, because it removed us or never stored us.
+    /// Returns `true` if the peer refuses our token, usually because it removed us or never stored us.
     pub fn is_unauthorized(&self) -> bool {
         self.code == -32000 && self.message == UNAUTHORIZED
     }
@@ -110,7 +111,7 @@ impl From<thrum_core::Error> for RpcError {
     }
 }
 
-/// Why a line is not the expected reply. A retry may help, because the peer may be restarted or repaired.
+/// Why a line is not the expected reply. A later retry may help, because the peer may have been restarted or repaired.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
     /// Not a JSON-RPC reply: sent by another program, or a batch.

@@ -16,7 +16,8 @@ pub(super) enum Params {
 }
 
 impl Params {
-    /// Reads `params`. Fails only for JSON that is nested too deeply or has numbers beyond a double.
+    /// Reads `params`. Fails only for JSON that is nested too deeply, or has numbers beyond a double or half a
+    /// surrogate pair.
     pub(super) fn read(raw: Option<&RawValue>) -> Result<Self, serde_json::Error> {
         let Some(raw) = raw else { return Ok(Self::Missing) };
         Ok(match serde_json::from_str(raw.get())? {

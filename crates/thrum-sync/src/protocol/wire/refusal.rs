@@ -1,8 +1,8 @@
 //! Why a pairing was refused, in a form for programs.
 //!
-//! Errors of `pair.begin` and `pair.confirm`, which only daemons of ours know, carry a code in their `data`. Errors of
-//! `pair.request` are Go Thrum's, and have only a text. Earlier versions of this daemon send no code either, so the text
-//! decides if there is none.
+//! Errors of `pair.begin` and `pair.confirm`, which only daemons of ours know, carry the reason as a code in their
+//! `data`. Errors of `pair.request` are Go Thrum's, and have only a text. Earlier versions of this daemon do not send
+//! the reason as a code either, so without one the text decides.
 
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ pub const NO_SESSION: &str = "no active pairing session";
 /// Go Thrum's text for [`Refusal::TimedOut`].
 pub const TIMED_OUT: &str = "pairing timed out";
 
-/// Go Thrum's text for [`Refusal::TooManyAttempts`]; the end of the lock may follow.
+/// Go Thrum's text for [`Refusal::TooManyAttempts`]; followed by the end of the lock, the text for [`Refusal::Locked`].
 pub const TOO_MANY: &str = "too many failed attempts";
 
 #[cfg(test)]

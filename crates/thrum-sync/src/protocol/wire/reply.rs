@@ -37,7 +37,7 @@ pub struct Info {
     pub time: Option<Timestamp>,
     /// The digest of the daemon's projection, if requested.
     pub projection: Option<SetDigest>,
-    /// Whether the daemon holds a purge that lies in the future. Reported with the digest.
+    /// Whether a purge at the daemon is not due yet or not done yet. Reported with the digest.
     pub purge_waits: bool,
 }
 
@@ -109,7 +109,7 @@ impl Call {
     }
 }
 
-/// Result of `pair.request`.
+/// Result of `pair.request`, or of `pair.confirm` with the token unsealed.
 #[derive(Debug)]
 pub struct Paired {
     /// The token of this pairing.
@@ -236,7 +236,7 @@ pub struct Probed {
     pub daemon_id: String,
     /// The daemon's name; from a peer, shortened and escaped.
     pub name: String,
-    /// Whether the caller could join the daemon now.
+    /// Whether the daemon waits to be joined on the caller's kind of transport.
     pub waiting: bool,
     /// Version of the daemon's program; from a peer, shortened and escaped.
     pub version: String,
@@ -357,7 +357,7 @@ pub fn read_proved(line: &[u8], asked: u64) -> Result<(), BadReply> {
 /// Reads the reply to `sync.encrypt`: the message.
 ///
 /// # Errors
-/// [`BadReply`]; an unknown method if the daemon is older, or a legacy peer.
+/// [`BadReply`]; with an unknown-method error if the daemon is older, or a legacy peer.
 pub fn read_encrypted(line: &[u8], asked: u64) -> Result<String, BadReply> {
     #[derive(Deserialize)]
     struct Wire {

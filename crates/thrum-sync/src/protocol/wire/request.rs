@@ -94,7 +94,8 @@ pub enum Query {
     Refused(Node),
     /// `pair.probe`: which daemon is this, and is it waiting to pair? Not in Go Thrum.
     Probe,
-    /// `sync.hello`: prove your identity. Carries no token, and precedes any request that does. Not in Go Thrum.
+    /// `sync.hello`: prove your identity. Carries no token. The first request on a lent connection, and on an
+    /// unencrypted one from a daemon of an earlier version. Not in Go Thrum.
     Hello {
         /// The challenge to sign: 64 hex digits.
         challenge: String,
@@ -103,7 +104,7 @@ pub enum Query {
         /// The id that the asking process drew at its start; `None` if absent or invalid, as from an earlier version.
         instance: Option<String>,
     },
-    /// `sync.ranges`, `sync.ids`, `sync.fetch`: what is held of one log. Not in Go Thrum.
+    /// `sync.ranges`, `sync.ids`, `sync.fetch`: which events of one log are held, or send some. Not in Go Thrum.
     About(About),
     /// `sync.differs`: events that the peer holds are missing here. Not in Go Thrum.
     Differs,
@@ -473,7 +474,7 @@ pub fn prove_request(id: u64, own_id: &str, token: &Token, signature: &str) -> S
     line("sync.prove", &serde_json::json!({"daemon_id": own_id, "signature": signature, "token": token.reveal()}), id)
 }
 
-/// Encodes `sync.peer_info` to a non-legacy peer, which takes over our listening `port`; without a line end.
+/// Encodes `sync.peer_info` to a non-legacy peer, which records our listening `port`; without a line end.
 pub fn peer_info_request(id: u64, token: &Token, digest: bool, port: u16) -> String {
     let mut params = serde_json::json!({"port": port, "token": token.reveal()});
     if digest {

@@ -73,8 +73,7 @@ fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_toget
     assert_eq!(case.tick, limits::LEGACY_NOTIFY_GAP);
 }
 
-/// C29: a legacy peer sends its newest event again in every round. An old rejection of that event is not a current
-/// error.
+/// C29: the newest events of a legacy peer are read repeatedly. The rejection of such an event is not a current error.
 #[test]
 fn an_old_peer_whose_newest_event_is_rejected_is_fully_read_all_the_same() {
     let mut case = Case::new(None);

@@ -23,7 +23,7 @@ fn pulled_events_are_stored_before_the_next_pull_acknowledges_them() {
 fn a_new_log_id_is_read_from_the_start() {
     let (_, first) = Case::met(Some(("old", 500)), "new", 3);
     assert_eq!((first.after, first.log.as_deref()), (0, Some("new")));
-    // The log changes between peer_info and the pull; the server rewinds on its own.
+    // The log changes between peer_info and the pull; the peer serves the new log from its start.
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 5);
     let actions = case.step(pulled("other", &[1, 2], 2, false));
     assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 2, .. }] if log == "other"), "{actions:?}");
@@ -71,7 +71,7 @@ fn a_recently_pulled_peer_is_skipped_in_the_periodic_pull() {
     assert_eq!(case.tick, seconds(30));
 }
 
-/// C23
+/// A thousand announcements at once (C23 in docs/security.md).
 #[test]
 fn a_thousand_notifies_during_a_pull_are_one_more_pull() {
     let mut case = Case::quiet();

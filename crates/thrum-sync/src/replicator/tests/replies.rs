@@ -43,7 +43,7 @@ fn invalid_replies_are_reported_and_leave_the_checkpoint() {
     }
 }
 
-/// A peer that is not reached lends a connection, which causes an attempt regardless of backoff.
+/// A peer that we cannot reach would lend a connection, which causes an attempt regardless of backoff.
 #[test]
 fn a_peer_that_answers_with_something_invalid_is_reached_and_needs_not_lend_a_connection() {
     for (input, is_reached) in [
@@ -90,7 +90,7 @@ fn a_log_that_went_back_without_a_new_id_is_shown() {
     assert!(case.error().starts_with("checkpoint regression: its log ends at 499"), "{}", case.error());
 }
 
-/// C22
+/// A clock that is a day off (C22 in docs/security.md).
 #[test]
 fn a_clock_that_is_off_is_measured_from_the_middle_of_the_request() {
     let mut case = Case::new(None);

@@ -186,8 +186,8 @@ pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures)
     Ok(())
 }
 
-/// Sends messages one after the other until the peer's log is read to its end or the quota stops it. Returns how long
-/// each send took, and how the reading ended.
+/// Sends messages one after the other until the peer's log is read to its end or the quota stops it, but for at least
+/// [`LEAST`] and at most [`MOST`]. Returns how long each send took, and how the reading ended.
 fn send_until_read(
     place: &StagedRepo,
     agent: &Agent,
@@ -215,8 +215,8 @@ fn send_until_read(
     Ok((times, ended))
 }
 
-/// Calls `method` repeatedly, as other clients would. Answers are read and discarded: the cost of parsing them is not
-/// measured here.
+/// Calls `method` repeatedly for [`LEAST`], as other clients would. Answers are read and discarded: the cost of parsing
+/// them is not measured here.
 fn ask_again_and_again(place: &StagedRepo, method: &str, began: Instant) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Failed, format!("{method} was not answered: {error}"));
     let params = json!({"include_offline": true, "caller_agent_id": "ann", "for_agent": "ann", "timeout_ms": 100});
@@ -234,7 +234,8 @@ fn ask_again_and_again(place: &StagedRepo, method: &str, began: Instant) -> Resu
     Ok(())
 }
 
-/// Number of busy threads besides those of the calling clients: the peer's, and those with which the daemon reads it.
+/// Number of threads of the control besides one for each calling client: one for the peer, and one for the daemon that
+/// reads it.
 const PEER: usize = 2;
 
 /// How long a thread of the control computes without a pause.

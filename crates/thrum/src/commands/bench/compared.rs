@@ -1,9 +1,9 @@
 //! Measures two builds of thrum in turn and reports the ratios.
 //!
-//! A machine's speed changes from minute to minute, so figures of two builds mean something only beside each other: this
-//! build, the other one, this build again, and so on (A B A B). Each measurement has daemons and a directory of its own.
-//! A ratio is this build's number divided by the other build's, within one round; the range over the rounds shows how
-//! much of it is noise.
+//! A machine's speed changes from minute to minute, so figures of two builds mean something only beside each other:
+//! this build, the other one, this build again, and so on (A B A B). Each measurement has daemons and a directory of
+//! its own. A ratio is this build's number divided by the other build's, within one round; the range over the rounds
+//! shows how much of it is noise.
 //!
 //! Example: `message.send, 50 writers: 17800 against 7200 per second: ratio 2.47 (2.41–2.52)`.
 
@@ -23,7 +23,7 @@ use crate::commands::demo::stage::{self, Stage};
 /// Measures `args.rounds` rounds with this build and with the build at `other`.
 pub(super) fn measure(args: &Args, other: &Path, step: &dyn Fn(&str)) -> Result<Figures, Error> {
     let this = stage::this_program()?;
-    // Commands run in other directories.
+    // Make the path absolute, because commands run in other directories.
     let other = other.canonicalize().map_err(|error| {
         Error::new(ErrorKind::NotFound, format!("cannot find the other build {}: {error}", other.display()))
     })?;
@@ -41,8 +41,8 @@ pub(super) fn measure(args: &Args, other: &Path, step: &dyn Fn(&str)) -> Result<
     Ok(ratios(&rounds))
 }
 
-/// Fails if the program at `path` is not a build of thrum. Otherwise that would be noticed only after this build was
-/// measured.
+/// Fails if the program at `path` is not a build of thrum. Without this check, the error would come only after this
+/// build was measured.
 fn check(path: &Path) -> Result<(), Error> {
     let version = Command::new(path).arg("version").stdin(Stdio::null()).output();
     match version {

@@ -41,7 +41,7 @@ const NUMBERS: &[Number] = &[
     Number { key: "bytes", says: "", unit: "bytes" },
 ];
 
-/// One number as two builds had it, one value for each round.
+/// One number, measured with two builds: one value of each build for each round.
 #[derive(Default)]
 pub(super) struct Measured {
     pub(super) this: Vec<f64>,
@@ -79,7 +79,7 @@ impl Figures {
         );
     }
 
-    /// Adds the number per second, how long each took, and what each cost.
+    /// Adds the message rate, the p99 of the send times, and the daemon's processor time for each message.
     pub(super) fn rate(&mut self, what: &str, cost: &Cost) {
         let (rate, most) = (per_second(&cost.beside), cost.beside.times.percentile(99));
         let value = json!({

@@ -15,9 +15,11 @@ use crate::answers::Pairing;
 
 const ID: &str = "d_hostile";
 
-/// One event: the text, and the fields that its envelope repeats.
+/// One event as it is served.
 struct Served {
+    /// The members of the JSON object around the event, which repeat fields of the event, without the opening brace.
     envelope: String,
+    /// The event as JSON.
     text: String,
 }
 
@@ -67,8 +69,8 @@ impl Log {
     }
 }
 
-/// Pairs a peer that serves `log` with a daemon, and announces it to the daemon. The peer's threads end with the
-/// process.
+/// Starts a peer that serves `log`, pairs it with a daemon, and announces the log's events to the daemon. The peer's
+/// threads end with the process.
 pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Error> {
     let cannot =
         |error: std::io::Error| Error::new(ErrorKind::Failed, format!("the hostile peer cannot be played: {error}"));

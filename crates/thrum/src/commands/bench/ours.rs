@@ -125,8 +125,8 @@ pub(super) fn commands(place: &StagedRepo, args: &[&str], number: usize) -> Resu
     Ok(Times::new(times))
 }
 
-/// Fills one log up to `least` events and pairs the empty daemon with it over a transport. Measures from then on until
-/// that daemon holds them all.
+/// Fills one log to at least `least` events, and pairs the empty daemon with it over a transport. Measures from the
+/// start of the pairing until the empty daemon holds all of them.
 pub(super) fn catch_up(
     full: (&impl Daemon, &Agent),
     empty: &impl Daemon,

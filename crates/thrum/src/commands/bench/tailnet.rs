@@ -13,7 +13,7 @@ use super::{
 use crate::commands::demo::latency::{self, Times};
 
 /// Fills the first daemon and pairs the second with it. Measures the catch-up, single messages in both directions, the
-/// network's own round trip, and the daemons' memory.
+/// round trip of a request to the peer, and the daemons' memory.
 pub(super) fn measure(
     daemons: (&PathBuf, &PathBuf),
     events: u64,

@@ -60,7 +60,7 @@ impl Agent {
         Ok(Self { socket: daemon.socket()?, name: name.to_owned(), to: format!("@{to}") })
     }
 
-    /// Registers a new agent with a daemon that the user started.
+    /// Registers the agent `bench` with a daemon that the user started, and starts its session.
     pub(super) fn visiting(socket: &Path) -> Result<Self, Error> {
         let agent = Self { socket: socket.to_owned(), name: "bench".to_owned(), to: "@bench".to_owned() };
         let mut client = agent.connect()?;

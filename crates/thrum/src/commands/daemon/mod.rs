@@ -95,7 +95,7 @@ impl CopiedRepository {
 /// Time limit for a daemon to stop: it drains its requests, then closes its files.
 const GONE: Duration = limits::DRAIN.saturating_mul(2);
 
-/// Maximum time between a daemon's lock and its socket, when it starts and when it stops.
+/// Maximum time that a daemon which starts or stops holds its lock without listening on its socket.
 const SILENT: Duration = Duration::from_secs(3);
 
 /// How often to check whether the daemon has stopped.
@@ -189,7 +189,7 @@ fn holder(repo: &Repo) -> Result<Option<Pid>, Error> {
         if let Some(process) = lock::holder(repo).or_else(|| lock::go_holder(repo)) {
             return Ok(Some(process));
         }
-        // A daemon from before the record lock is known by its socket only.
+        // Without a record lock (an older version, or a file system that has none), only the socket shows the daemon.
         if let Ok(listener) = UnixStream::connect(repo.socket()).and_then(|stream| Ok(socket_peercred(&stream)?)) {
             return Ok(Some(listener.pid));
         }

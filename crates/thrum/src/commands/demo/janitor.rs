@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     }
     let mut leader = lead_group().map_err(failed("start a process group"))?;
     writeln!(io::stdout(), "{}", leader.id()).map_err(failed("say which group"))?;
-    // Only after the leader has started, which must be in the same session as the commands that join its group.
+    // Leave the session only now: the leader must be started in the session of the commands that join its group.
     let _ = rustix::process::setsid();
     if read_stdin() == KEEP {
         return Ok(());

@@ -16,7 +16,7 @@ use crate::{
     render::style::{BOLD, CYAN, DIM},
 };
 
-/// Prints the session; silent if only the JSON result is wanted.
+/// Prints the commands of the demo with their output; prints nothing if only the JSON result is wanted.
 pub(crate) struct Session {
     output: output::Output,
 }
@@ -60,7 +60,7 @@ impl Session {
         Ok(Running { args: args.iter().map(|arg| (*arg).to_owned()).collect(), child })
     }
 
-    /// Waits for a parallel command to end, shows its output since, and returns that without styles.
+    /// Waits for a parallel command to end. Shows the output that was not read yet, and returns it without styles.
     pub(crate) fn end(&self, place: &StagedRepo, mut running: Running) -> Result<String, Error> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();

@@ -27,7 +27,7 @@ use crate::{
 /// Indentation of the output of a command of the demo.
 pub(crate) const INDENT: &str = "    ";
 
-/// The temporary directory, which is removed on drop.
+/// The temporary directory, which the janitor removes on drop, unless it is [kept](Stage::keep).
 pub(crate) struct Stage {
     dir: PathBuf,
     /// The process group of all commands, so that no command outlives the stage.
@@ -48,7 +48,7 @@ pub(crate) struct StagedRepo {
 }
 
 impl Stage {
-    /// Makes the directory, with `what` in its name.
+    /// Makes the directory, with `what` in its name, and starts its janitor.
     pub(crate) fn open(what: &str) -> Result<Self, Error> {
         let make = || -> io::Result<Self> {
             let dir = tempfile::Builder::new().prefix(&format!("thrum-{what}-")).tempdir()?;

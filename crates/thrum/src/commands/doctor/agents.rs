@@ -166,7 +166,7 @@ fn here(cx: &Context) -> Vec<Check> {
 fn settings(written: &Written, is_named: bool) -> Check {
     let setup = format!("thrum setup {}", written.host.name());
     if !written.refused.is_empty() {
-        // For a program that is not set up here, this is not a problem yet.
+        // As long as the program is neither named nor set up here, this is not a problem yet.
         let verdict = if is_named || written.state != State::No { Problem } else { Warning };
         let said: Vec<String> =
             written.refused.iter().map(|RefusedFile { file, why, .. }| format!("{file}: {why}")).collect();
@@ -185,8 +185,8 @@ fn settings(written: &Written, is_named: bool) -> Check {
     }
 }
 
-/// Runs a hook as the program would. Its output can be judged only if `is_ready`, because the hook needs an agent and a
-/// daemon.
+/// Runs a hook as the program would. A silent hook is judged only if `is_ready`: without an agent and a daemon it has
+/// nothing to say.
 fn try_hook(written: &Written, hook: &Hook, is_ready: bool, top: &Path) -> Check {
     let name = match hook.event {
         Event::Start => "hook start",
@@ -214,7 +214,7 @@ fn try_hook(written: &Written, hook: &Hook, is_ready: bool, top: &Path) -> Check
         Ok(None) if !is_ready => {
             Check::new(name, Skipped, "it runs; without an agent and a daemon that answers it has nothing to say")
         }
-        // A probe with nothing for the agent to read gives the reason on standard error.
+        // A probe that cannot determine its text writes the reason to standard error.
         Ok(None) if !answer.stderr.trim().is_empty() => {
             Check::new(name, Warning, format!("silent: {}", answer.stderr.trim()))
         }
@@ -306,8 +306,8 @@ fn sessions(program: &mut Examined, known: &[Seen], top: &Path) {
 /// reveals that.
 fn is_all_done(program: &Examined, has_run_hooks: bool) -> bool {
     let has_loaded = program.checks.iter().any(|check| check.name == "loaded" && check.verdict == Fine);
-    // Both programs list the server once the folder is trusted. Claude Code then asks about the server in its first
-    // session; Codex runs no hook before the user has reviewed it.
+    // Claude Code and Codex list the server once the folder is trusted. Claude Code then asks about the server in its
+    // first session; Codex runs no hook before the user has reviewed it.
     matches!(program.written.host, Host::Claude | Host::Codex)
         && has_loaded
         && has_run_hooks
@@ -366,8 +366,8 @@ fn ask(program: &mut Examined, top: &Path) {
 fn plugin_question(host: Host) -> Option<&'static [&'static str]> {
     match host {
         Host::Claude => Some(&["plugin", "list", "--json"]),
-        // Codex's list of plugins also queries remote marketplaces, so ask for the server: those of plugins are listed
-        // as well.
+        // Codex's list of plugins also queries remote marketplaces, so ask for our MCP server instead, which Codex
+        // knows if a plugin brings it.
         Host::Codex => Some(&["mcp", "get", "thrum"]),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! File permissions, and what git would commit.
+//! File permissions, what git would commit, and whether the worktrees share one mailbox.
 
 use std::{
     fs, io,
@@ -19,7 +19,7 @@ pub(super) fn checks(repo: &Repo) -> Vec<Check> {
     vec![permissions(repo), gitignore(repo), mailboxes(repo)]
 }
 
-/// Checks that keys, tokens and mail are accessible to their owner only.
+/// Checks that all files belong to this user, and that keys, tokens and mail are accessible to this user only.
 fn permissions(repo: &Repo) -> Check {
     let mut open: Vec<(PathBuf, u32)> = Vec::new();
     let mut foreign: Vec<PathBuf> = Vec::new();
@@ -38,7 +38,7 @@ fn permissions(repo: &Repo) -> Check {
     for entry in fs::read_dir(repo.identities()).into_iter().flatten().flatten() {
         look(&entry.path(), 0o644);
     }
-    // Backups contain all of the above.
+    // Backups contain keys, tokens and mail as well.
     let backups = backup::directory(repo);
     look(&backups, 0o700);
     for entry in fs::read_dir(backups).into_iter().flatten().flatten() {
@@ -111,7 +111,7 @@ fn mailboxes(repo: &Repo) -> Check {
     ))
 }
 
-/// Checks that git ignores the mailbox: whatever is committed can be read by everyone with the repository.
+/// Checks that git ignores `.thrum/var` and `.env`: everyone with the repository can read what is committed.
 fn gitignore(repo: &Repo) -> Check {
     let top = layout::git_top(repo.root());
     if !top.join(".git").exists() {

@@ -1,4 +1,5 @@
-//! `thrum doctor`: checks the mailbox and its surroundings, reports the evidence, and repairs what it can.
+//! `thrum doctor`: checks the database, the daemon and their surroundings, reports the evidence, and repairs what it
+//! can.
 //!
 //! Each area has its own file. A check has a name, a verdict and the evidence for it. If a command helps, the check
 //! names it; if `--fix` can repair the problem, the check carries the repair.
@@ -65,7 +66,7 @@ enum Verdict {
     /// Nothing is broken, but the user may want to know.
     Warning,
     Problem,
-    /// The check is not possible at the moment.
+    /// The check does not apply here, or is not possible at the moment.
     Skipped,
 }
 

@@ -1,4 +1,5 @@
-//! The database: whether the file is intact, and whether the tables derived from the log agree with it.
+//! The database: whether the file is intact, whether the tables derived from the log agree with the log, and whether
+//! the clock that dates its events went back.
 
 use std::path::Path;
 
@@ -23,7 +24,8 @@ use crate::{
 
 const NAMES: [&str; 3] = ["database", "heads", "projection"];
 
-/// Tolerance for our own last event being ahead of the clock, because reading it takes a moment.
+/// How far our last event may lie ahead of the clock without a warning: clocks are often corrected by less, and the
+/// clocks of two machines often differ by less.
 const AHEAD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Prefix of the directories that hold a copy of the database.
@@ -55,7 +57,8 @@ fn unusable(error: Error) -> Check {
     Check { fix: error.hint, ..check }
 }
 
-/// The check of a damaged database. The repair rebuilds it from the rows that can still be read.
+/// The check of a damaged database. If no daemon runs, the check has a repair, which rebuilds only the indexes if
+/// nothing else is damaged, and otherwise the whole database from the rows that can still be read.
 fn damaged(repo: &Repo, what: &str) -> Check {
     let error: Error = StoreError::Damaged(what.to_owned()).into();
     let check = Check::new("database", Problem, error.message);
@@ -179,7 +182,8 @@ fn clock(found: &Checkup) -> Check {
     Check::new("clock", Fine, "later than all that was written here")
 }
 
-/// Adds a repair that folds the log again. The daemon must be the only writer, so it must not be running.
+/// Adds a repair that folds the log again. The repair must be the only writer, so while the daemon runs, the check only
+/// names the commands.
 fn repaired_by_folding(repo: &Repo, check: Check) -> Check {
     if start::lock_is_held(repo) {
         return check.fix("thrum daemon stop && thrum doctor --fix");

@@ -1,4 +1,4 @@
-//! The environment: peers, settings, identities, the disk.
+//! The daemon's surroundings: the tailnet, peers and whether they can dial it, settings, identity, the disk.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
     vec![tailnet(&daemon), listening(repo, &daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
 }
 
-/// Checks whether peers on the tailnet can be reached.
+/// Checks whether the daemon's connection to the tailnet is up, if it is enabled.
 fn tailnet(daemon: &Daemon) -> Check {
     let tailnet = match daemon {
         Daemon::Answers(_, health) => &health.tailnet,
@@ -159,7 +159,7 @@ fn wrong(peer: &Peer) -> Option<String> {
     (!faults.is_empty()).then(|| format!("{} {}", quote(&peer.name), faults.join(", ")))
 }
 
-/// Checks the variables of this shell and of the two files, and `config.json`, as the daemon would read them.
+/// Checks the variables of this shell and of the two `.env` files, and `config.json`, as the daemon would read them.
 fn environment(repo: &Repo) -> Check {
     let environment = Environment::load(repo, std::env::vars_os());
     let (_, wrong) = Settings::read(&environment);

@@ -109,7 +109,7 @@ fn is_empty_dir(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Returns what to tell about an entry. `None` for an entry that is taken over, belongs to the database, or is
+/// Returns the text for users about an entry. `None` for an entry that is taken over, belongs to the database, or is
 /// recreated by Go Thrum at each start.
 fn about(name: &str) -> Option<&'static str> {
     Some(match name {

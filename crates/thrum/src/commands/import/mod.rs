@@ -1,4 +1,4 @@
-//! `thrum import`: takes over a Go Thrum, with all its messages.
+//! `thrum import`: imports the events, agents, notes and peers of a Go Thrum.
 
 mod files;
 mod source;
@@ -24,7 +24,7 @@ use crate::{
     text::{count, quote},
 };
 
-/// Maximum number of rejected events that are shown to users; the JSON output has as many as the daemon keeps.
+/// Maximum number of rejected events that are shown to users; the JSON output has [`limits::MAX_BATCH_EVENTS`] at most.
 const SHOWN: usize = 20;
 
 /// Time limit for one batch: folding a thousand events into a large log on a slow disk.
@@ -218,7 +218,7 @@ impl Target {
     }
 }
 
-/// Passes the file of peers with its tokens to the daemon over the socket.
+/// Passes the source's `peers.json`, which contains tokens, to the daemon over the socket, or to the preview.
 fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Error> {
     let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
     let params = json!({
@@ -228,7 +228,7 @@ fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Resu
     Ok(target.call::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
-/// Sends the log in batches. Each batch is stored completely or not at all.
+/// Sends the log in batches. After an error, part of a batch may be stored; a repeated import skips those events.
 fn take_events(
     database: &GoDatabase,
     total: u64,
@@ -259,7 +259,7 @@ fn take_events(
     }
 }
 
-/// Converts a row into the daemon's form. An event that does not fit into a line is rejected.
+/// Converts a row into the daemon's form. Rejects an event that is too large for the log or for a line to the daemon.
 fn row(event: &GoEvent) -> Result<Value, RejectedEvent> {
     let [event_id, kind, timestamp, origin] = &event.envelope;
     if event.event_json.len() > limits::MAX_EVENT_BYTES
@@ -297,7 +297,7 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
                 Ok(Some((_, mut file))) => {
                     if !dry_run {
                         file.agent.name.clone_from(&name);
-                        // It belongs to a session of the source.
+                        // The session belongs to the source.
                         file.session_id = None;
                         setup::complete(cx.repo()?)?;
                         identity::write(&to, file)?;

@@ -11,13 +11,13 @@ use thrum_store::GoTotals;
 
 use crate::text::{count, quote};
 
-/// The files of a Go Thrum, as far as they exist.
+/// The paths of a Go Thrum's files, of which only the database is known to exist.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) database: PathBuf,
     /// The `.thrum` that contains the database; `None` for a database file outside one.
     thrum_dir: Option<PathBuf>,
-    /// The identities directory of the named worktree.
+    /// The identities directory of the named worktree; `None` for a database file outside a `.thrum`.
     pub(super) identities: Option<PathBuf>,
 }
 

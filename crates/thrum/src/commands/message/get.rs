@@ -29,8 +29,8 @@ pub(crate) struct Args {
 pub(crate) struct Shown {
     answer: Answer<Got>,
     me: String,
-    /// The id to mark as read once it is shown. `None` if it is read, deleted or the reader's own, or if showing it must
-    /// not mark it ([`Context::takes_mail`]).
+    /// The id to mark as read once the message is shown. `None` if the message is read, deleted or the reader's own, or
+    /// if showing it must not mark it ([`Context::takes_mail`]).
     to_mark_read: Option<String>,
 }
 

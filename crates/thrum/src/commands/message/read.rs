@@ -30,8 +30,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     Ok(marked(answer["marked_count"].as_u64().unwrap_or(0), answer))
 }
 
-/// Marks the whole inbox as read. Each request marks only so many that the daemon stays free for others; repeats until
-/// nothing is left.
+/// Marks the whole inbox as read. The daemon marks a limited number of messages per request, so that it stays free for
+/// other callers; the request is repeated until nothing is left.
 fn all(me: &str, cx: &Context) -> Result<OneLine, Error> {
     let mut client = cx.daemon()?;
     let mut total = 0;

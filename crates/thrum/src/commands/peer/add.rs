@@ -49,7 +49,7 @@ pub(crate) struct Args {
 pub(crate) struct Paired {
     /// `paired`, or `waiting` while no daemon has joined.
     status: String,
-    /// The wrong codes so far, while no daemon has joined.
+    /// The wrong codes and refused callers so far, while no daemon has joined.
     attempts: Vec<Attempt>,
     peer_name: String,
     peer_address: String,
@@ -99,7 +99,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let waited: Answer<Paired> = client.call_within(left, "peer.wait_pairing", json!({"attempts_seen": seen}))?;
-        // A daemon that does not report attempts has paired.
+        // While no daemon has joined, every answer has new attempts. An answer without them means that the daemons are
+        // paired.
         if waited.read.status != "waiting" || waited.read.attempts.len() <= seen {
             return Ok(Joined::new(waited, true, cx));
         }
@@ -143,7 +144,7 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
-    /// Warns immediately if the code was transmitted: nothing else shows it.
+    /// Warns immediately if the code was transmitted: the result line does not say so.
     pub(crate) fn new(paired: Answer<Paired>, with_address: bool, cx: &Context) -> Self {
         if paired.read.pairing == PLAIN {
             cx.output.warn("the code was sent, as Go Thrum pairs; between two daemons of this version it is not");

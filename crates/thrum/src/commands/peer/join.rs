@@ -1,5 +1,5 @@
 //! `thrum peer join`: the other half of `peer add`. Input that is visibly wrong is rejected before anything is sent,
-//! because a wrong code costs one of the other side's three tries.
+//! because a wrong code costs one of the three tries that the other side allows.
 
 use std::{
     io::{self, BufRead, IsTerminal, Read},
@@ -151,8 +151,9 @@ struct Way {
     plain: bool,
 }
 
-/// Determines whether the code may be sent. At a terminal, the user is asked before typing the code and sees its
-/// recipient. Elsewhere there is nobody to ask, and the daemon refuses to send it unless `--plain` is given.
+/// Determines whether the code may be sent. If the other daemon cannot be joined otherwise, the user is asked at a
+/// terminal, before typing the code, and sees its recipient. Without a terminal, our daemon refuses to send the code
+/// unless `--plain` is given.
 fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Error> {
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
@@ -220,7 +221,8 @@ impl Target {
 }
 
 /// Chooses the daemon to join if the user named none. At a terminal, the waiting daemons are offered; elsewhere
-/// standard input names one. A code without an address is for the only daemon that waits.
+/// standard input names one, or with `--json` and no input they are listed. A code without an address is for the only
+/// daemon that waits.
 fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Error> {
     let look = |client: &mut Client| -> Result<Answer<WaitingDaemons>, Error> {
         let progress = cx.output.progress("Looking for waiting daemons", None);

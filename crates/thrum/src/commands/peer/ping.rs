@@ -1,4 +1,4 @@
-//! `thrum peer ping`: asks one peer now, and reports how long each step took.
+//! `thrum peer ping`: contacts one peer now, and reports path, round-trip time, clock offset, versions and backlog.
 
 use std::time::Duration;
 

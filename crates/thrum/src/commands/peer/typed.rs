@@ -1,5 +1,6 @@
 //! Parses what a user types or pastes to join a daemon: an address, a code, or a line printed by `peer add`, ours or Go
-//! Thrum's. A wrong code costs one of the other side's three tries, so input that cannot be right is rejected here.
+//! Thrum's. A wrong code costs one of the three tries that the other side allows, so input that cannot be right is
+//! rejected here.
 
 use std::net::Ipv6Addr;
 
@@ -32,7 +33,7 @@ impl Typed {
             match flag {
                 "--peercode" => given.extend(value.or_else(|| words.next())),
                 "--type" => check_type(value.or_else(|| words.next()).unwrap_or_default())?,
-                // At the prompt the user is asked before a code is sent, so the flag has no effect.
+                // A pasted flag has no effect: the user is asked before a code is sent.
                 "--plain" => {}
                 _ => given.push(word),
             }
@@ -70,7 +71,7 @@ pub(super) fn read_code(line: &str) -> Result<String, Error> {
 /// Checks the value of Go Thrum's `--type`. It is otherwise ignored, because the address determines the transport.
 ///
 /// # Errors
-/// `Refused` for the types that have no counterpart here.
+/// `Refused` for the types that have no counterpart here, `Invalid` for an unknown type.
 pub(super) fn check_type(kind: &str) -> Result<(), Error> {
     match kind {
         "tailscale" | "tailnet" | "local" => Ok(()),
@@ -122,7 +123,7 @@ const LABELS: [&str; 2] = ["Waiting for connection... Pairing code:", "Pairing c
 /// Length of a code of Go Thrum since v0.7.
 const GO_DIGITS: usize = 16;
 
-/// Returns the code if `text` is one: four ASCII digits, with spaces around and between them.
+/// Returns the code if `text` is one: four ASCII digits, possibly after a label, with spaces around and between them.
 ///
 /// # Errors
 /// `Refused` for a code of a Go Thrum whose pairing protocol is not supported here.

@@ -67,7 +67,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<HeartbeatSent, Error> {
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    // A session that was given by its id may be that of an agent in another worktree.
+    // A session given by its id may be that of an agent in another worktree, so do not report the git state of this
+    // one.
     let work = if mine.identity.is_some() { work_report::work(cx)? } else { None };
     let unanswered = work.as_ref().is_some_and(|work| work.unanswered);
     let answer = client.call(

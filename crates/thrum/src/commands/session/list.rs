@@ -85,7 +85,7 @@ impl Render for Answer<Sessions> {
                 status,
             } = session;
             let state = match (ended_at, end_reason) {
-                // Go Thrum's stored word claims a crash, but whether there was one is unknown.
+                // Go Thrum's word for the reason claims a crash, but it is unknown whether there was one.
                 (Some(_), Some(reason)) if reason == "crash_recovered" => {
                     format!("{status} (replaced by a new session)")
                 }

@@ -54,7 +54,7 @@ pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<OneLine, Error> 
 /// Sets the intent of a session, and stores the intent in the identity file of the agent `of`, if one is given.
 ///
 /// # Errors
-/// Returns the daemon's error.
+/// Returns the daemon's error, or that of writing the identity file.
 pub(crate) fn set_intent(
     session_id: &str,
     text: &str,

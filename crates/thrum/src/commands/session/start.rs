@@ -42,10 +42,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     Ok(OneLine { line, value: with_intent(started.raw, args.intent.as_deref()) })
 }
 
-/// Starts a session of this agent with the state of the worktree, and stores the session in the identity file.
+/// Starts a session of this agent with the state of the worktree, and stores session and intent in the identity file.
 ///
 /// # Errors
-/// Returns the daemon's error.
+/// Returns the daemon's error, or that of writing the identity file.
 pub(crate) fn begin(identity: Identity, intent: Option<&str>, cx: &Context) -> Result<Answer<SessionStarted>, Error> {
     let params = json!({"agent_id": identity.name, "intent": intent, "work_context": work_report::work(cx)?});
     let started: Answer<SessionStarted> = cx.daemon()?.call("session.start", params)?;

@@ -35,7 +35,7 @@ struct VerifiedPeer {
     error: Option<String>,
 }
 
-/// The number of events of one origin's log that are on one side only.
+/// The numbers of events that each side holds of one origin's log and has purged of it, where the two sides differ.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Difference {
@@ -176,8 +176,8 @@ fn facts(missing: &Missing) -> Vec<String> {
     facts
 }
 
-/// Describes missing events: `4 events (5–7, 12)`. The numbers are only claimed by the peer. The ids may come from
-/// anyone, so they are escaped.
+/// Describes missing events: `4 events (5–7, 12)`. For events missing here, the peer only claims the numbers. The ids
+/// may come from anyone, so they are escaped.
 fn describe(lack: &MissingEvents) -> String {
     let ids = lack.ids.iter().map(|id| quote(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };

@@ -129,8 +129,8 @@ pub(super) fn still_runs(text: &str, parts: &[Part]) -> Vec<String> {
     lines
 }
 
-/// Returns the entries in the text that correspond to a part, in the form that the text contains. These entries run the
-/// same command of ours or are at the part's path.
+/// Returns the entries in the text that correspond to a part, in the form that the text contains: those that run the
+/// same command of ours or are at the part's path. A block counts as `null`, and a [`Part::Required`] has no entries.
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the part requires.

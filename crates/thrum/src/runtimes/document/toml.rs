@@ -32,7 +32,8 @@ pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, E
 /// Returns the text without our table.
 ///
 /// # Errors
-/// `invalid` if our table is written as a value, because its lines may then contain other entries.
+/// `invalid` if our table has no header of its own (`thrum = { … }`, `thrum.command = …`), because its lines may then
+/// contain other entries, or if the text is not TOML.
 pub(super) fn take_table(text: &str, name: &str) -> Result<String, Error> {
     let document = parse(text)?;
     let Some(item) = item(&document, name).filter(|item| is_ours(item)) else { return Ok(text.to_owned()) };
@@ -125,7 +126,7 @@ fn lines_of(text: &str, table: &Table, ranges: &mut Vec<Range<usize>>) {
     let start = text[..header.start].rfind('\n').map_or(0, |at| at + 1);
     let end = end.max(header.end);
     let line = text[end..].find('\n').map_or(text.len(), |at| end + at);
-    // The end of the line is not part of the range.
+    // The line break is not part of the range.
     ranges.push(start..if text[..line].ends_with('\r') { line - 1 } else { line });
 }
 
