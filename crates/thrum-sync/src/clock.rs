@@ -1,8 +1,11 @@
-//! Time as input for the state machines: one reading for waiting, one for display.
+//! Time as input for the state machines: one reading for waiting, one for display. Also the type of its source.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use thrum_core::Timestamp;
+use thrum_core::{Ambient, Timestamp};
+
+/// Creates a source of time and randomness for each task that needs one.
+pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
 
 /// One reading of both clocks.
 ///

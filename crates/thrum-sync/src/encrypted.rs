@@ -10,7 +10,7 @@
 //! X25519 form of the daemons' Ed25519 keys, so a daemon's id is all that the other side needs. The first message
 //! carries the caller's id and instance, encrypted to the listener, and the listener checks that id against the static
 //! key that the handshake has proven. The prologue names the protocol and the kind of transport, so a handshake that
-//! was relayed from a tailnet to loopback fails. Both messages travel in one line each ([`METHOD`]). After that the
+//! was relayed from a tailnet to loopback fails. Both messages travel in one line each (`sync.encrypt`). After that the
 //! connection carries frames (`stream.rs`), which contain the same lines as an unencrypted connection.
 //!
 //! Example: `desk` dials `laptop`, sends `{"method":"sync.encrypt","params":{"message":"…"},…}`, and receives a result
@@ -33,10 +33,7 @@ pub use stream::{Encrypted, Keys};
 use thrum_core::{Ambient, key};
 use zeroize::Zeroizing;
 
-use crate::{environment::Ambients, error::Violation, transport::Kind};
-
-/// The request that begins a handshake.
-pub const METHOD: &str = "sync.encrypt";
+use crate::{clock::Ambients, error::Violation, transport::Kind};
 
 /// The Noise protocol's name, which states the handshake pattern and the algorithms.
 const NOISE: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";

@@ -16,13 +16,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     Log, Now,
+    clock::Ambients,
     encrypted::Identity,
     protocol::{AuthState, Me, Prover},
     registry::Peer,
 };
-
-/// Creates a source of time and randomness for each task that needs one.
-pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
 
 /// Shared by inbound and outbound connections, addresses, pairing and reconciliation.
 pub(crate) struct Environment {

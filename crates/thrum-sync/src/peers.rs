@@ -53,7 +53,7 @@ pub use crate::{
         AbsentEvents, Compared, Forced, Joined, Listener, Missing, PairingStarted, PeerDetails, PeerStatus, Pinged,
         Repaired, Route, Verdict, Verified, Waited, Waiting, WaitingDaemons,
     },
-    environment::Ambients,
+    clock::Ambients,
     inbound::NewerGo,
     protocol::Prover,
 };

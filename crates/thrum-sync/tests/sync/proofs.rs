@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thrum_core::DaemonKey;
 use thrum_sync::{
     encrypted::{self, Encrypted},
-    protocol,
+    protocol::{self, wire},
     replicator::State,
     transport::{Conn, Kind},
 };
@@ -78,7 +78,7 @@ impl Squatter {
                     while wire.read_line(&mut line).await.is_ok_and(|read| read > 0) {
                         let request: Value = serde_json::from_str(&line).unwrap();
                         heard.lock().unwrap().push(std::mem::take(&mut line));
-                        let begins = key.as_ref().filter(|_| request["method"] == encrypted::METHOD);
+                        let begins = key.as_ref().filter(|_| request["method"] == wire::ENCRYPT);
                         let answered = begins.map(|key| {
                             let message = request["params"]["message"].as_str().unwrap();
                             encrypted::answer(&kit::identity(key), message, Kind::Local).unwrap()
@@ -131,7 +131,7 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let own = DaemonKey::generate(&mut System);
     // The genuine daemon's reply to this peer, but for another handshake.
     let begin = |with: &str| encrypted::begin(&kit::identity(b.log.key.get().unwrap()), with, Kind::Local).unwrap().1;
-    let old = Wire::to(&a).await.ask(encrypted::METHOD, json!({"message": begin(&a.id)})).await;
+    let old = Wire::to(&a).await.ask(wire::ENCRYPT, json!({"message": begin(&a.id)})).await;
     assert!(old["result"]["message"].is_string(), "{old}");
     // A reply by another daemon to a handshake with that daemon.
     let (other, ..) = encrypted::answer(&kit::identity(&own), &begin(own.id().as_str()), Kind::Local).unwrap();
@@ -176,7 +176,7 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
         b.peers.force(None).await.unwrap();
         until(&b, "alpha", |status| fails_with("does not prove to be alpha")(status) && fails_with(why)(status)).await;
         let heard = squatter.heard();
-        assert!(heard.contains(encrypted::METHOD) && !heard.contains(token.reveal()), "{why}: {heard}");
+        assert!(heard.contains(wire::ENCRYPT) && !heard.contains(token.reveal()), "{why}: {heard}");
         assert!(!b.peers.list()[0].removed_us);
     }
     a.restart().await;
@@ -341,8 +341,8 @@ async fn a_proof_costs_one_exchange_per_connection() {
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(methods[..2], [encrypted::METHOD, "sync.peer_info"]);
-    let proofs = [encrypted::METHOD, "sync.hello", "sync.prove"];
+    assert_eq!(methods[..2], [wire::ENCRYPT, "sync.peer_info"]);
+    let proofs = [wire::ENCRYPT, "sync.hello", "sync.prove"];
     assert_eq!(methods.iter().filter(|method| proofs.contains(&method.as_str())).count(), 1, "{methods:?}");
     drop(squatter);
     a.restart().await;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 
 use super::{About, RpcError, frame::Id, go::Params};
-use crate::{Token, encrypted::METHOD, transport::Node};
+use crate::{Token, transport::Node};
 
 /// A peer's request for an existing method. Parameters of a request with a token are decoded only after the token was
 /// accepted.
@@ -447,9 +447,12 @@ pub fn probe_request(id: u64) -> String {
     line("pair.probe", &serde_json::json!({}), id)
 }
 
+/// The request that begins the handshake of an encrypted connection.
+pub const ENCRYPT: &str = "sync.encrypt";
+
 /// Encodes the request for an encrypted connection, without a line end. Contains no readable secret.
 pub fn encrypt_request(id: u64, message: &str) -> String {
-    line(METHOD, &serde_json::json!({"message": message}), id)
+    line(ENCRYPT, &serde_json::json!({"message": message}), id)
 }
 
 /// Reads a request for an encrypted connection: the id to echo, and the message. `None` for any other line.
@@ -459,7 +462,7 @@ pub fn read_encrypt(line: &[u8]) -> Option<(Id, String)> {
         message: String,
     }
     let envelope: Envelope<'_> = serde_json::from_slice(line).ok()?;
-    envelope.method.as_deref().filter(|method| *method == METHOD)?;
+    envelope.method.as_deref().filter(|method| *method == ENCRYPT)?;
     let Fields { message } = serde_json::from_str(envelope.params?.get()).ok()?;
     Some((envelope.id, message))
 }
