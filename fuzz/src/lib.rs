@@ -6,6 +6,7 @@
 //! the same value, a canonical form is its own canonical form, nothing beyond a limit gets in, and no error reveals a
 //! secret or contains a control character.
 
+mod encrypted;
 mod env_file;
 mod event;
 mod fold;
@@ -16,6 +17,7 @@ mod peers_json;
 mod rpc_line;
 mod world;
 
+pub use encrypted::encrypted;
 pub use env_file::env_file;
 pub use event::event;
 pub use fold::fold;
@@ -28,7 +30,8 @@ pub use rpc_line::rpc_line;
 pub type Target = fn(&[u8]);
 
 /// All targets by name, which is also the name of the program and of the directory in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
+    ("encrypted", encrypted),
     ("env_file", env_file),
     ("event", event),
     ("fold", fold),

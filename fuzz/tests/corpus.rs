@@ -112,6 +112,11 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn c18_encrypted() {
+    replay("encrypted");
+}
+
+#[test]
 fn c36_env_file() {
     replay("env_file");
 }

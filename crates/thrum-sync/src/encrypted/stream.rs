@@ -103,6 +103,15 @@ impl<S> Encrypted<S> {
         Ok(())
     }
 
+    /// Adds a frame with this message, whatever it is, as a hostile peer may.
+    ///
+    /// # Errors
+    /// The message is too long for a frame.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn add_frame(&mut self, message: &[u8]) -> io::Result<()> {
+        self.encrypt(message)
+    }
+
     /// Adds a frame with this message.
     fn encrypt(&mut self, message: &[u8]) -> io::Result<()> {
         let length = message.len() + TAG;
@@ -366,7 +375,7 @@ mod tests {
         for message in [&b""[..], &[2], &[COMPRESSED, 1, 2, 3]] {
             let (ours, theirs) = keys();
             let mut stream = Encrypted::new(bytes_of(b""), ours);
-            stream.encrypt(message).unwrap();
+            stream.add_frame(message).unwrap();
             assert_eq!(read_all(&stream.frames, theirs).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
