@@ -139,7 +139,7 @@ impl Client {
         };
         if let Some(error) = line.error {
             let error = to_error(method, error);
-            let other_version = method != HEALTH && error.hint.as_deref() == Some(RESTART);
+            let other_version = method != HEALTH && is_unknown_method(&error);
             return Ok(Err(if other_version { self.or_of_go(error) } else { error }));
         }
         if line.id != id {
@@ -246,17 +246,22 @@ pub(crate) fn cannot_connect(path: &Path, cause: &io::Error) -> Error {
 /// A method that every daemon has, Go Thrum's included.
 const HEALTH: &str = "health";
 
-/// The hint for a daemon of another version.
-const RESTART: &str = "thrum daemon restart";
+/// How the error for a method begins that the daemon does not know.
+const UNKNOWN_METHOD: &str = "the running daemon does not know ";
+
+/// Returns `true` if an error of a call means that the daemon does not know the method.
+pub(crate) fn is_unknown_method(error: &Error) -> bool {
+    error.kind == ErrorKind::Failed && error.message.starts_with(UNKNOWN_METHOD)
+}
 
 fn to_error(method: &str, answer: RpcError) -> Error {
     const METHOD_NOT_FOUND: i64 = -32601;
     if answer.code == METHOD_NOT_FOUND {
         return Error::new(
             ErrorKind::Failed,
-            format!("the running daemon does not know {method}; it is of another version than this command"),
+            format!("{UNKNOWN_METHOD}{method}; it is of another version than this command"),
         )
-        .hint(RESTART);
+        .hint("thrum daemon restart");
     }
     let kind = serde_json::from_value(answer.data["kind"].clone()).unwrap_or(ErrorKind::Failed);
     let mut error = Error::new(kind, answer.message);
@@ -316,7 +321,9 @@ mod tests {
         let (_dir, mut client) = daemon(
             b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"Method not found\",\"data\":\"method 'x' is not registered\"}}\n",
         );
-        assert_eq!(client.call::<Value>("x", json!({})).unwrap_err().hint.as_deref(), Some("thrum daemon restart"));
+        let error = client.call::<Value>("x", json!({})).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("thrum daemon restart"));
+        assert!(is_unknown_method(&error), "{error}");
     }
 
     #[test]

@@ -10,13 +10,15 @@ mod work;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use thrum_core::{Error, ErrorKind};
+use thrum_core::Error;
 
 pub(crate) use agents::{AgentRef, Agents, Contexts, ListedAgent, Member, Team, Whoami, Working};
 pub(crate) use health::{Health, Purges, SaidPurge, Tailnet};
 pub(crate) use mail::{Body, Listing, News, Recipient, Sent, Summary, Tag};
 pub(crate) use peers::{Pairing, Peer, SyncStatus, millis, node, over_quota, route};
 pub(crate) use work::{Claim, Claims, Collisions};
+
+use crate::client;
 
 /// An answer as received, and the parts of it that we read.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ impl<T: Default> Answer<T> {
     /// Returns the daemon's other errors.
     pub(crate) fn or_empty(answer: Result<Self, Error>, list: &str) -> Result<Self, Error> {
         match answer {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(Self { raw: json!({list: []}), read: T::default() }),
+            Err(error) if client::is_unknown_method(&error) => Ok(Self { raw: json!({list: []}), read: T::default() }),
             answer => answer,
         }
     }

@@ -213,6 +213,24 @@ fn a_daemon_of_another_version_is_noticed() {
     heard.join().unwrap();
 }
 
+#[test]
+fn a_list_is_empty_only_if_the_daemon_does_not_know_its_method() {
+    let from = |error: Value| {
+        let repo = TestRepo::with_agent("repo", "ann");
+        instead_of_daemon(&repo, 9, move |request| {
+            let id = &request["id"];
+            Some(match request["method"].as_str().unwrap() {
+                "collision.list" => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+                _ => json!({"jsonrpc": "2.0", "id": id, "result": {"status": "ok", "daemon_id": "d_x", "members": []}}),
+            })
+        });
+        repo.thrum(&["team", "--json"])
+    };
+    let earlier = from(json!({"code": -32601, "message": "Method not found"})).ok().json();
+    assert_eq!(earlier, json!({"status": "ok", "daemon_id": "d_x", "members": [], "collisions": []}));
+    from(json!({"code": -32000, "message": "no such file", "data": {"kind": "not_found"}})).fails(3, "no such file");
+}
+
 /// Replies as Go Thrum's daemon: our methods are unknown to it, and its `health` has no id.
 fn go_daemon(request: &Value) -> Option<Value> {
     let result = match request["method"].as_str().unwrap() {
