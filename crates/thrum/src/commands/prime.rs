@@ -184,7 +184,7 @@ impl Briefing {
     }
 
     fn task(&self) -> Option<&str> {
-        self.member()?.current_task.as_deref().filter(|task| !task.is_empty())
+        self.known.current_task.as_deref().filter(|task| !task.is_empty())
     }
 
     fn troubles(&self) -> impl Iterator<Item = &Peer> {

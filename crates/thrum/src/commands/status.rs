@@ -7,7 +7,8 @@ use thrum_core::{
 };
 
 use crate::{
-    answers::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
+    answers::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team, Whoami},
+    client::{self, Client},
     commands::{peer, version::VERSION},
     context::Context,
     git, go_daemon,
@@ -32,10 +33,17 @@ pub(crate) struct Args {}
 pub(crate) struct StatusPage {
     health: Answer<Health>,
     sync: Answer<SyncStatus>,
-    me: Option<(Identity, Listing)>,
+    me: Option<Me>,
     team: Answer<Team>,
     repo: String,
     branch: Option<String>,
+}
+
+/// This agent, its session and its mail.
+struct Me {
+    name: String,
+    known: Whoami,
+    inbox: Listing,
 }
 
 pub(crate) fn run(_: &Args, cx: &Context) -> Result<StatusPage, Error> {
@@ -46,24 +54,16 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<StatusPage, Error> {
     // The daemon's state is useful even without an identity.
     let nobody = |error: &Error| cx.output.hint(&format!("{error}. {}", error.hint.as_deref().unwrap_or_default()));
     let me = match cx.identity() {
-        Ok(identity) => {
-            let mut params = json!({
-                "caller_agent_id": identity.name, "for_agent": identity.name, "page_size": 1,
-            });
-            if let Some(role) = identity.role() {
-                params["for_agent_role"] = role.into();
+        Ok(identity) => match me(identity, &mut client) {
+            Ok(me) => Some(me),
+            // After the loss of a database the agent is unknown, and the agents of a copied repository live at
+            // another daemon.
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused) => {
+                nobody(&error);
+                None
             }
-            match client.call("message.list", params) {
-                Ok(inbox) => Some((identity, inbox)),
-                // After the loss of a database the agent is unknown, and the agents of a copied repository live at
-                // another daemon.
-                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused) => {
-                    nobody(&error);
-                    None
-                }
-                Err(error) => return Err(error),
-            }
-        }
+            Err(error) => return Err(error),
+        },
         // An invalid name that the user gave is an error.
         Err(error) if cx.given_name().is_ok_and(|name| name.is_none()) => {
             nobody(&error);
@@ -83,6 +83,22 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<StatusPage, Error> {
     })
 }
 
+/// Asks for this agent's mail and session. The team does not show the session: it lists active agents only.
+fn me(identity: Identity, client: &mut Client) -> Result<Me, Error> {
+    let mut params = json!({
+        "caller_agent_id": identity.name, "for_agent": identity.name, "page_size": 1,
+    });
+    if let Some(role) = identity.role() {
+        params["for_agent_role"] = role.into();
+    }
+    let inbox = client.call("message.list", params)?;
+    let known = match client.call("agent.whoami", json!({"caller_agent_id": identity.name})) {
+        Err(error) if client::is_unknown_method(&error) => Whoami::default(),
+        known => known?,
+    };
+    Ok(Me { name: identity.name, known, inbox })
+}
+
 /// Warns if the running daemon has another version than this command.
 pub(crate) fn tell_version(health: &Health, cx: &Context) {
     if go_daemon::answers(health) {
@@ -96,35 +112,32 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
     }
 }
 
-impl StatusPage {
-    /// The team's entry for this agent; `None` unless the agent is active.
-    fn member(&self) -> Option<&Member> {
-        let (me, _) = self.me.as_ref()?;
-        self.team.read.members.iter().find(|member| member.agent_id == me.name && member.local != Some(false))
-    }
-
-    fn show_me(&self, me: &Identity, page: &mut Page) {
-        page.field("Agent", agent(&me.name));
-        let Some(member) = self.member() else {
+impl Me {
+    fn show(&self, page: &mut Page) {
+        page.field("Agent", agent(&self.name));
+        let Whoami { session_id, session_start, intent, current_task, .. } = &self.known;
+        let Some(session) = session_id else {
             page.field("Session", "none (thrum session start)");
             return;
         };
-        let since = member.session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
-        page.field("Session", format!("{}{since}", quote(member.session_id.as_deref().unwrap_or("-"))));
-        for (name, text) in [("Intent", &member.intent), ("Task", &member.current_task)] {
+        let since = session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
+        page.field("Session", format!("{}{since}", quote(session)));
+        for (name, text) in [("Intent", intent), ("Task", current_task)] {
             if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
                 page.field(name, quote_within(text, 200));
             }
         }
     }
+}
 
+impl StatusPage {
     fn work_context(&self) -> Value {
-        let member = self.member();
+        let known = self.me.as_ref().map(|me| &me.known);
         json!({
-            "session_id": member.and_then(|member| member.session_id.as_deref()),
-            "session_start": member.and_then(|member| member.session_start),
-            "intent": member.and_then(|member| member.intent.as_deref()),
-            "current_task": member.and_then(|member| member.current_task.as_deref()),
+            "session_id": known.and_then(|known| known.session_id.as_deref()),
+            "session_start": known.and_then(|known| known.session_start),
+            "intent": known.and_then(|known| known.intent.as_deref()),
+            "current_task": known.and_then(|known| known.current_task.as_deref()),
             "branch": self.branch,
         })
     }
@@ -186,9 +199,9 @@ fn show_purges(purges: &Purges, page: &mut Page) {
 
 impl Render for StatusPage {
     fn human(&self, page: &mut Page) {
-        if let Some((me, inbox)) = &self.me {
-            self.show_me(me, page);
-            page.field("Inbox", format!("{} unread of {}", inbox.unread, inbox.total));
+        if let Some(me) = &self.me {
+            me.show(page);
+            page.field("Inbox", format!("{} unread of {}", me.inbox.unread, me.inbox.total));
         }
         let health = &self.health.read;
         page.field("Team", format!("{} active of {}", self.team.read.members.len(), count(health.agents, "agent")));
@@ -241,7 +254,7 @@ impl Render for StatusPage {
 
     fn json(&self) -> Value {
         let (agent, inbox) = match &self.me {
-            Some((me, inbox)) => (json!(me.name), json!({"total": inbox.total, "unread": inbox.unread})),
+            Some(me) => (json!(me.name), json!({"total": me.inbox.total, "unread": me.inbox.unread})),
             None => (Value::Null, Value::Null),
         };
         json!({

@@ -22,7 +22,7 @@ Examples:
   thrum team
   thrum team --all --json")]
 pub(crate) struct Args {
-    /// Include agents without an open session
+    /// Include agents that are not active: no session, a silent one, or a program that has ended
     #[arg(long, short)]
     all: bool,
 }
@@ -48,7 +48,7 @@ impl Render for TeamPage {
             page.line("There are more agents than an answer has room for: thrum agent list --role ROLE");
         }
         if self.team.read.members.is_empty() {
-            page.line("No agent has an open session (thrum team --all shows all agents)");
+            page.line("No agent is active (thrum team --all shows all agents)");
         }
         for collision in &self.collisions.read.collisions {
             page.line(format!("{YELLOW}Collision:{YELLOW:#} {}", collision.line()));

@@ -1,6 +1,11 @@
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
-use crate::common::{TestRepo, paired};
+use crate::{
+    common::{TestRepo, paired, plain::until},
+    hook::beside,
+};
 
 #[test]
 fn it_shows_the_pages_block_the_inbox_and_every_peer() {
@@ -46,6 +51,31 @@ fn it_shows_my_intent_and_the_number_of_active_agents() {
     assert_eq!((&told["agents"], told["team"].as_array().unwrap().len()), (&json!({"active": 2, "total": 3}), 2));
     rpc.call("session.end", &json!({"session_id": session}));
     assert!(repo.thrum(&["status", "--as", "ann"]).ok().stdout.contains("none (thrum session start)"));
+}
+
+#[test]
+fn the_open_session_of_an_agent_that_is_not_active_is_shown() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["session", "set-intent", "mend the login"]).ok();
+    repo.thrum(&["session", "set-task", "T-7"]).ok();
+    let session = repo.json(&["whoami"])["session_id"].clone();
+    let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    beside(&repo, program.id(), "start", &json!({"session_id": "s1"}));
+    program.kill().unwrap();
+    program.wait().unwrap();
+    until(|| repo.json(&["team"])["members"] == json!([]));
+    assert!(repo.thrum(&["team"]).ok().stdout.contains("No agent is active ("));
+    let shown = repo.thrum(&["status"]).ok().stdout;
+    for words in [session.as_str().unwrap(), "\"mend the login\"\n", "T-7\n", "0 active of 1 agent\n"] {
+        assert!(shown.contains(words), "no '{words}' in:\n{shown}");
+    }
+    let told = repo.json(&["status"])["work_context"].clone();
+    assert!(told["session_start"].is_string(), "{told}");
+    assert_eq!(
+        [&told["session_id"], &told["intent"], &told["current_task"]],
+        [&session, &json!("mend the login"), &json!("T-7")]
+    );
+    assert!(repo.thrum(&["prime"]).ok().stdout.contains("T-7\n"));
 }
 
 #[test]
