@@ -67,11 +67,12 @@ impl Host {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// The name of an event as most programs write it in their payloads; Gemini CLI has its own names for two.
+    /// The name of an event as most programs write it in their payloads; Gemini CLI has its own names for three.
     pub(crate) fn event_name(self, event: Event) -> &'static str {
         match (self, event) {
             (Self::Gemini, Event::Prompt) => "BeforeAgent",
             (Self::Gemini, Event::Stop) => "AfterAgent",
+            (Self::Gemini, Event::Compact) => "PreCompress",
             (_, Event::Start) => "SessionStart",
             (_, Event::Prompt) => "UserPromptSubmit",
             (_, Event::Stop | Event::Wait) => "Stop",
@@ -202,6 +203,13 @@ mod tests {
         let plain = json!({"session_id": "s", "hook_event_name": "SessionStart"});
         assert_eq!(Host::of(&plain, |name| name == "CLAUDE_PID"), Some(Host::Claude));
         assert_eq!(Host::of(&plain, |name| name == "FACTORY_PROJECT_DIR"), Some(Host::Droid));
+    }
+
+    #[test]
+    fn gemini_has_its_own_names_for_three_events() {
+        let names = |host: Host| [Event::Prompt, Event::Stop, Event::Compact].map(|event| host.event_name(event));
+        assert_eq!(names(Host::Gemini), ["BeforeAgent", "AfterAgent", "PreCompress"]);
+        assert_eq!(names(Host::Claude), ["UserPromptSubmit", "Stop", "PreCompact"]);
     }
 
     #[test]
