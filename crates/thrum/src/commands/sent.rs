@@ -1,5 +1,7 @@
 //! `thrum sent`: shows what I sent, and how far it got with each recipient.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use thrum_core::{Address, Error, Timestamp};
 
@@ -159,7 +161,8 @@ pub(crate) fn audience(audiences: &[Tag], recipients: &[Recipient]) -> String {
         }
     }
     // An agent and a role of the same name are two audiences but one text.
-    to.dedup();
+    let mut before = BTreeSet::new();
+    to.retain(|name| before.insert(name.clone()));
     if to.is_empty() { agent("everyone") } else { to.join(", ") }
 }
 
@@ -227,6 +230,13 @@ mod tests {
         let mut page = Page::new(Some(80), at(100));
         recipients(all, shown, &mut page);
         page.plain()
+    }
+
+    #[test]
+    fn an_audience_is_named_once() {
+        let tag = |kind: &str, value: &str| Tag { kind: kind.into(), value: value.into() };
+        let to = [tag("mention", "bob"), tag("role", "tester"), tag("role", "bob"), tag("mention", "bob")];
+        assert_eq!(audience(&to, &[]), [agent("bob"), agent("tester")].join(", "));
     }
 
     #[test]
