@@ -10,10 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::limits;
 use thrum_daemon::layout;
 
 use super::table::{CLAUDE_LOCAL_SETTINGS, CLAUDE_SETTINGS, CODEX_HOOKS};
+
+/// Most bytes read of a program's settings or instructions. A file of a user may have grown over years; ours take a few
+/// kilobytes of it.
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
 /// Returns the file that a program reads instead of `file`, or `file` itself. Claude Code reads AGENTS.md unless there
 /// is a CLAUDE.md, so creating a CLAUDE.md would hide AGENTS.md. opencode has a separate file name for settings with
@@ -90,7 +93,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("it cannot be read: {error}")),
         Ok(about) if !about.is_file() => return Err("it is no file".to_owned()),
-        Ok(about) if about.len() > limits::MAX_SMALL_FILE_BYTES.max(1 << 20) => {
+        Ok(about) if about.len() > MAX_SETTINGS_BYTES => {
             return Err("it is too long for settings".to_owned());
         }
         Ok(_) => {}
