@@ -153,7 +153,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
                     return Err(silent(repo));
                 }
             }
-            Some(status) if refused(status) && more > 0 => {
+            Some(status) if refused(status) && more > 0 && found_lock_taken(&lines(&talk)) => {
                 more -= 1;
                 child = spawn()?;
             }
@@ -200,6 +200,13 @@ fn refused(status: ExitStatus) -> bool {
     status.code() == Some(i32::from(ErrorKind::Refused.exit_code()))
 }
 
+/// Returns `true` if a daemon's last error, in what it and others before it have printed, is that the lock was taken. Any
+/// other refusal would be repeated by another daemon.
+fn found_lock_taken(said: &[String]) -> bool {
+    let last = said.iter().rev().find_map(|line| line.strip_prefix("Error: "));
+    last.is_some_and(|error| error.starts_with("a daemon is already running for "))
+}
+
 /// Connects to the daemon; `None` unless it answers `health`.
 pub(crate) fn answering(repo: &Repo) -> Option<(Client, Health)> {
     let mut client = Client::connect(&repo.socket()).ok()?;
@@ -237,4 +244,24 @@ fn lines(file: &File) -> Vec<String> {
     // Treat a read error as no output.
     let length = file.read_at(&mut bytes, 0).unwrap_or(0);
     String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lock_that_was_taken_is_a_reason_to_start_another_daemon() {
+        let taken = "Error: a daemon is already running for /repo (pid 7)";
+        let copied = "Error: /repo was copied from /other, which still has the same identity";
+        for (said, expected) in [
+            ([taken, "Hint: x"].as_slice(), true),
+            (&[taken, "Hint: x", copied, "Hint: y"], false),
+            (&[copied, taken], true),
+            (&[], false),
+        ] {
+            let said: Vec<String> = said.iter().map(|line| (*line).to_owned()).collect();
+            assert_eq!(found_lock_taken(&said), expected, "{said:?}");
+        }
+    }
 }
