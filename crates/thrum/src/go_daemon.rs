@@ -31,13 +31,14 @@ pub(crate) fn left_running(health: &Health) -> Error {
     .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
 }
 
-/// The error for a daemon of Go Thrum that holds the lock although the caller could not reach it: its socket is gone.
-/// `None` if no daemon of Go Thrum holds the lock.
-pub(crate) fn without_socket(repo: &Repo) -> Option<Error> {
+/// The error for a daemon of Go Thrum that holds the lock although the caller could not reach it: its socket is gone, or
+/// it does not answer there. `None` if no daemon of Go Thrum holds the lock.
+pub(crate) fn out_of_reach(repo: &Repo) -> Option<Error> {
     let pid = lock::go_holder(repo)?.as_raw_nonzero();
-    let text = format!(
-        "a daemon of Go Thrum (pid {pid}) runs, but its socket {} is gone; it was left running",
-        repo.socket().display()
-    );
+    let socket = repo.socket();
+    let (shown, is_there) = (socket.display(), socket.symlink_metadata().is_ok());
+    let but =
+        if is_there { format!("does not answer on its socket {shown}") } else { format!("its socket {shown} is gone") };
+    let text = format!("a daemon of Go Thrum (pid {pid}) runs, but {but}; it was left running");
     Some(Error::new(ErrorKind::Refused, text).hint(format!("To change over, in the main worktree: {CHANGE_OVER}")))
 }

@@ -97,14 +97,14 @@ pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Error> {
 ///
 /// # Errors
 /// Returns the error that the daemon printed before it ended, or `unavailable` if it does not answer in time;
-/// `try_again` if another process holds the lock and does not answer; `refused` if a daemon of Go Thrum runs without
-/// its socket.
+/// `try_again` if another process holds the lock and does not answer; `refused` if a daemon of Go Thrum runs and
+/// cannot be reached.
 pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Error> {
     let cannot = |what: &str, cause: io::Error| {
         let error = Error::new(ErrorKind::Failed, format!("cannot {what}: {cause}"));
         sandbox::hint(&cause).map_or(error.clone(), |hint| error.hint(hint))
     };
-    if let Some(error) = go_daemon::without_socket(repo) {
+    if let Some(error) = go_daemon::out_of_reach(repo) {
         return Err(error);
     }
     let program = env::current_exe().map_err(|error| cannot("find this program to start the daemon", error))?;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::net::UnixListener,
     process::{Command, Stdio},
 };
 
@@ -311,7 +312,14 @@ fn a_go_daemon_without_a_socket_is_reported_and_left_running() {
     go.args(["--no-fork", "-n"]).arg(&lock).args(["sh", "-c", "echo locked; exec sleep 60 >&-"]);
     let mut go = go.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("util-linux");
     BufReader::new(go.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-    let named = format!("a daemon of Go Thrum (pid {}) runs, but its socket ", go.id());
+    let named = format!("a daemon of Go Thrum (pid {}) runs, but ", go.id());
+    let socket = repo.path(".thrum/var/thrum.sock");
+    let silent = UnixListener::bind(&socket).unwrap();
+    drop(silent);
+    let stale = repo.thrum(&["daemon", "start"]).fails(4, &named);
+    assert!(stale.stderr.contains("does not answer") && !stale.stderr.contains("is gone"), "{stale:?}");
+    fs::remove_file(&socket).unwrap();
+    repo.thrum(&["daemon", "start"]).fails(4, "is gone");
     for command in [["daemon", "restart"].as_slice(), &["daemon", "start"], &["team"]] {
         repo.thrum(command).fails(4, &named).says("thrum daemon stop && mv .thrum .thrum-go");
     }

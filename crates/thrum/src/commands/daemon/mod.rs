@@ -161,7 +161,7 @@ fn restart(cx: &Context) -> Result<OneLine, Error> {
     if let Some((_, health)) = start::answering(repo).filter(|(_, health)| go_daemon::answers(health)) {
         return Err(go_daemon::left_running(&health));
     }
-    if let Some(error) = go_daemon::without_socket(repo) {
+    if let Some(error) = go_daemon::out_of_reach(repo) {
         return Err(error);
     }
     start::is_allowed(repo)?;

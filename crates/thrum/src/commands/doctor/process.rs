@@ -72,7 +72,7 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             let is_at: String = is_at(health).map(|work| format!("; {work}")).collect();
             Check::new("daemon", Fine, format!("it runs (pid {}, version {}){is_at}", health.pid, health.version))
         }
-        Daemon::NotRunning if held && let Some(error) = go_daemon::without_socket(repo) => {
+        Daemon::NotRunning if held && let Some(error) = go_daemon::out_of_reach(repo) => {
             Check { fix: error.hint, ..Check::new("daemon", Problem, error.message) }
         }
         Daemon::NotRunning if held => {
