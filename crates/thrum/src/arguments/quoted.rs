@@ -12,8 +12,8 @@ use clap::{Command, CommandFactory, error::ErrorKind};
 use super::prepare;
 use crate::cli::Cli;
 
-/// Options in our texts that are not Thrum's: those of other programs, and placeholders.
-const OPTIONS_OF_OTHERS: &[&str] = &["--cached", "--force-reauth", "--operator", "--NAME"];
+/// Options in our texts that are not Thrum's: those of other programs.
+const OPTIONS_OF_OTHERS: &[&str] = &["--cached", "--force-reauth", "--operator"];
 
 /// Words after `thrum` that do not make it a command line: the text means the program itself, or is not for users.
 const NO_COMMANDS: &[&str] = &["outside", "reads", "run", "that", "variable"];
