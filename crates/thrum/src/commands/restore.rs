@@ -91,11 +91,14 @@ fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Error> {
 }
 
 /// Stops the daemon and runs `work`, which takes the daemon's lock. Repeats both if a daemon has started in between,
-/// with at most [`TRIES`] attempts in all. Sets `ran` if a daemon was stopped.
+/// with at most [`TRIES`] attempts in all. Sets `ran` if a daemon was running.
 fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut left = TRIES;
     loop {
-        *ran |= daemon::halt(repo)?.is_some();
+        let halted = daemon::halt(repo);
+        // A daemon that did not stop in time may stop later.
+        *ran |= !matches!(halted, Ok(None));
+        halted?;
         left -= 1;
         match work() {
             // Another command started the daemon again before `work` had the lock.

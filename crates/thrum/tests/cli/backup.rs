@@ -1,7 +1,7 @@
 //! `thrum backup` and `thrum restore`.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -185,6 +185,24 @@ fn without_a_terminal_only_yes_restores_and_a_stopped_daemon_stays_stopped() {
     repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
     assert_eq!(repo.inbox_contents("ann"), ["before"]);
     TestRepo::git("empty").thrum(&["backup"]).fails(3, "thrum init");
+}
+
+/// Another command may be starting the daemon, or the daemon may stop only after `restore` has given up.
+#[test]
+fn a_daemon_that_does_not_stop_in_time_runs_again_after_the_restore_has_failed() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let file = back_up(&repo);
+    repo.thrum(&["daemon", "stop"]).ok();
+    let lock = File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut restoring = repo.begin(&["restore", file.to_str().unwrap(), "--yes"]);
+    let waits = std::iter::repeat_with(|| restoring.talk())
+        .take_while(|line| !line.is_empty())
+        .any(|line| line.contains("Another daemon is starting or stopping here"));
+    drop(lock);
+    assert!(waits, "it starts the daemon");
+    restoring.end().fails(75, "a daemon is starting or stopping and does not listen");
+    repo.thrum(&["daemon", "status"]).ok();
 }
 
 #[test]
