@@ -111,8 +111,8 @@ impl Tx<'_> {
 
     /// Deletes an agent whose home is this daemon. Writes a clean-up, which hides the agent's registration, sessions,
     /// work contexts, presence and claims at every daemon and removes its mailbox, but never its messages. The clean-up
-    /// is dated after the registration, sessions, work contexts and presence that it hides, even if the clock was set
-    /// back. The local last-seen time is deleted, too. Returns the time of the clean-up.
+    /// is dated after all that it hides, even if the clock was set back. The local last-seen time is deleted, too. Returns
+    /// the time of the clean-up.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if its home is another daemon.

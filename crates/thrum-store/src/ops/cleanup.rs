@@ -55,8 +55,8 @@ impl Tx<'_> {
         Ok(gone)
     }
 
-    /// The latest time among the registration, the last clean-up, and the sessions, work contexts and presence of an
-    /// agent of this daemon; `None` if there are none of these.
+    /// The latest time among the registration, the last clean-up, and the sessions, work contexts, presence and claims of
+    /// an agent of this daemon; `None` if there are none of these.
     pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT max(at) FROM (
@@ -64,7 +64,8 @@ impl Tx<'_> {
                  UNION ALL SELECT at FROM cleanups WHERE agent_id = ?1 AND home = ?2
                  UNION ALL SELECT max(started_at) FROM sessions WHERE agent_id = ?1 AND home = ?2
                  UNION ALL SELECT max(at) FROM contexts WHERE agent_id = ?1 AND home = ?2
-                 UNION ALL SELECT at FROM presences WHERE agent_id = ?1 AND home = ?2)",
+                 UNION ALL SELECT at FROM presences WHERE agent_id = ?1 AND home = ?2
+                 UNION ALL SELECT max(at) FROM claims WHERE agent_id = ?1 AND home = ?2)",
         )?;
         let last: Option<i64> = statement.query_row((agent_id, self.home()), |row| row.get(0))?;
         Ok(last.map(Timestamp::from_nanos))

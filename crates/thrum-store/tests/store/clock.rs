@@ -217,7 +217,8 @@ fn a_deleted_agent_leaves_no_claim_that_lies_ahead() {
     let right = now(&node);
     set(&node, right.plus(THREE_YEARS));
     node.store.write(|tx| tx.claim("ben", &["a.rs".to_owned()], DAY)).expect("claims");
-    set(&node, right.plus(DAY));
+    // The claim, which counts as made right before the correction, would not have expired yet.
+    set(&node, right.plus(HOUR));
     let claims = |node: &Node| node.store.reader().claims(now(node), |_| true).expect("reads").0.len();
     assert_eq!(claims(&node), 1);
     node.store.write(|tx| tx.delete_agent("ben", None)).expect("deletes");
