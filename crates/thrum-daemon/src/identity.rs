@@ -8,9 +8,9 @@
 //! * The path is the recorded one, or the recorded path leads to this very file: nothing happened.
 //! * There is no daemon with this key at the recorded path any more: the repository was moved. The log begins anew,
 //!   because a backup unpacked elsewhere looks the same.
-//! * The same key lies at the recorded path: this is a copy. Only the user knows which of the two is the daemon, so the
-//!   start is refused until the user decides: `--moved` (this one is the daemon) or `--new-identity` (this one becomes
-//!   a daemon of its own).
+//! * The same key lies at the recorded path, or what is there cannot be read: this is or may be a copy. Only the user
+//!   knows which of the two is the daemon, so the start is refused until the user decides: `--moved` (this one is the
+//!   daemon) or `--new-identity` (this one becomes a daemon of its own).
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Ambient, DaemonId, DaemonKey, Error, ErrorKind, exchange::Commit, limits};
+use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, exchange::Commit, limits};
 use thrum_store::StoreFingerprint;
 use thrum_sync::held_dir::HeldDir;
 use tokio::{sync::watch, time::sleep};
@@ -90,11 +90,12 @@ impl Identity {
             None => Self::create(file, here, repo.database().exists(), ambient),
             Some(record) if record.path == here => Self::of(file, record, false),
             Some(record) => {
-                let whereabouts = whereabouts(Path::new(&record.path), &record.key.id(), &file)?;
-                if whereabouts == Whereabouts::Both && claim == Claim::None {
-                    return Err(copied(&record.path, &here));
-                }
-                Self::of(file, Record { path: here, ..record }, whereabouts != Whereabouts::Same)
+                let new_log = match whereabouts(&record, &file, &here) {
+                    Whereabouts::InDoubt(error) if claim == Claim::None => return Err(error),
+                    Whereabouts::Same => false,
+                    Whereabouts::Moved | Whereabouts::InDoubt(_) => true,
+                };
+                Self::of(file, Record { path: here, ..record }, new_log)
             }
         }
     }
@@ -196,13 +197,8 @@ pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Error> {
 /// Those of [`Identity::load`].
 pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
     let (file, here) = (repo.identity_file(), repo.thrum_dir().to_string_lossy().into_owned());
-    match read(&file)? {
-        Some(record)
-            if record.path != here
-                && whereabouts(Path::new(&record.path), &record.key.id(), &file)? == Whereabouts::Both =>
-        {
-            Err(copied(&record.path, &here))
-        }
+    match read(&file)?.filter(|record| record.path != here).map(|record| whereabouts(&record, &file, &here)) {
+        Some(Whereabouts::InDoubt(error)) => Err(error),
         _ => Ok(()),
     }
 }
@@ -236,36 +232,36 @@ fn read(file: &Path) -> Result<Option<Record>, Error> {
     })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whereabouts {
     /// The recorded path is another name of this place.
     Same,
     /// There is no daemon with this key at the recorded path.
     Moved,
-    /// The same key is also at the recorded path, or the file there may not be read.
-    Both,
+    /// The same key is also at the recorded path, or the file there cannot be read. The error asks for a decision.
+    InDoubt(Error),
 }
 
-fn whereabouts(recorded: &Path, id: &DaemonId, file: &Path) -> Result<Whereabouts, Error> {
-    let theirs = recorded.join("var").join("daemon.json");
+fn whereabouts(record: &Record, file: &Path, here: &str) -> Whereabouts {
+    let recorded = &record.path;
+    let theirs = Path::new(recorded).join("var").join("daemon.json");
     let inode = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
     if inode(&theirs).is_some_and(|theirs| Some(theirs) == inode(file)) {
-        return Ok(Whereabouts::Same);
+        return Whereabouts::Same;
     }
-    match read(&theirs) {
-        Ok(Some(record)) if record.key.id() == *id => Ok(Whereabouts::Both),
-        // There is no such file, it belongs to another daemon, or it is not readable as a key: no daemon there can sign
-        // with this key.
-        Ok(_) => Ok(Whereabouts::Moved),
-        Err(error) if error.kind == ErrorKind::Failed => Ok(Whereabouts::Moved),
-        // The file exists but may not be read: leave the decision to the user.
-        Err(_) => Ok(Whereabouts::Both),
-    }
-}
-
-fn copied(recorded: &str, here: &str) -> Error {
-    Error::new(ErrorKind::Refused, format!("{here} was copied from {recorded}, which still has the same identity"))
-        .hint("`thrum daemon start --new-identity` makes this a daemon of its own; `--moved` if the other one is no longer used.")
+    let why = match read(&theirs) {
+        Ok(Some(other)) if other.key.id() == record.key.id() => {
+            format!("{here} was copied from {recorded}, which still has the same identity")
+        }
+        // There is no such file, or it belongs to another daemon: no daemon there can sign with this key.
+        Ok(_) => return Whereabouts::Moved,
+        // The same key may be in that file, also if a disk or a file server fails only for the moment.
+        Err(error) => {
+            format!("{here} was copied or moved from {recorded}, which may still have the same identity: {error}")
+        }
+    };
+    Whereabouts::InDoubt(Error::new(ErrorKind::Refused, why).hint(
+        "`thrum daemon start --new-identity` makes this a daemon of its own; `--moved` if the other one is no longer used.",
+    ))
 }
 
 fn set_aside(path: &Path) -> Result<(), Error> {

@@ -1,3 +1,5 @@
+use thrum_core::DaemonId;
+
 use super::*;
 use crate::ambient::System;
 
@@ -94,6 +96,22 @@ fn c28_a_copy_does_not_start_until_the_user_chooses_which_one_is_the_daemon() {
     assert!(error.message.contains(&original.thrum_dir().display().to_string()), "{error}");
     assert!(error.hint.unwrap().contains("--new-identity"));
     load(&original, Claim::None).expect("the original is not concerned");
+
+    let moved = load(&copy, Claim::Moved).unwrap();
+    assert_eq!((moved.key().id(), moved.new_log), (id, true));
+}
+
+#[test]
+fn a_copy_does_not_start_either_if_the_file_at_the_recorded_path_cannot_be_read() {
+    let world = World::new();
+    let (original, id) = world.started("a");
+    let copy = world.copy(&original, "b");
+    fs::remove_dir_all(original.var()).unwrap();
+    std::os::unix::fs::symlink(original.var(), original.var()).unwrap();
+    let error = load(&copy, Claim::None).err().expect("refused");
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert!(error.message.contains(&format!("cannot read {}", original.identity_file().display())), "{error}");
+    assert_eq!(check(&copy).err(), Some(error));
 
     let moved = load(&copy, Claim::Moved).unwrap();
     assert_eq!((moved.key().id(), moved.new_log), (id, true));
