@@ -24,6 +24,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde_json::{Value, json};
 use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits, name::printable};
 use thrum_store::{
@@ -131,31 +135,59 @@ pub fn make(
 /// removes.
 ///
 /// # Errors
-/// File system errors; [`io::ErrorKind::AlreadyExists`] if there is a file at `to`. On a file system without hard
-/// links, a file at `to` is replaced instead.
+/// File system errors; [`io::ErrorKind::AlreadyExists`] if there is a file at `to`. Only on a file system that has
+/// neither hard links nor a rename that refuses to replace, a file that appears at the last moment is replaced.
 pub fn move_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
-    // A link fails if the path exists; a rename would replace the file there. Not every file system has links.
-    fs::hard_link(from, to).or_else(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Err(error),
-        _ => fs::rename(from, to),
-    })
+    // A link fails if the path exists; a rename would replace the file there.
+    match fs::hard_link(from, to) {
+        Err(error) if has_no_links(&error) => rename_without_replacing(from, to),
+        linked => linked,
+    }
 }
 
+/// Returns `true` if a hard link failed because the file system has none.
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK))
+}
+
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The system or the file system does not know the flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if to.symlink_metadata().is_ok() => {
+            Err(io::ErrorKind::AlreadyExists.into())
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Reads the files that belong to the mailbox.
+///
+/// # Errors
+/// Those of reading: a backup would be incomplete without a file that exists. Only what is no small plain file among
+/// those of the agents is left out.
 fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     let mut names: Vec<String> =
         FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
     for directory in DIRECTORIES {
-        let entries = fs::read_dir(repo.thrum_dir().join(directory)).into_iter().flatten().flatten();
-        let found = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.extend(found.map(|name| format!("{directory}/{name}")).filter(|name| is_ours(name)));
+        let path = repo.thrum_dir().join(directory);
+        let unreadable = |error| disk::io_error("read", &path, &error);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(unreadable)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let file_type = entry.file_type().map_err(|error| disk::io_error("read", &entry.path(), &error))?;
+            let name = entry.file_name().into_string().map(|name| format!("{directory}/{name}"));
+            names.extend(name.ok().filter(|name| is_ours(name) && !file_type.is_symlink() && !file_type.is_dir()));
+        }
     }
     let mut files = Vec::new();
     for name in names {
         match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
             Ok(Some(content)) => files.push(Kept { name, content }),
-            // A backup would be incomplete without one of `FILES` that exists. Any other entry that cannot be read as a
-            // small plain file is left out.
-            Err(error) if FILES.contains(&name.as_str()) => return Err(error),
+            Err(error) if error.kind != ErrorKind::Invalid || FILES.contains(&name.as_str()) => return Err(error),
             _ => {}
         }
     }
@@ -314,6 +346,52 @@ mod tests {
         assert_eq!(fs::read_to_string(&to).unwrap(), "another file");
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+    }
+
+    #[test]
+    fn nothing_is_replaced_where_there_are_no_hard_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, taken, free] = ["from", "taken", "free"].map(|name| dir.path().join(name));
+        fs::write(&taken, "another file").unwrap();
+        fs::create_dir(&from).unwrap();
+        assert_eq!(rename_without_replacing(&from, &taken).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        // A directory can have no hard link, as a file on such a file system.
+        move_without_replacing(&from, &free).unwrap();
+        assert!(free.is_dir() && !from.exists());
+        fs::write(&from, "a file").unwrap();
+        assert_eq!(rename_without_replacing(&from, &taken).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&taken).unwrap(), "another file");
+    }
+
+    #[test]
+    fn a_backup_that_would_lack_files_of_the_agents_is_not_written() {
+        let (dir, _storage) = kit::with_mail_of_dan(1);
+        let repo = Repo::create(dir.path(), None).unwrap();
+        let (identities, notes) = (repo.thrum_dir().join("identities"), repo.thrum_dir().join("context"));
+        for directory in [&identities, &notes] {
+            let _ = fs::create_dir(directory);
+        }
+        fs::write(notes.join("ann.md"), "a note").unwrap();
+        fs::create_dir(notes.join("directory.md")).unwrap();
+        std::os::unix::fs::symlink("ann.md", notes.join("link.md")).unwrap();
+        let of_agents = |repo: &Repo| {
+            let files = collect(repo, false).map_err(|error| error.message)?;
+            Ok::<_, String>(
+                files.into_iter().map(|file| file.name).filter(|name| name.contains('/')).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of_agents(&repo).unwrap(), ["context/ann.md"]);
+
+        // Like a file that may not be read, but also for root: a socket cannot be opened.
+        let unreadable = identities.join("bob.json");
+        let _socket = std::os::unix::net::UnixListener::bind(&unreadable).unwrap();
+        let error = of_agents(&repo).unwrap_err();
+        assert!(error.starts_with(&format!("cannot read {}", unreadable.display())), "{error}");
+
+        fs::remove_dir_all(&identities).unwrap();
+        std::os::unix::fs::symlink(&identities, &identities).unwrap();
+        let error = of_agents(&repo).unwrap_err();
+        assert!(error.starts_with(&format!("cannot read {}", identities.display())), "{error}");
     }
 
     #[test]
