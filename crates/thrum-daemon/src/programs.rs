@@ -346,7 +346,7 @@ impl Drop for Waiting {
         if let Some(agent) = self.programs.agents().get_mut(&self.agent) {
             let waits = if self.is_hook { &mut agent.waiters } else { &mut agent.listeners };
             *waits = waits.saturating_sub(1);
-            if agent.sessions.is_empty() {
+            if agent.sessions.is_empty() && agent.waiters + agent.listeners == 0 {
                 agent.since = System.now();
             }
         }
@@ -579,6 +579,24 @@ mod tests {
         assert_eq!(programs.take_due(Instant::now()), (vec![], None));
         drop(waiting);
         assert_eq!(programs.presence("ann"), None);
+    }
+
+    #[test]
+    fn an_agent_with_two_waits_is_idle_since_the_first_began_until_both_have_ended() {
+        let programs = Arc::new(Programs::default());
+        let since = || programs.presence("ann").map(|presence| presence.since);
+        let first = programs.waits("ann", true);
+        let second = programs.waits("ann", false);
+        let set = |at| programs.agents().get_mut("ann").unwrap().since = at;
+        set(at(0));
+        drop(first);
+        assert_eq!(since(), Some(at(0)));
+        let third = programs.waits("ann", true);
+        drop(second);
+        assert_eq!(since(), Some(at(0)));
+        programs.agents().get_mut("ann").unwrap().has_hooks = true;
+        drop(third);
+        assert!(since().is_some_and(|since| since > at(0)), "gone since the last wait ended");
     }
 
     #[test]
