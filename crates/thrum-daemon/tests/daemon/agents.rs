@@ -105,3 +105,22 @@ fn an_abandoned_session_becomes_silent_and_its_agent_is_offline_until_its_next_s
     while state().0 == "silent" {}
     assert_eq!(state(), (json!("active"), json!("active"), 1));
 }
+
+#[test]
+fn a_call_that_does_not_wait_for_mail_does_not_change_what_its_agent_does() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    daemon.agent("ann", "builder");
+    daemon.call("agent.setPresence", json!({"caller_agent_id": "ann", "session": "s1", "state": "gone"}));
+    let presence = || {
+        let member = daemon.call("team.list", json!({"include_offline": true}))["members"][0].clone();
+        (member["presence"].clone(), member["presence_since"].clone())
+    };
+    let gone = presence();
+    assert_eq!(gone.0, "gone");
+    for method in ["message.wait", "message.news"] {
+        daemon.call(method, json!({"caller_agent_id": "ann", "timeout_ms": 0}));
+        assert_eq!(presence(), gone, "{method}");
+    }
+}

@@ -77,7 +77,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     }
     // A call that waits for only some of the mail does not return for the rest, so it does not make the agent wakeable.
     let waits_for_all = filter.scope.is_none() && filter.mentions.is_empty() && filter.addressed.is_none();
-    let _waiting = if waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
+    let _waiting = if waits && waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
     loop {
         if let Some((turn, (found, machines))) = find_mail(daemon, &filter).await? {
             if waits {
