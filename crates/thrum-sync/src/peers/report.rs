@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Peers {
-    /// Returns each peer's connection state and the time of its last change, in the order of pairing. Reads memory
-    /// only.
+    /// Returns each peer's connection state and the time of its last change, in the order of pairing. Never
+    /// [`State::OverQuota`], because such a peer still reads what we send. Reads memory only.
     pub fn reach(&self) -> Vec<(Peer, State, Timestamp)> {
         let reach = |driven: Driven| {
             let (state, since) = {

@@ -66,7 +66,7 @@ impl Way {
         }
     }
 
-    /// Returns `true` if the exchange with the home is interrupted, in at least one direction, and this may last.
+    /// Returns `true` if the connection to the home is interrupted, and this may last.
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Here => false,

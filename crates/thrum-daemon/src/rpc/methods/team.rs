@@ -92,9 +92,9 @@ struct Member {
     /// session and has recently shown a sign of life. If the exchange with its home is interrupted
     /// ([`Way::is_blocked`]), an agent is offline.
     status: &'static str,
-    /// The connection to the agent's home, or to the peer that relays to it: `connected`, `connecting`, `unreachable`,
-    /// `removed_us` or `over_quota`; `removed` if there is no such peer. Absent if the agent lives here, or if mail is
-    /// relayed by a connected peer.
+    /// The connection to the agent's home, or to the peer that relays to it: `connected`, `connecting`, `unreachable` or
+    /// `removed_us`; `removed` if there is no such peer. Absent if the agent lives here, or if mail is relayed by a
+    /// connected peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -135,6 +135,7 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
         (case.machine.status().shown_state(), case.error().starts_with("over quota: 1001 agents")),
         (State::OverQuota, true)
     );
+    assert_eq!(case.machine.status().state, State::Connected, "it still reads what we send");
     assert_eq!(case.machine.status().checkpoint, Some(("log".to_owned(), 7)));
     for input in [Input::Notified { latest: 12, pushed: None }, Input::Timer, Input::Authenticated] {
         assert_eq!(case.calls(input), []);
