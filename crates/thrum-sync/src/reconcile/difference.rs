@@ -290,7 +290,9 @@ impl<'t> Reconciliation<'t> {
     async fn by_id(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), End> {
         let mut stretches = vec![(String::new(), String::new(), 0)];
         let mut fruitless = 0;
-        while let Some((after, upto, depth)) = stretches.pop() {
+        while fruitless < limits::MAX_FRUITLESS
+            && let Some((after, upto, depth)) = stretches.pop()
+        {
             let asked = Asked::Listing(after.clone(), upto.clone());
             let call = Call::About(About { of: of.clone(), asked });
             let Reply::Listing(listing) = self.ask(call, limits::REPAIR_CALL).await? else {

@@ -321,3 +321,30 @@ async fn a_set_that_is_cut_without_end_is_given_up() {
     assert!(said(&verified).2.contains("ever smaller parts"), "{verified:?}");
     assert!(liar.times("sync.ids") < 50);
 }
+
+/// C20: each part lists an event that is not served.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_set_is_not_asked_for_after_three_events_that_are_not_served() {
+    let liar = Liar::pair(|method, params| match method {
+        "sync.peer_info" => {
+            let mut info = info(8, &RANGES);
+            info["heads"][0]["log"] = "".into();
+            info
+        }
+        "sync.ids" if params["upto"] == "" && params["after"] == "" => {
+            let part = |upto| json!({"upto": upto, "count": 1, "sum": SetDigest::of(b"x")});
+            let parts = ["b", "c", "d", "e", "f", "g", "h", ""].map(part);
+            json!({"parts": parts})
+        }
+        "sync.ids" => json!({"ids": [[format!("{}x", params["after"].as_str().unwrap()), SetDigest::of(b"x")]]}),
+        _ => events(&[]),
+    })
+    .await;
+    let verified = liar.verify().await;
+    let of_far = |method: &str| {
+        liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == method && asked.1["origin"] == "d_far").count()
+    };
+    let fruitless = limits::MAX_FRUITLESS as usize;
+    assert_eq!((of_far("sync.ids"), of_far("sync.fetch")), (1 + fruitless, fruitless));
+    assert_eq!(said(&verified).2, "it does not serve all that it says to hold");
+}
