@@ -74,12 +74,11 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// Returns the name with the smallest edit distance to `typed`; `None` if no distance is small. Names are lower case,
-/// so the case of `typed` is ignored.
+/// Returns the name with the smallest edit distance to `typed`; `None` if no distance is small. Ignores the case.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     names
-        .map(|known| (strsim::osa_distance(&typed, known), known))
+        .map(|known| (strsim::osa_distance(&typed, &known.to_lowercase()), known))
         .filter(|(far, known)| *far <= 1 + known.len() / 3)
         .min()
         .map(|(_, known)| known)
@@ -168,13 +167,15 @@ mod tests {
 
     #[test]
     fn a_machine_is_suggested_for_a_part_of_its_name_or_a_misspelling() {
-        let machines = ["vm-a", "vm-b", "laptop", "desk.office"];
+        let machines = ["vm-a", "vm-b", "laptop", "desk.office", "MBP16"];
         for (typed, meant) in [
             ("b", Some("vm-b")),
             ("B", Some("vm-b")),
             ("desk", Some("desk.office")),
             ("latpop", Some("laptop")),
             ("top", Some("laptop")),
+            ("mpb16", Some("MBP16")),
+            ("MPB16", Some("MBP16")),
             ("nowhere", None),
             ("", None),
         ] {
