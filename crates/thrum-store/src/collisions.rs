@@ -140,6 +140,9 @@ impl Reader<'_> {
     pub fn collisions_of(&self, changed: &[(String, String)], now: Timestamp) -> Result<Vec<Collision>, StoreError> {
         let mut found = Vec::new();
         for part in changed.chunks(AT_ONCE) {
+            if found.len() >= limits::MAX_COLLISIONS {
+                break;
+            }
             let mut touching = Vec::new();
             for (agent_id, home) in part {
                 let session = self.newest_open_session(agent_id, home)?;

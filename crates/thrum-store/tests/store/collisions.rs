@@ -144,3 +144,23 @@ fn a_change_right_after_a_session_start_counts_despite_an_earlier_file_time() {
     works(&mut node, "bob", &[("a.rs", 99), ("b.rs", 100)], false);
     assert_eq!(later(&mut node), ["ann: bob b.rs", "bob: ann b.rs"]);
 }
+
+#[test]
+fn the_search_ends_when_enough_collisions_are_found() {
+    let mut node = Node::new(1);
+    let names: Vec<String> = (0..limits::MAX_COLLISIONS).map(|n| format!("{n}.rs")).collect();
+    let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 100)).collect();
+    works(&mut node, "ann", &files, false);
+    works(&mut node, "bob", &files, false);
+    node.world.pass(Duration::from_secs(600));
+    let (now, home) = (node.world.clone().now(), node.home());
+    let search = |changed: &[(String, String)]| node.store.reader().collisions_of(changed, now).expect("reads").len();
+    let changed: Vec<(String, String)> = ["bob".to_owned()]
+        .into_iter()
+        .chain((0..100).map(|n| format!("absent{n}")))
+        .chain(["ann".to_owned()])
+        .map(|agent| (agent, home.clone()))
+        .collect();
+    assert_eq!(search(&changed[..1]), 2 * limits::MAX_COLLISIONS, "those of one pair are complete");
+    assert_eq!(search(&changed), 2 * limits::MAX_COLLISIONS, "the second agent is not looked at");
+}
