@@ -23,13 +23,22 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
             () = shutdown.stopping() => return,
         }
         let latest = commits.borrow_and_update().latest;
-        if let Err(error) = search(&storage, after).await {
-            tracing::warn!(%error, "cannot search for files that two agents have changed");
-        }
-        after = latest;
+        after = searched_up_to(&storage, after, latest).await;
         tokio::select! {
             () = sleep(PAUSE) => {}
             () = shutdown.stopping() => return,
+        }
+    }
+}
+
+/// Searches the events after the sequence `after`. Returns the one after which the next search begins: `latest`, or
+/// `after` again if the search failed.
+async fn searched_up_to(storage: &Arc<Storage>, after: u64, latest: u64) -> u64 {
+    match search(storage, after).await {
+        Ok(()) => latest,
+        Err(error) => {
+            tracing::warn!(%error, "cannot search for files that two agents have changed");
+            after
         }
     }
 }
@@ -46,4 +55,52 @@ async fn search(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
         storage.write(move |tx| tx.record_collisions(new_collisions)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use thrum_core::work::{FileChange, Work};
+    use thrum_store::ops::{Heartbeat, Register};
+
+    use super::*;
+    use crate::storage::kit;
+
+    #[tokio::test]
+    async fn collisions_that_a_failed_search_missed_are_found_by_the_next_one() {
+        let (dir, storage) = kit::with_mail_of_dan(1);
+        let after = storage.commits().borrow().latest;
+        let at = System.now().plus(Duration::from_secs(1));
+        for name in ["ann", "bob"] {
+            let change = FileChange {
+                path: "a.rs".to_owned(),
+                last_modified: Some(at.to_string()),
+                status: "modified".to_owned(),
+                ..FileChange::default()
+            };
+            let work = Work {
+                worktree_path: Some(format!("/src/{name}")),
+                uncommitted_files: vec!["a.rs".to_owned()],
+                file_changes: vec![change],
+                ..Work::default()
+            };
+            let register = Register {
+                name: name.to_owned(),
+                role: format!("role-{name}"),
+                module: "m".to_owned(),
+                ..Register::default()
+            };
+            let beat = Heartbeat { work: Some(work), ..Heartbeat::default() };
+            storage.write(move |tx| tx.register(register).map(drop)).await.unwrap();
+            storage.write(move |tx| tx.start_session(name, beat).map(drop)).await.unwrap();
+        }
+        let latest = storage.commits().borrow().latest;
+        let repo = crate::paths::Repo::create(dir.path(), None).unwrap();
+        let database = rusqlite::Connection::open(repo.database()).unwrap();
+        database.execute_batch("ALTER TABLE collisions RENAME TO away").unwrap();
+        let next = searched_up_to(&storage, after, latest).await;
+        database.execute_batch("ALTER TABLE away RENAME TO collisions").unwrap();
+        assert_eq!(searched_up_to(&storage, next, latest).await, latest);
+        let found = storage.read(|reader| reader.collisions(System.now(), None)).await.unwrap();
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
 }
