@@ -51,7 +51,7 @@ pub struct Writer {
 /// A batch that is being stored, or deferred work that is in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The peer that served the batch; `None` for deferred work.
+    /// The peer that served the batch; empty for an import, `None` for deferred work.
     pub peer: Option<String>,
     /// How long the batch or the deferred work has been in progress.
     pub lasts: Duration,
