@@ -4,7 +4,10 @@
 //! missing or empty deletes its write-ahead log, which may hold the only copy of committed data. [`connect`] refuses
 //! such a file before SQLite opens it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -21,6 +24,9 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// How long a connection waits for a lock. There is only one writer, so only a checkpoint can make it wait.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
+
 /// Opens a connection with our settings.
 ///
 /// # Errors
@@ -33,8 +39,7 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
         return Err(StoreError::Damaged("the file is gone or empty, and its write-ahead log is not".to_owned()));
     }
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // There is only one writer, so only a checkpoint can make a connection wait.
-    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     // Otherwise SQLite compiles a statement again whenever a value is bound that decides whether a partial index
     // applies, such as `due <= ?1` beside an index `WHERE due IS NOT NULL`.

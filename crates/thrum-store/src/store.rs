@@ -1,6 +1,10 @@
 //! The store: the only connection that writes to the database.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{
@@ -72,6 +76,9 @@ const LOG_PAGES: i64 = 1000;
 
 /// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the log still stays bounded.
 const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
+
+/// Length in bytes up to which the file of the write-ahead log is kept while nothing is written: twice [`LOG_PAGES`].
+const LOG_BYTES_KEPT: u64 = 8 << 20;
 
 /// Jobs of a group, each with its own outcome; `Ok` for a job that did not run.
 type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
@@ -240,6 +247,23 @@ impl Store {
         if let Err(error) = outcome {
             // No data is lost, and the next call tries again.
             tracing::warn!(%error, "cannot shorten the write-ahead log");
+        }
+    }
+
+    /// Empties the file of the write-ahead log if it is longer than [`LOG_BYTES_KEPT`], as after many writes in a row.
+    /// Does nothing while a reader needs it, so this never waits. To be called while no job waits.
+    pub(crate) fn shrink_log(&self) {
+        let log = self.conn.path().map(|path| connection::beside(Path::new(path), "-wal"));
+        if log.and_then(|log| std::fs::metadata(log).ok()).is_none_or(|log| log.len() <= LOG_BYTES_KEPT) {
+            return;
+        }
+        let shrunk = self
+            .conn
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+            .and_then(|()| self.conn.busy_timeout(connection::BUSY));
+        if let Err(error) = shrunk {
+            tracing::warn!(%error, "cannot empty the write-ahead log");
         }
     }
 

@@ -365,6 +365,9 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
                 Err(error) => tracing::warn!(%error, "cannot fold the events that are due"),
             }
             store.scrub();
+            if !queue.has_jobs() {
+                store.shrink_log();
+            }
             more |= store.has_pending();
             due_check = Instant::now() + next;
         }

@@ -276,3 +276,27 @@ fn long_events_are_found_newest_first_without_a_scan() {
     // Too long in any form that a Go daemon gives it, so it is not read.
     assert_eq!(long(10, |_| false), (vec![fifth], false));
 }
+
+#[test]
+fn the_write_ahead_log_is_emptied_once_nothing_is_written_and_nobody_reads_it() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let (path, log) = (node.path(), node.path().with_file_name("messages.db-wal"));
+    let reader = rusqlite::Connection::open(path).expect("opens");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events").expect("reads");
+    let Node { store, dir: _dir, .. } = node;
+    let writer = Writer::start(store, |_| {}).expect("a thread");
+    for _ in 0..20 {
+        let send =
+            Send { from: "ann".into(), content: "x".repeat(1 << 19), mentions: vec!["ann".into()], ..Send::default() };
+        writer.call(|tx| tx.send(send)).expect("sends");
+    }
+    let length = || std::fs::metadata(&log).expect("the log").len();
+    assert!(length() > 8 << 20, "the reader needs it: {}", length());
+    reader.execute_batch("COMMIT").expect("ends");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while length() > 0 {
+        assert!(std::time::Instant::now() < until, "{} bytes are left", length());
+        std::thread::yield_now();
+    }
+}

@@ -27,7 +27,7 @@ pub(crate) struct Health {
     pub(crate) warnings: Vec<String>,
 }
 
-/// A long-running job of the writer: a peer's batch, or work left by earlier events.
+/// A long-running job of the writer: a batch of a peer or of an import, or work left by earlier events.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Storing {
@@ -45,6 +45,9 @@ impl std::fmt::Display for Storing {
             Some(peer) => {
                 let peer = quote(peer);
                 write!(f, "a batch of {peer} for {since}s, {} of {} events done", self.done, self.events)
+            }
+            None if self.events > 0 => {
+                write!(f, "an import for {since}s, {} of {} events done", self.done, self.events)
             }
             None => write!(f, "work that earlier events left, for {since}s"),
         }
