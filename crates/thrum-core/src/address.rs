@@ -22,7 +22,7 @@ pub struct Address {
 
 impl Address {
     /// Parses `name` or `name@machine`, with or without a leading `@`, each part plain or in quotes. Never fails: any
-    /// other text becomes the name as a whole.
+    /// other text, without a leading `@`, becomes the name as a whole.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('@').unwrap_or(text);
         let whole = || Self { name: text.to_owned(), machine: None };
@@ -81,8 +81,8 @@ fn quoted_part(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Unique machine names for daemon ids: our own name, the user's name for a peer, and for a daemon that is known only
-/// through others its announced host name plus a part of its id.
+/// Unique machine names for daemon ids. Our own daemon and the peers have the names that a user gave them. A daemon
+/// that is known only through others has its announced host name plus a part of its id.
 #[derive(Clone, Debug, Default)]
 pub struct Machines {
     own: String,
@@ -157,7 +157,7 @@ impl Machines {
         self.names.insert(id.to_owned(), name);
     }
 
-    /// Returns `name-TAIL`, with as many characters of the id as needed to make it unique.
+    /// Appends the first [`TAIL`] characters of the id to the name, or more if that name is taken.
     fn with_tail(&self, name: &str, id: &str) -> String {
         let tail = match id.strip_prefix("d_") {
             Some(tail) if name::is_plain(tail) => tail.to_owned(),
@@ -171,7 +171,8 @@ impl Machines {
     }
 }
 
-/// Converts an announced name to our alphabet and dots, cut to [`ANNOUNCED`] characters. `machine` if nothing is left.
+/// Converts an announced name to lower-case ASCII letters, digits and `._-`, cut to [`ANNOUNCED`] characters. `machine`
+/// if nothing is left.
 fn announced_name(announced: &str) -> String {
     let plain =
         |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };

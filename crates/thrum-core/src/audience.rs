@@ -22,7 +22,7 @@ use crate::{
 
 pub use crate::name::EVERYONE;
 
-/// The type of a ref that names an agent; in Go Thrum's messages, also a role.
+/// The type of a ref that names an agent or, in Go Thrum's messages, a role.
 pub const MENTION: &str = "mention";
 /// The type of a scope or ref that names a role, a group of Go Thrum, or everyone.
 pub const GROUP: &str = "group";
@@ -135,8 +135,8 @@ impl<'a> Audience<'a> {
                 Addressee::Everyone => everyone = true,
             }
         }
-        // An answer by Go Thrum repeats the mentions of its parent, so it usually mentions its own author. That is not
-        // mail to oneself unless the author is a recipient.
+        // An answer by Go Thrum repeats the mentions of its parent, so it usually mentions its own author. That is mail
+        // to oneself only if the author is a recipient, or if the message lists no recipients.
         agents.retain(|agent| agent != author || recipients.is_empty() || is_recipient(author));
         for list in [&mut agents, &mut roles] {
             list.sort_unstable();

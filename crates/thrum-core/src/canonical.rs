@@ -1,9 +1,10 @@
 //! The canonical form of an event (RFC 8785): built from parsed fields, or recognised in the text as received.
 //!
-//! A daemon of ours serves events in canonical form already. [`Canonical::recognise`] proves that in one pass over the
-//! bytes and finds the members of the object on the way, which is much faster than parsing the object and writing it
-//! again. It recognises only what is simple to prove (`scan.rs`). Any other text is parsed and written again with
-//! [`Canonical::new`], which gives the same result for a text that both accept.
+//! An event that one of our daemons serves is already in canonical form, except for its `sequence`.
+//! [`Canonical::recognise`] proves that in one pass over the bytes and finds the members of the object on the way,
+//! which is much faster than parsing the object and writing it again. It recognises only what is simple to prove
+//! (`scan.rs`). Any other text is parsed and written again with [`Canonical::new`], which gives the same result for a
+//! text that both accept.
 //!
 //! Example: `{"a":1,"signature":"x","v":1}` is recognised, and its signed part is `{"a":1,"v":1}`. `{"v":1,"a":1}` and
 //! `{"a":1.0}` are not recognised, and [`Canonical::new`] writes `{"a":1,"v":1}` and `{"a":1}`.
@@ -22,8 +23,8 @@ const SIGNATURE: &str = "signature";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canonical {
     whole: String,
-    /// The bytes of `whole` that the signature does not cover: its own member and one comma. Where there is no
-    /// signature, the empty range at the place of its member.
+    /// The bytes of `whole` that the signature does not cover: the member `signature` and, if there are other members,
+    /// one comma. Without a signature, the empty range at the place of that member.
     unsigned: Range<usize>,
 }
 
@@ -103,7 +104,8 @@ pub(crate) fn signed_part<'a>(whole: &'a str, unsigned: &Range<usize>) -> [&'a s
     [&whole[..unsigned.start], &whole[unsigned.end..]]
 }
 
-/// The bytes that the signature does not cover, in an object with these keys, in order, whose members end at `ends`.
+/// The range of bytes that the signature does not cover. `keys` are the keys of the object, in order, and `ends` the
+/// offsets at which their members end.
 fn unsigned(keys: &[&str], ends: &[usize]) -> Range<usize> {
     // The order by UTF-16 code units equals the order by bytes if one side is ASCII, as `signature` is.
     let index = keys.partition_point(|key| *key < SIGNATURE);
@@ -228,7 +230,7 @@ mod tests {
         assert!(Canonical::recognise(&nested(1_000_000)).is_none());
     }
 
-    /// What is recognised equals what parsing and writing gives, for texts that differ from canonical ones in one byte.
+    /// If a canonical text with one altered byte is recognised, parsing it and writing it again gives the same.
     #[test]
     fn no_altered_byte_makes_a_text_canonical_that_is_not() {
         let text = "{\"a\":[1,-20,\"x\\n\\u0001y\"],\"b\":{\"c\":true,\"d\":null},\"signature\":\"s\",\"v\":1}";

@@ -1,5 +1,5 @@
 //! The types with which two daemons compare one log of one origin: by origin sequence, or by id if the events have no
-//! sequences or these show no difference.
+//! origin sequences or their origin sequences show no difference.
 
 use crate::{RangeSet, SetDigest};
 

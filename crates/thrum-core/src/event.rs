@@ -121,7 +121,7 @@ pub struct Candidate {
     signature: Option<String>,
 }
 
-/// The fields of the envelope of a served event; empty where one is missing or not a string.
+/// The fields of the envelope of a served event; empty, 0 or `None` where one is missing or has the wrong type.
 struct Envelope<'a> {
     id: Cow<'a, str>,
     kind: Cow<'a, str>,
@@ -203,7 +203,8 @@ impl Candidate {
         if id.is_empty() {
             return Err(Malformed::NoId);
         }
-        // Checks every envelope field: an event with longer ones could not be served again within a line.
+        // An answer repeats most of these fields beside the event. With longer ones, the event might not fit into a
+        // line again.
         if [id, kind, origin, log, timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
@@ -252,7 +253,7 @@ fn without_sequence(served: &str) -> Cow<'_, str> {
 
 /// Reads an origin sequence as the canonical form represents it: `7.0` is 7. A number that a double cannot hold exactly
 /// would be a different number for a daemon that reads it from us, and counts as no sequence (0). Our own sequences are
-/// far below.
+/// far smaller.
 fn place_in_log(number: &Value) -> u64 {
     const EXACT: f64 = 9_007_199_254_740_991.0;
     let exact = number.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number));

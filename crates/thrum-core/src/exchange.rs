@@ -1,4 +1,4 @@
-//! The types that log and replication share: pages served to a peer, and batches received from one.
+//! The types that log and replication share, such as the pages served to a peer and the batches received from one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -40,11 +40,11 @@ impl Row {
     }
 }
 
-/// The verified result of one pull. The store splits it into small transactions, and the last one moves the peer's
-/// checkpoint.
+/// Events received together, with their signatures verified: by a pull, an announcement, a reconciliation or an import.
+/// The store splits the batch into small transactions, and the last one moves the peer's checkpoint.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// `daemon_id` of the peer that served the batch. The events may have other origins.
+    /// `daemon_id` of the peer that served the batch; empty for an import. The events may have other origins.
     pub peer: String,
     /// The peer's `log_id`; empty for a peer that has none.
     pub log: String,
@@ -53,7 +53,8 @@ pub struct Batch {
     /// The id of the event at the checkpoint; empty if the log has an id. It shows at the next pull whether a log
     /// without id is still the same.
     pub checkpoint_event: String,
-    /// Well-formed events in the order served, each with a valid signature or from an origin that does not sign.
+    /// Well-formed events, each with a valid signature or from an origin that does not sign. Events that are new here
+    /// are in the order served.
     pub events: Vec<Event>,
     /// Events that stay outside the log.
     pub rejected: Vec<Rejected>,
@@ -73,14 +74,15 @@ pub struct Checkpoint {
 /// The causal prerequisites of a row, for a peer that applies rows one by one and cannot wait for missing ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prerequisites {
-    /// Whether the row has no effect, because a later purge or a later clean-up of its author covers it. Such a row is
-    /// not served to the peer.
+    /// Whether the row has no effect, because a purge or a later clean-up of its author covers it. Such a row is not
+    /// served to the peer.
     pub hidden: bool,
     /// For an edit, deletion or receipt: whether the peer lacks its message. The peer has the message if an earlier row
     /// creates it, the peer can apply that creating row, the creating row is not hidden, and no clean-up of its author
     /// follows the creating row in the log.
     pub message_missing: bool,
-    /// For an `agent.update`: whether the start of one of its sessions is missing for the peer, by the same criteria.
+    /// For an `agent.update`: whether the peer lacks the start of one of the sessions that the update names, by the
+    /// same criteria.
     pub session_missing: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The version vector ([`Heads`]): what a daemon holds of every log of every origin. Two daemons that compare their
-//! version vectors know which events are missing, whatever route the events take.
+//! version vectors know in which logs events are missing, whatever route the events took.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -117,7 +117,7 @@ impl Head {
     }
 
     /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
-    /// same events and a purge that reached only one side has removed some of them.
+    /// same events, of which each may have purged some.
     fn has_same_events(&self, there: &Self) -> bool {
         let plus = |one: SetDigest, other: SetDigest| {
             let mut both = one;
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(copied, here);
     }
 
-    /// A single head that stored `taken`, of which `purged` were purged.
+    /// The heads of a daemon that stored the events `taken` in one log, and purged the events `purged` of them.
     fn head(taken: &[&str], purged: &[&str]) -> Heads {
         let sum = |texts: &[&str]| {
             let mut sum = SetDigest::default();

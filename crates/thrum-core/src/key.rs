@@ -12,11 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::Ambient;
 
-/// Prefix of the text that is signed for an event, so that the signature cannot be taken for one of anything else.
+/// Prefix of the text that is signed for an event, so that the signature is valid for nothing else.
 const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 
-/// Prefix of the text that is signed for a proof of identity, so that the signature cannot be taken for one of an
-/// event.
+/// Prefix of the text that is signed for a proof of identity, so that the signature is not valid for an event.
 const PROOF_CONTEXT: &str = "thrum-prove-1\n";
 
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
@@ -122,7 +121,7 @@ impl DaemonKey {
     }
 
     /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that
-    /// challenge and that daemon, so that a daemon that poses as us elsewhere cannot forward to us the challenge that
+    /// challenge and that daemon. Otherwise a daemon that poses as us elsewhere could forward to us the challenge that
     /// it gets there, and use our answer.
     pub fn prove(&self, challenge: &str, to: &str) -> String {
         let signature = self.signing.sign(proof(challenge, self.id.as_str(), to).as_bytes());
@@ -179,7 +178,7 @@ fn covered([before, after]: [&str; 2]) -> Vec<u8> {
 pub struct Claim<'a> {
     /// `origin_daemon` of the event.
     pub origin: &'a str,
-    /// The text that the signature covers, without the context, in two parts.
+    /// The text that the signature covers, without the prefix for events, in two parts.
     pub signed_part: [&'a str; 2],
     /// `signature` of the event; `None` if the event has none.
     pub signature: Option<&'a str>,

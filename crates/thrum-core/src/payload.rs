@@ -2,7 +2,7 @@
 //! `agent.presence` and `agent.woken`. Go Thrum stores and relays our types like every type that is unknown to it.
 //!
 //! Reading is lenient where Go is: a `null` or missing optional field becomes its default. It is strict where a fold
-//! would have to guess: a wrong type is an error, and the event is parked. Writing omits defaults, as Go does. A
+//! would have to guess: a wrong type is an error, and the event is parked. Writing omits the same defaults as Go. A
 //! payload is only a view of the event's canonical form, which keeps all other keys.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub struct EventType {
     /// The name of the type: `type` of the event.
     pub kind: &'static str,
     /// The kind of subject under whose id the log indexes the event, so that the fold finds the event again; `None` if
-    /// the fold never looks for such events.
+    /// the fold never looks such events up by their subject.
     pub target: Option<Subject>,
     /// Whether the event is parked until its message has arrived.
     pub waits_for_message: bool,
@@ -681,7 +681,7 @@ impl PresenceState {
     }
 }
 
-/// Records that a waiter of an agent received a message to wake the agent with. Our own type. The earliest event per
+/// Records that a waiter of an agent was given a message, which wakes the agent. Our own type. The earliest event per
 /// message, agent and origin counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentWoken {

@@ -4,7 +4,7 @@
 //! can act on it by removing the peer. A quota never drops single events: which ones arrived first depends on order and
 //! route, and daemons that dropped different ones would differ for ever (I6). Instead the daemon stops reading from
 //! that peer between two batches. Nothing is lost: the checkpoint stays where it is, and reading continues from there
-//! once the quota is raised.
+//! once the quota is raised or data of the peer is gone.
 
 use std::fmt;
 

@@ -159,8 +159,8 @@ impl Serialize for RangeSet {
     }
 }
 
-/// Reads at most [`limits::MAX_TOLD_RUNS`] runs, in any order, overlapping or not. A run that ends before it starts, or
-/// contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
+/// Accepts at most [`limits::MAX_TOLD_RUNS`] runs, in any order, overlapping or not. A run that ends before it starts,
+/// or contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
 impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();

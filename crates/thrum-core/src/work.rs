@@ -30,7 +30,7 @@ pub struct Work {
 pub struct Commit {
     /// The hash of the commit.
     pub sha: String,
-    /// The first line of the commit message.
+    /// The subject of the commit message.
     pub message: String,
     /// The files that the commit changes.
     pub files: Vec<String>,

@@ -1,10 +1,10 @@
-//! Records when each peer acknowledged which part of our log. A pull acknowledges everything before its start position,
+//! Records when each peer acknowledged which part of our log. A pull acknowledges everything up to its start position,
 //! because the peer continues after what it has stored durably.
 //!
-//! Each peer has a list of marks: "everything up to this sequence, by this instant". A message has been at its home
-//! since the first mark at or above its sequence. Only pulls of the home itself add to its marks, so a relay's word
-//! does not count. A peer that acknowledges less than before has lost the rest, so its marks above that sequence are
-//! removed. The marks live in memory, and are saved to disk to survive a restart.
+//! Each peer has a list of marks: "everything up to this sequence, by this instant". A message has been at a
+//! recipient's home since the first mark at or above its sequence. Only pulls of the home itself add to its marks, so a
+//! relay's word does not count. A peer that acknowledges less than before has lost the rest, so its marks above that
+//! sequence are removed. The marks live in memory, and are saved to disk to survive a restart.
 
 use std::{
     collections::BTreeMap,

@@ -41,7 +41,7 @@ pub fn is_own(repo: &Repo) -> Result<(), Error> {
     identity::check(repo)
 }
 
-/// Describes the loss if the database that the daemon left is missing or empty; `None` otherwise.
+/// Describes the loss if the daemon's last database is missing or empty; `None` otherwise.
 ///
 /// # Errors
 /// `failed` if the identity file is damaged; file system errors.
@@ -107,9 +107,9 @@ pub struct Rebuilt {
 /// nothing if there is no damage any more. After a rebuild, the next start reads all peers from the beginning.
 ///
 /// # Errors
-/// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
-/// no event and there is no peer to read from. After an error the damaged database is in its place, except in the two
-/// cases that `replace` in `backup/replace.rs` names.
+/// `refused` while the daemon runs, and for a database of another program; `try_again` if no space is left; `failed` if
+/// the file contains no event and no peer is known; errors of the identity file. After an error the damaged database is
+/// in its place, except in the two cases that `replace` in `backup/replace.rs` names.
 pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();

@@ -1,5 +1,5 @@
-//! Detects when two agents change one file at nearly the same time, and records it for each of the two agents whose
-//! home is this daemon.
+//! Detects when two agents change one file at nearly the same time, and records it for those of the two whose home is
+//! this daemon.
 
 use std::{sync::Arc, time::Duration};
 

@@ -113,8 +113,8 @@ impl Environment {
     }
 
     /// Reads the two files of `repo`; the variables of `process` take precedence. Never fails: a file that cannot be
-    /// read or is not UTF-8 becomes a [warning](Self::warnings). So does a single line that cannot be read; the other
-    /// lines of its file still count.
+    /// read or is not UTF-8 becomes a [warning](Self::warnings). So does a single line about Thrum's variables that
+    /// cannot be read; the other lines of its file still count.
     pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self::read(repo, process, origin::is_tracked)
     }
@@ -380,7 +380,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings. The second part of the result lists the invalid values.
+    /// Reads the settings. The second part of the result contains the warnings.
     pub fn read(env: &Environment) -> (Self, Vec<Error>) {
         let mut warnings = Vec::new();
         let mut wrong = |name: &str, expected: &str| {

@@ -80,7 +80,7 @@ pub fn status(top: &Path, args: &[&str], deadline: Instant) -> Option<i32> {
 }
 
 /// Returns the files that the next commit in `top` changes, relative to `top`; renamed files under both names. `None`
-/// if git fails.
+/// if git fails or does not end in time.
 ///
 /// In a hook of `git commit -a` or `git commit FILE`, the commit has its own index, which `GIT_INDEX_FILE` names.
 pub fn staged(top: &Path, deadline: Instant) -> Option<Vec<String>> {
@@ -93,7 +93,8 @@ pub fn staged(top: &Path, deadline: Instant) -> Option<Vec<String>> {
     Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
 }
 
-/// Returns the output of a git command, cut after 1 MiB; `None` if the command failed or did not end in time.
+/// Returns the output of a git command, cut after the last whole entry within 1 MiB; `None` if the command failed or
+/// did not end in time.
 pub fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
     answer(command(top, args), deadline)
 }

@@ -57,8 +57,8 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Least time between two lookups of the worktree of one agent. A lookup costs about as much as storing a message, so
-/// it is not repeated for each call of an agent that makes many.
+/// Least time between two lookups of the worktree of an agent with a session. A lookup costs about as much as storing a
+/// message, so it is not repeated for each call of an agent that makes many.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.

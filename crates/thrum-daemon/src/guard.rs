@@ -1,4 +1,5 @@
-//! Tracks mail that is held because two agents have exchanged too many messages without a person.
+//! Tracks mail that is held, that is, refused to its author, because author and recipient have exchanged too many
+//! messages without a person.
 //!
 //! The rule is in `thrum-store/src/ops/guard.rs`. It applies to messages of an agent whose hooks report that its model
 //! is at work. Mail of a person who types a command, and of programs without hooks, is not held.

@@ -3,8 +3,8 @@
 //! does not hold.
 //!
 //! [`Hold::check`] compares the lock file at its path with the locked one, by device and inode, and does the same for
-//! the files of the database. This costs four `stat`s. The check is made after commits that a caller waits for and
-//! after queries, which also serve the peers; before and after every call of an agent; and every
+//! the files of the database. This costs four `stat`s. The check is made after every commit that a caller waits for and
+//! after every query, for agents and for peers; before and after every call on the socket; and every
 //! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where another check precedes or follows anyway,
 //! [`Hold::check_lately`] accepts the result of a check a moment ago. The lock file represents the whole of
 //! `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer excludes other daemons once another
@@ -31,7 +31,7 @@
 //! 2. SQLite removes the log by path when the last connection closes. Connections are therefore not closed once the
 //!    directory or `messages.db` is lost: the process ends with them open. If only the other two files are gone,
 //!    closing folds the written data into `messages.db`.
-//! 3. By path, because they may belong to another worktree.
+//! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code.
 //!
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 

@@ -1,4 +1,4 @@
-//! Works out answers that may have megabytes: the team with its work contexts, a page of long messages.
+//! Works out answers that may take megabytes: the team with its work contexts, a page of long messages.
 //!
 //! Reading such an answer and serialising it takes tens of milliseconds of a core, and several copies of it are in
 //! memory meanwhile. So each occupies one thread of a small pool until it is done. On Linux these threads get a smaller

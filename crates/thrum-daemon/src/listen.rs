@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{disk, paths::Repo};
 
-/// An open socket. When dropped, its file is removed unless another socket is at that path by now.
+/// An open socket. When dropped, its file is removed unless another file is at that path by now.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) listener: UnixListener,

@@ -38,7 +38,8 @@ impl Lock {
 }
 
 /// Returns the process that holds the lock of `repo`: its daemon, or a command that keeps a daemon from starting.
-/// `None` if there is none, and for a daemon without a record lock, which is an older version or is just starting.
+/// `None` if there is none, and for a daemon without a record lock, which is an older version, one of Go Thrum, or just
+/// starting.
 pub fn holder(repo: &Repo) -> Option<Pid> {
     let file = File::open(repo.lock_file()).ok()?;
     rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::ReadLock)).ok()??.pid
@@ -69,7 +70,7 @@ const CHECKED: Duration = Duration::from_secs(2);
 /// Interval between two attempts.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// Takes the lock. Does not wait for another daemon, only for a process that checks whether there is one.
+/// Takes the lock. Does not wait for a known holder. If none is known, tries again for up to [`CHECKED`].
 ///
 /// # Errors
 /// `refused` if another process holds the lock, with the process id if a pid file names one; file system errors.

@@ -1,4 +1,4 @@
-//! `daemon.log`: one line for each event of `tracing`, as text or as JSON.
+//! `daemon.log`: one line for each `tracing` event of level `info` or above, as text or as JSON.
 //!
 //! **Text** is the default and has Go Thrum's format, in the machine's time zone:
 //!

@@ -78,8 +78,8 @@ impl Notes {
     /// Reads a part; `None` if it does not exist.
     ///
     /// # Errors
-    /// Those of [`path`](Self::path); an error if the file is a link or larger than [`limits::MAX_NOTES_BYTES`]; file
-    /// system errors.
+    /// Those of [`path`](Self::path); an error if the file or the directory is a link, or the file larger than
+    /// [`limits::MAX_NOTES_BYTES`]; file system errors.
     pub fn read(&self, agent: &str, part: Part) -> Result<Option<Note>, Error> {
         let path = self.path(agent, part)?;
         if !self.is_there()? {
@@ -98,8 +98,8 @@ impl Notes {
     /// Replaces a part, with mode 0600; durable on return.
     ///
     /// # Errors
-    /// Those of [`path`](Self::path); `invalid` if the content is not UTF-8 or larger than [`limits::MAX_NOTES_BYTES`];
-    /// file system errors.
+    /// Those of [`path`](Self::path); `refused` if the directory is a link; `invalid` if the content is not UTF-8 or
+    /// larger than [`limits::MAX_NOTES_BYTES`]; file system errors.
     pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Error> {
         let path = self.path(agent, part)?;
         check(content)?;

@@ -16,7 +16,7 @@ use crate::{git, layout, paths::Repo};
 /// Maximum time for git to report what it tracks.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Paths that must not come with a repository: the daemon's state, and the redirect to another one.
+/// Paths that must not come with a repository: the daemon's state, and the redirect to another `.thrum`.
 const OURS: [&str; 2] = [".thrum/var", ".thrum/redirect"];
 
 /// Checks that the state of `repo` did not come with its code.

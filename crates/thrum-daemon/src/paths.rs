@@ -166,7 +166,7 @@ impl Repo {
         self.nested.is_none() && self.local_dir.is_dir()
     }
 
-    /// Returns the name of the daemon's repository: its last path component, as in Go Thrum.
+    /// Returns the name of the daemon's repository: the last component of its path, as in Go Thrum.
     pub fn name(&self) -> String {
         self.main_root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned())
     }

@@ -22,7 +22,7 @@ pub(crate) struct Presence {
 #[derive(Clone, Copy, Debug)]
 struct LastSeen {
     seen: Timestamp,
-    /// The sign of life that was last returned for writing.
+    /// The last sign of life for which [`Presence::seen`] requested a write.
     kept: Timestamp,
 }
 

@@ -27,7 +27,7 @@ impl Preview {
         Ok(Self { repo: repo.clone(), log: LogCopy::of(&repo.database(), scratch)? })
     }
 
-    /// Returns the answer of the running daemon to a dry run of `import.events` or `import.peers`.
+    /// Returns the answer that a running daemon would give to a dry run of `import.events` or `import.peers`.
     ///
     /// # Errors
     /// Those of the method; `not_found` for another method.

@@ -9,8 +9,8 @@
 //! This daemon knows the state at once. Other daemons learn it from an `agent.presence` event.
 //! [`limits::PRESENCE_SETTLES`] after a change, the event is written if the state then differs from the announced one,
 //! at most once in [`limits::PRESENCE_EVERY`] per agent. A state that lasts only a moment therefore causes no event. A
-//! wait that is not a program's hook, such as `thrum wait` in a loop, would cause such an event every minute, so it is
-//! known on this daemon only.
+//! wait that no hook makes, such as `thrum wait` in a loop, would cause such an event every minute, so it is known on
+//! this daemon only.
 
 use std::{
     collections::BTreeMap,
@@ -239,7 +239,7 @@ impl Programs {
         true
     }
 
-    /// Records a wait for mail of `agent`, by a program's hook or by any other caller. `None` if there is no room for
+    /// Records that a program's hook or another caller waits for mail of `agent`. `None` if there is no room for
     /// another agent.
     pub(crate) fn waits(self: &Arc<Self>, agent: &str, is_hook: bool) -> Option<Waiting> {
         let mut agents = self.agents();

@@ -266,7 +266,7 @@ struct Loaded {
     settings: Settings,
     config: Config,
     variables: Vec<Effective>,
-    /// The invalid values, one sentence each.
+    /// The problems found in them, one sentence each.
     warnings: Vec<String>,
 }
 

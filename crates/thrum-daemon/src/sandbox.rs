@@ -2,8 +2,9 @@
 //! process, a file in `.thrum`.
 //!
 //! Coding agents run commands in sandboxes that answer `EPERM`, `EACCES` or "read-only file system" without a reason,
-//! and an agent takes this for a defect of the command. Codex and Claude Code set a variable; a system call filter is
-//! visible in `/proc`. Landlock, AppArmor and SELinux leave no trace, so `EPERM` is then explained without a name.
+//! and an agent takes this for a defect of the command. Codex, Claude Code, Gemini CLI and Qwen Code set a variable; a
+//! system call filter is visible in `/proc`. Landlock, AppArmor and SELinux leave no trace, so `EPERM` is then
+//! explained without a name.
 
 use std::{env, fs, io};
 

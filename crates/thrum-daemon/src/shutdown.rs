@@ -6,8 +6,8 @@ use thrum_core::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Owns the tasks of the daemon except those of [`Peers`](thrum_sync::Peers), tells all of them to stop, and waits for
-/// them within a time bound.
+/// Owns the tasks of the daemon except those of [`Peers`](thrum_sync::Peers) and of the tailnet, tells all of them to
+/// stop, and waits for them within a time bound.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shutdown {
     stop: CancellationToken,

@@ -39,7 +39,7 @@ impl Waiters {
 }
 
 impl NameLease {
-    /// Resolves when another wait takes the name over; never without a name.
+    /// Resolves when another wait takes the name over; never if there is no lease.
     pub(crate) async fn is_lost(lease: Option<&mut Self>) {
         match lease {
             Some(Self(receiver)) => while receiver.changed().await.is_ok() {},

@@ -7,8 +7,8 @@ use thrum_core::Timestamp;
 use crate::{Reader, StoreError, Tx};
 
 impl Reader<'_> {
-    /// Returns the acknowledgements, ordered by peer and sequence: the peer, a sequence of our log, and the time at
-    /// which the peer first had everything up to it.
+    /// Returns the acknowledgements, ordered by peer and sequence: the peer, a sequence of our log, and a time by which
+    /// the peer had everything up to it.
     ///
     /// # Errors
     /// SQLite's.

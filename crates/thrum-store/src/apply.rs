@@ -1,7 +1,7 @@
-//! Stores events from a peer: compares a pulled batch with the log, then stores and folds the new events.
+//! Stores events from a peer: compares a batch with the log, then stores and folds the new events.
 //!
 //! A peer is untrusted input. It may serve events repeatedly, other content under a known id, purged events, and events
-//! that we signed and do not have. None of these may stop the rest of the batch. The checkpoint may never be ahead of
+//! that we signed and do not have. None of these may stop the rest of the batch. The checkpoint must never be ahead of
 //! the stored events, because the events in between would not be requested again (I4).
 //!
 //! Example: of four events, one is already stored, one differs from the stored event of the same id, one is older than
@@ -25,16 +25,16 @@ use crate::{
 };
 
 impl Tx<'_> {
-    /// Stores a pulled batch together with the peer's checkpoint (I4). Events that are already stored or that a purge
-    /// forbids are skipped. An event that cannot be folded is parked and does not stop the others (I5).
+    /// Stores a batch together with the peer's checkpoint (I4). Events that are already stored or that a purge forbids
+    /// are skipped. An event that cannot be folded is parked and does not stop the others (I5).
     ///
     /// # Errors
-    /// Only those of the disk. Then no part of the batch is stored, and the same pull may be repeated.
+    /// Only those of the disk. Then no part of the batch is stored, and the same batch may be applied again.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
         self.apply_read(batch, batch.events.iter().map(Content::of))
     }
 
-    /// Stores a pulled batch whose `contents`, one per event in the same order, were parsed before the transaction.
+    /// Stores a batch whose `contents`, one per event in the same order, were parsed before the transaction.
     pub(crate) fn apply_read(
         &mut self,
         batch: &Batch,
@@ -65,8 +65,8 @@ impl Tx<'_> {
             // event is stored again.
             let is_known = is_ours && event.seq < *next_origin_seq && (is_purged || !self.holds_number(event)?);
             if is_ours && !is_known {
-                // We signed this event and do not have it. So this database is older than the log that it claims to be,
-                // even if it has assigned the same origin sequence again meanwhile.
+                // We signed this event and do not have it. So this database is an older copy of its log, even if it has
+                // assigned the same origin sequence to another event since.
                 tracing::warn!(event = %event.id, "a peer holds an event of this daemon that this database never assigned: a new log begins");
                 self.progress.counters.begin_log(self.ambient);
             }

@@ -2,13 +2,14 @@
 //!
 //! An event carries the time that its daemon's clock showed. That clock may be years ahead, and mail dated 2099 would
 //! stay above all other mail until then. So an event that claims a time ahead of our clock by more than
-//! [`limits::CLOCK_AHEAD`] is shown at about its arrival ([`latest_shown`]): the earlier of the two times counts for
-//! order, for `--after` and for signs of life. The arrival differs between daemons. Therefore the fold uses it only to
-//! fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the digest (I6). For events
-//! that lie ahead, a purge uses only the arrival: it lists all of them that arrived before its cutoff.
+//! [`limits::CLOCK_AHEAD`] is shown at about its arrival ([`latest_shown`]), or at its own time if that is earlier.
+//! This time counts for order, for `--after` and for signs of life. The arrival differs between daemons. Therefore the
+//! fold uses it only to fill `shown_at` of messages and sessions, and `at` of mailboxes, which are not part of the
+//! digest (I6). A purge also uses the arrival: it lists events that claim a time after its cutoff, but arrived before
+//! it (`cutoff.rs`).
 //!
-//! Only events that lie ahead have a row here, in the table `ahead`. It is not part of the projection, so a rebuild
-//! shows every event at the same time as before.
+//! Only events that lie ahead of our clock have a row in the table `ahead`. It is not part of the projection, so a
+//! rebuild shows every event at the same time as before.
 //!
 //! `clock.rs` handles the case that our own clock was wrong.
 
@@ -24,8 +25,9 @@ pub(crate) fn lies_ahead(at: Timestamp, now: Timestamp) -> bool {
 
 /// The latest time at which an event may be shown if it arrives now and claims the time `at`, which lies ahead. If the
 /// event is ahead by at most [`limits::CLOCK_OFF`], this is [`limits::CLOCK_AHEAD`] from now. If it were now, the
-/// answer to a message that is ahead by exactly [`limits::CLOCK_AHEAD`] would be shown before that message. An event
-/// that is further ahead is not trusted at all, and no answer is stamped after it ([`Tx::append`]).
+/// answer to a message that is ahead by exactly [`limits::CLOCK_AHEAD`] would be shown before that message. If the
+/// event is ahead by more than [`limits::CLOCK_OFF`], this is now: no answer is stamped after such an event
+/// ([`Tx::append`]).
 fn latest_shown(at: Timestamp, now: Timestamp) -> Timestamp {
     if at <= now.plus(limits::CLOCK_OFF) { now.plus(limits::CLOCK_AHEAD) } else { now }
 }
@@ -35,7 +37,7 @@ pub(crate) fn claimed(at: Timestamp, target: Option<&str>) -> Timestamp {
     target.and_then(ids::ulid_time).map_or(at, |made| made.max(at))
 }
 
-/// The time at which an event with the claimed time `at` is shown.
+/// The time at which the event with this sequence, which claims the time `at`, is shown.
 pub(crate) fn shown(conn: &Connection, sequence: u64, at: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT shown_at FROM ahead WHERE sequence = ?1")?;
     let known: Option<i64> = statement.query_row([sequence], |row| row.get(0)).optional()?;

@@ -1,8 +1,8 @@
 //! Backups: one file with the database and the small files that belong to it.
 //!
-//! The file is the database itself, copied page by page with SQLite's online backup while the daemon runs, plus two
-//! tables: the manifest, and the small files beside the database. So SQLite's own tools can check it, and any SQLite
-//! tool can open it.
+//! The file is the database itself, copied page by page with SQLite's online backup, which works while the daemon runs,
+//! plus two tables: the manifest, and the small files beside the database. So SQLite's own tools can check it, and any
+//! SQLite tool can open it.
 //!
 //! A restored backup is not the database we left, but could be mistaken for it: if the backup was made and restored
 //! within one run of the daemon, its log id and counter of openings are those of the database we left. Therefore a
@@ -106,7 +106,7 @@ pub fn write(
 }
 
 /// Turns a copy of a backup's file back into the original database, and returns the manifest and the files. Checks
-/// everything first: the format, the pages, and every event against the digests of the log.
+/// everything: the format, the pages, the files, and every event against the digests of the log.
 ///
 /// # Errors
 /// [`StoreError::Newer`]; [`StoreError::Damaged`] for a damaged backup; [`StoreError::Damaged`], [`StoreError::Gos`] or

@@ -258,7 +258,7 @@ impl Store {
     /// Rebuilds the data derived from the log: the projection and the heads. Counts of purged events stay as they are.
     ///
     /// # Errors
-    /// Those of [`write`](Self::write); the store is then unchanged.
+    /// Those of [`write`](Self::write); the store is then unchanged, unless COMMIT failed.
     pub fn repair(&mut self) -> Result<(), StoreError> {
         self.write(|tx| tx.repair())
     }

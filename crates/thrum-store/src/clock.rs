@@ -1,13 +1,13 @@
 //! Corrects the effects of a wrong clock of our own.
 //!
-//! A wrong clock is detected when it goes back by more than [`limits::CLOCK_OFF`] ([`Tx::heed_clock`]). Events stamped
-//! and received meanwhile then lie ahead of the clock. Their true time is unknown except for two bounds. They arrived
-//! before now; purges use this bound, because a purge must not remove events that may be younger. They were not written
-//! just now; display uses this bound, so that they do not appear as new.
+//! A wrong clock is detected when it goes back by more than [`limits::CLOCK_OFF`] ([`Tx::heed_clock`]). Events that
+//! were stamped while it was wrong may then lie ahead of it. Their true time is unknown except for two bounds. They
+//! arrived before now; purges use this bound, because a purge must not remove events that may be younger. They were not
+//! written just now; display uses this bound, so that they do not appear as new.
 //!
 //! Example: the clock showed 2031 for an hour and is corrected to 2026. Messages of that hour keep their claimed time,
 //! but are shown before everything that is written from now on. A purge with a cutoff in 2031 that was folded in that
-//! hour is parked until then. Our next event is stamped 2026 instead of after our last one.
+//! hour is taken back and parked until 2031. Our next event is stamped 2026 instead of after our last one.
 //!
 //! `arrival.rs` decides at which time a single event is shown if it lies ahead of a correct clock.
 
@@ -99,7 +99,7 @@ impl Tx<'_> {
 }
 
 /// One minute before our last event that does not lie ahead of the corrected clock, or an hour and a minute ago if
-/// there is no such event. Events stamped since then by the wrong clock are shown at this time, so that they do not
+/// there is no such event. Events that lie ahead of the corrected clock are shown at this time, so that they do not
 /// appear as new.
 fn last_before(conn: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare("SELECT max(at) FROM events WHERE received_from = '' AND at <= ?1")?;

@@ -132,7 +132,7 @@ impl Reader<'_> {
     }
 
     /// Finds files that agents of this daemon and other agents changed at nearly the same time, where at least one of
-    /// the pair is in `changed`. Ends the search when [`limits::MAX_COLLISIONS`] or somewhat more are found. A
+    /// the pair is in `changed`. May stop once [`limits::MAX_COLLISIONS`] are found, and may return more than that. A
     /// collision occurs twice if both agents are in `changed`.
     ///
     /// # Errors
@@ -178,8 +178,8 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// Returns the collisions recorded within [`limits::COLLISION_AGAIN`], latest first: all of them, or only those
-    /// about which one agent has not been notified. At most [`limits::MAX_COLLISIONS`].
+    /// Returns the collisions recorded within [`limits::COLLISION_AGAIN`], latest first: all of them, or only those of
+    /// the agent `untold_of` about which it has not been notified. At most [`limits::MAX_COLLISIONS`].
     ///
     /// # Errors
     /// SQLite's.
@@ -206,7 +206,8 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Returns the given collisions that are not recorded, or were recorded so long ago that they are reported again.
+    /// Returns those of the given collisions that are to be reported: they are not recorded, or were recorded more than
+    /// [`limits::COLLISION_AGAIN`] ago.
     ///
     /// # Errors
     /// SQLite's.
@@ -227,7 +228,8 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Records collisions that are to be reported, and removes old ones.
+    /// Records those of the given collisions that are to be reported, at most [`limits::MAX_COLLISIONS`], and removes
+    /// old ones.
     ///
     /// # Errors
     /// SQLite's.

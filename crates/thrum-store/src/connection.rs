@@ -17,14 +17,15 @@ use crate::StoreError;
 /// 250), so that none is compiled twice: compiling a statement costs as much as running it ten times.
 const STATEMENTS: usize = 320;
 
-/// The path of the file that SQLite keeps beside a database with this suffix.
+/// The path of the file with this suffix that SQLite keeps beside a database.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// How long a connection waits for a lock. There is only one writer, so only a checkpoint can make it wait.
+/// How long a connection waits for a lock. There is only one writer, so connections rarely wait for each other: mainly for
+/// a checkpoint.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens a connection with our settings.

@@ -1,20 +1,20 @@
 //! Purge cutoffs: determines the events that purges remove, whenever these events arrive.
 //!
-//! Of all purges the highest cutoff counts. A signed purge removes all older events. A purge by an origin that signs
-//! nothing could be served by any peer in that origin's name, so it removes only events that claim the same origin:
-//! whoever can forge the purge could forge these events as well.
+//! Of all purges the highest cutoff counts. A signed purge removes older events of all origins. A purge by an origin
+//! that signs nothing could be served by any peer in that origin's name, so it removes only events that claim the same
+//! origin: whoever can forge the purge could forge these events as well.
 //!
 //! Purged rows leave the log, and are not accepted again from peers that still have them. All daemons must arrive at
-//! the same rows, so the decision may depend only on the event and the cutoff. An edit or a receipt follows its
-//! message, not its own time, even if the message was never present here: a message's id contains its creation time. No
-//! Thrum makes ids without a time; if an id contains none, each event follows its own time.
+//! the same rows, so the decision may depend only on the event and the purges. An edit or a receipt follows its
+//! message, not its own time, even if the message was never present here: a message's id contains its creation time. If
+//! an id contains none (no version of Thrum makes such ids), each event follows its own time.
 //!
-//! An event with a time in the future would never be older than the cutoff. Only daemons where it arrived know whether
-//! it came before the cutoff. So the daemon that purges lists such events in the purge itself ([`lying_ahead`]), by id,
-//! and all daemons remove the same events.
+//! An event that claims a time far in the future would survive all purges until that time. Whether it arrived before
+//! the cutoff differs between daemons. So the daemon that purges lists such events in the purge itself
+//! ([`lying_ahead`]), by id, and all daemons remove the same events.
 //!
-//! Registrations, deletions, clean-ups, claims, groups and purges stay: a rebuilt projection needs them, for example to
-//! know what a clean-up hides.
+//! Registrations, deletions of messages, clean-ups, claims, purges, and events of groups and of unknown types stay.
+//! Most of them are needed to rebuild the projection, for example to know what a clean-up hides.
 //!
 //! Example: a purge with the cutoff March 1 was folded. A receipt of March 5 for a message whose id was made on
 //! February 20 is purged, and the copy that a peer serves is skipped. The deletion of that message stays in the log.
@@ -60,8 +60,8 @@ impl<'a> Aged<'a> {
         Self { id: &event.id, origin: &event.origin, kind: &event.kind, at: event.at, target }
     }
 
-    /// Extracts the deciding properties of a row with the columns `sequence, type, at, target, origin_daemon, event_id`
-    /// of `events`.
+    /// Extracts the deciding properties of a row whose first columns are `sequence, type, at, target, origin_daemon,
+    /// event_id` of `events`.
     pub(crate) fn of_row(row: &'a Row<'_>) -> rusqlite::Result<Self> {
         let text = |column| -> rusqlite::Result<Option<&'a str>> { Ok(row.get_ref(column)?.as_str_or_null()?) };
         Ok(Self {
@@ -78,7 +78,7 @@ impl<'a> Aged<'a> {
         EventType::by_name(self.kind).map_or(Ages::Never, |known| known.ages)
     }
 
-    /// Returns `true` if a cutoff removes the event.
+    /// Returns `true` if a purge with this cutoff removes the event without listing it.
     fn is_before(self, cutoff: Timestamp) -> bool {
         match (self.ages(), self.target) {
             (Ages::Never, _) => false,
@@ -136,8 +136,8 @@ pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Timestamp)
     }
 }
 
-/// The highest cutoff of all purges that have taken effect, whatever their scope: Go Thrum applies every purge to all
-/// origins.
+/// The highest cutoff of all purges that have taken effect, whatever their scope. Go Thrum, for example, applies every
+/// purge to all origins.
 pub(crate) fn highest(conn: &Connection) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM cutoffs")?;
     Ok(Timestamp::from_nanos(statement.query_row([], |row| row.get(0))?))
@@ -161,7 +161,7 @@ pub(crate) fn announced(conn: &Connection, until: Timestamp) -> Result<Timestamp
     Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), ParkedKind::PurgeAhead), |row| row.get(0))?))
 }
 
-/// Returns `true` if purges remove a message with this id, as far as the id shows.
+/// Returns `true` if purges for all origins remove a message with this id, as far as the id shows.
 pub(crate) fn is_gone(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
     let Some(made) = ids::ulid_time(message_id) else { return Ok(false) };
     Ok(made.millis() < for_everything(conn)?.millis() || is_named(conn, message_id, "")?)
@@ -186,8 +186,8 @@ pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Timest
     }
 }
 
-/// The ids that a purge of everything before `cutoff` must list: the events arrived before the cutoff, but claim a
-/// later time.
+/// The ids that a purge of everything before `cutoff` must list: those of events that arrived before the cutoff, but
+/// claim a later time.
 pub(crate) fn lying_ahead(conn: &Connection, cutoff: Timestamp) -> Result<BTreeSet<String>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT e.sequence, e.type, e.at, e.target, e.origin_daemon, e.event_id, a.arrived_at

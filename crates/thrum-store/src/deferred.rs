@@ -1,12 +1,12 @@
 //! Work that is done once at the end of a batch, however many of its events require it.
 //!
-//! Some events change much at once: an earlier registration refills a mailbox, a clean-up re-evaluates all
-//! registrations, and a further start of a session re-evaluates all events of the session. A batch may hold many such
-//! events, each earlier or later than the one before. So their rules only record here what must be recomputed from the
-//! log, and `fold/finish.rs` does it.
+//! Some events change much at once: a registration that is earlier than those known refills a mailbox, a clean-up
+//! re-evaluates all registrations of its agent, and some starts of a session re-evaluate all events of the session. A
+//! batch may hold many such events, each earlier or later than the one before. So their rules only record here what
+//! must be recomputed from the log, and `fold/finish.rs` does it.
 //!
-//! Until then the affected rows are consistent with each other, as before the batch. Further events of the batch are
-//! folded into these rows, or skipped; the recomputation replaces the result.
+//! Until it does, the affected rows are consistent with each other, as before the batch. Further events of the batch
+//! are folded into these rows, or skipped; the recomputation replaces the result.
 //!
 //! Example: a batch brings 30 registrations of one agent. Its name is in [`Deferred::agents`] once, and its mailbox is
 //! filled once.

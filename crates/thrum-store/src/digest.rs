@@ -118,9 +118,9 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Rebuilds heads and projection (see [`repair`](Self::repair)) if rows were lost, and then returns `true`. Repeats
-    /// the check of [`Reader::has_losses`], because the caller's result may be outdated, and folding everything again
-    /// takes fifty times as long as counting.
+    /// Rebuilds heads and projection (see [`repair`](Self::repair)) if the stored heads differ from the log, and then
+    /// returns `true`. Repeats the check of [`Reader::has_losses`], because the caller's result may be outdated, and
+    /// folding everything again takes fifty times as long as counting.
     ///
     /// # Errors
     /// SQLite's.

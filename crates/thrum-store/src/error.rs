@@ -3,8 +3,8 @@
 use rusqlite::ErrorCode;
 use thrum_core::{Error, ErrorKind};
 
-/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back or,
-/// where the kind of error says so, may be stored completely.
+/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, was rolled back. Only
+/// if the kind of error says so, it may be stored completely instead.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The request itself was refused, for the reason in the error.
@@ -13,7 +13,7 @@ pub enum StoreError {
     /// The database was made by a newer version. Retrying does not help.
     #[error("the database is of format {found}; this version of thrum reads up to {known}")]
     Newer {
-        /// `user_version` of the file.
+        /// The format of the file: its `user_version`, or the format that a backup's manifest states.
         found: i64,
         /// The newest format that this binary reads.
         known: i64,
@@ -44,7 +44,7 @@ pub enum StoreError {
     /// Any other error that SQLite reports.
     #[error("database: {0}")]
     Sqlite(String),
-    /// The writer has stopped.
+    /// The writer has stopped, or accepts no more pieces of batches.
     #[error("the store is closed")]
     Closed,
 }
@@ -62,7 +62,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The error of a failed COMMIT. Whatever the cause, the last page may have reached the disk.
+    /// The error of a failed COMMIT. Whatever the cause, the whole transaction may have reached the disk.
     pub(crate) fn of_commit(error: rusqlite::Error) -> Self {
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
             Self::UnknownFull
@@ -71,7 +71,8 @@ impl StoreError {
         }
     }
 
-    /// A copy of this error for each job of a failed group; less frequent kinds become [`Unknown`](Self::Unknown).
+    /// A copy of this error, so that each job of a failed group gets one. Kinds that are not copied here become
+    /// [`Unknown`](Self::Unknown).
     pub(crate) fn repeated(&self) -> Self {
         match self {
             Self::Full => Self::Full,

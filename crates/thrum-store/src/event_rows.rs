@@ -1,8 +1,9 @@
 //! The rows of the log: the data stored with each event, and the move of a row to another sequence.
 //!
 //! A row has a sequence, which gives the order of arrival here, and a `target`, by which the fold finds the events
-//! about one message, session or agent. Sequences mean nothing to other daemons, but legacy peers read rows in this
-//! order and drop an event that they cannot apply yet. So a row may move to the end.
+//! about one message, session or agent. To other daemons, sequences are only positions in this log. But legacy peers
+//! read rows in this order and drop an event that they cannot apply yet. So a row that arrived before its target moves
+//! to the end.
 //!
 //! Example: an edit arrived as sequence 5 and its message as 9. [`Tx::move_to_end`] gives the edit sequence 10, so a
 //! legacy peer is served the edit after the message.
@@ -68,9 +69,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Moves a row that waited for its target to a new sequence behind the target, for peers that read rows in order
-    /// and cannot keep a row that they cannot apply yet. Peers that already have the row skip it by its id; sequences
-    /// have no other meaning.
+    /// Moves a row whose target arrived after it to a new sequence, behind the target, for peers that read rows in
+    /// order and cannot keep a row that they cannot apply yet. Peers that already have the row skip it by its id;
+    /// sequences have no other meaning.
     ///
     /// # Errors
     /// SQLite's.

@@ -98,8 +98,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Removes the next events of a removed peer from the log, except those whose origin is in `keeps`. Reads at most
-    /// [`limits::FORGET_ROWS`] rows, except that the last piece may rebuild the projection from the whole log.
+    /// Removes the next events of a removed peer from the log, except those whose origin is in `keeps`. Examines at
+    /// most [`limits::FORGET_ROWS`] rows for that. The last piece may also rebuild the projection from the whole log.
     ///
     /// # Errors
     /// SQLite's; the whole piece is then undone.

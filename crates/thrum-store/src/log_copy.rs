@@ -1,5 +1,5 @@
-//! Reads, from a private copy, the log of a database whose daemon is not running. No file beside the original changes,
-//! not even those that SQLite creates for a reader.
+//! Reads, from a private copy, the log of a database whose daemon is not running. The original and the files beside it
+//! stay unchanged; SQLite may create or change some of these files even for a reader.
 
 use std::{fs, io, path::Path};
 

@@ -1,12 +1,11 @@
 //! Detects whether a database is the one we left, and begins a new log if not.
 //!
-//! Our log is numbered without gaps, and peers remember how far they read it. A database that was restored from a
-//! backup, replaced or lost would assign the same sequences again to other events. Therefore every life of the database
-//! has its own `log_id` and a counter of openings that is stored twice: in the database and beside it. The database
-//! commits first. If the ids are equal and the database's counter equals the other one or is one ahead, it is the
-//! database we left, unless it ends at a lower sequence than recorded. In all other cases a new log begins. The
-//! sequences of the new log are so high that readers without support for `log_id` find them above every checkpoint they
-//! may hold.
+//! Our log is numbered, and peers remember how far they have read it. A database that was restored from a backup,
+//! replaced or lost would assign the same sequences again to other events. Therefore every life of the database has its
+//! own `log_id` and a counter of openings that is stored twice: in the database and beside it. The database commits
+//! first. If the ids are equal and the database's counter equals the other one or is one ahead, it is the database we
+//! left, unless it ends at a lower sequence than recorded. In all other cases a new log begins. The sequences of the
+//! new log are so high that readers without support for `log_id` find them above every checkpoint they may hold.
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Ambient, Timestamp};
@@ -20,8 +19,9 @@ pub struct StoreFingerprint {
     pub log_id: String,
     /// Number of times the database was opened.
     pub counter: u64,
-    /// Lower bound for the last sequence of the database, when the fingerprint was written. An earlier copy of the file
-    /// that was restored within one run of the daemon has the same counter, but ends earlier.
+    /// The last sequence of the database when the fingerprint was written; since then it can only have become higher.
+    /// An earlier copy of the file that was restored within one run of the daemon has the same counter, but ends
+    /// earlier.
     pub sequence: u64,
 }
 
@@ -71,9 +71,9 @@ fn new_log_id(ambient: &mut dyn Ambient) -> String {
     format!("{:016x}", ambient.random_u64())
 }
 
-/// Reads the counters and durably counts this opening. `fingerprint` is the one found beside the database, `new_log`
-/// an external reason to begin a new log (the directory was moved or copied). A new database is marked as folded by
-/// `fold_version`, because there is nothing to fold.
+/// Reads the counters and durably counts this opening. `fingerprint` is the one found beside the database. With
+/// `new_log`, a new log begins in any case, for example because the directory was moved or copied. A new database is
+/// marked as folded by `fold_version`, because there is nothing to fold.
 pub(crate) fn open(
     conn: &mut Connection,
     fingerprint: Option<&StoreFingerprint>,

@@ -18,8 +18,8 @@ pub(crate) enum ParkedKind {
     /// The event edits or deletes a message of another daemon, and only the author's daemon may do so. If a creation of
     /// the message by the event's own daemon arrives and takes precedence, the event takes effect.
     NotAllowed = 3,
-    /// The event is a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD). Until then the
-    /// projections of peers may differ.
+    /// The event is a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD). Until it is folded,
+    /// the projections of peers may differ.
     PurgeAhead = 4,
     /// The event is a purge that is due later than [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD) from now.
     PurgeFarAhead = 5,

@@ -34,7 +34,7 @@ pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
 }
 
 /// The parts of an event that can be computed from its body without the database. For a body of several megabytes this
-/// takes as long as storing it, so it is done before the writer's turn.
+/// takes as long as storing it, so it is done before the transaction, on the thread of the caller.
 pub(crate) struct Content {
     pub(crate) payload: serde_json::Result<Payload>,
     /// The event's contribution to the digest of its log.

@@ -1,9 +1,9 @@
 //! Counters and heads that a transaction has changed but not yet written.
 //!
 //! A transaction assigns sequences, and events enter and leave logs. The resulting counters are not written event by
-//! event, but once, as the last step before COMMIT. Until then a copy of the store's [`Progress`] holds them. The store
-//! adopts the copy when COMMIT succeeds and drops it otherwise. If one job of a group fails, the copy from before that
-//! job is restored. So only the sequences of events that were not stored are assigned again.
+//! event, but together, usually as the last step before COMMIT. Until then a copy of the store's [`Progress`] holds
+//! them. The store adopts the copy when COMMIT succeeds and drops it otherwise. If one job of a group fails, the copy
+//! from before that job is restored. So only the sequences of events that were not stored are assigned again.
 //!
 //! Example: a batch brings three events of one log, and a purge removes two adjacent older ones. [`Progress::flush`]
 //! updates the log's row of `heads` once, with three more events stored and two more purged, and adds one range to the
@@ -119,7 +119,7 @@ impl Progress {
         }
     }
 
-    /// Returns `true` if an event left the log in this transaction.
+    /// Returns `true` if the event at the origin sequence of this one left the log in this transaction.
     pub(crate) fn is_gone(&self, event: &Event) -> bool {
         self.gone.get(&(event.origin.clone(), event.log.clone())).is_some_and(|gone| gone.contains(event.seq))
     }
@@ -141,7 +141,7 @@ impl Progress {
         }
     }
 
-    /// Writes the counters and all recorded changes; the last step before COMMIT.
+    /// Writes the counters and all recorded changes. The store does this as the last step before COMMIT.
     pub(crate) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
         if self.scrub {
             conn.execute("UPDATE state SET scrub = 1", [])?;

@@ -1,9 +1,8 @@
 //! The ranges of origin sequences in a log that are empty because a purge removed the events or keeps them out, or
 //! because they were forgotten with a removed peer: the table `purged`.
 //!
-//! A daemon that compares logs would request the events that are missing in ours, and purged events would be missing
-//! for ever. So the origin sequences of purged events are stored as ranges, with one row per run instead of one per
-//! event.
+//! When two daemons compare logs, each requests the events that it lacks, and purged events would be requested for
+//! ever. So the origin sequences of purged events are stored as ranges, with one row per run instead of one per event.
 //!
 //! Example: 4 to 6 and 9 are purged, which are two rows. A purge removes 7 and 8: [`add`] leaves one row, 4 to 9. A
 //! forgotten event 6 comes back: [`remove`] leaves 4 to 5 and 7 to 9.

@@ -48,7 +48,8 @@ impl Readers {
     /// Returns `None` if there is no database yet.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`]; SQLite's.
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`],
+    /// [`StoreError::ReadOnly`]; SQLite's.
     pub fn beside(path: &Path, home: &str) -> Result<Option<Self>, StoreError> {
         if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
             return Ok(None);

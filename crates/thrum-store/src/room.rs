@@ -7,17 +7,18 @@
 //! Example: a message arrives for which 150 receipts wait. The transaction has room for 100 rows and releases 100
 //! receipts. The next transaction releases the other 50 and has room for 50 rows of other work.
 
-/// Maximum number of events or rows that one transaction handles: ten to twenty milliseconds of work.
+/// Maximum number of a peer's events, of due events, or of rows of pending work in one transaction: ten to twenty
+/// milliseconds of work.
 pub(crate) const PIECE: usize = 100;
 
-/// Maximum number of bytes of events in a piece of a batch, except for a single event that is larger. A piece of a
-/// purge ends with the event that reaches this number.
+/// Maximum number of bytes of events in a piece of a batch, unless a single event is larger. A piece of a purge ends
+/// with the event that reaches this number.
 pub(crate) const PIECE_BYTES: usize = 512 << 10;
 
 /// Maximum number of log rows that a piece reads for each row that it may change: a few milliseconds in all.
 const LOOKED_AT: usize = 10;
 
-/// The room for pending work that a transaction has left, in changed rows.
+/// How much pending work a transaction may still do, in changed rows.
 #[derive(Debug)]
 pub(crate) struct Room(usize);
 
@@ -44,12 +45,13 @@ impl Room {
         self.piece() * LOOKED_AT
     }
 
-    /// Counts a piece by its changed and read rows; a piece that found nothing counts as one row.
+    /// Counts a piece by the rows that it changed, or by a tenth of those that it read if that is more; at least as one
+    /// row.
     pub(crate) fn spend_looking(&mut self, rows: usize, looked_at: usize) {
         self.spend(rows.max(looked_at / LOOKED_AT));
     }
 
-    /// Counts a piece by its rows; a piece that found nothing counts as one row.
+    /// Counts a piece by its rows; at least as one row.
     pub(crate) fn spend(&mut self, rows: usize) {
         self.0 = self.0.saturating_sub(rows.max(1));
     }

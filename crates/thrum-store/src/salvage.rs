@@ -3,13 +3,13 @@
 //! The file is read page by page, independently of SQLite: a page with rows of the log is recognised by its own
 //! contents, so a broken header or parent page does not hide its rows. A row is accepted if its text is an event in
 //! canonical form that agrees with the columns beside it and, if its origin signs, if the signature is valid. Altered
-//! rows are left out; peers serve them again.
+//! rows are left out; peers that have the original serve it again.
 //!
 //! The new database begins a new log, because it is unknown which sequences the old one assigned. It has no
 //! checkpoints, because lost events may lie before the old checkpoints in the peers' logs. So every peer is read from
 //! its start, and events that are present are skipped. The projection is folded anew. The ranges of purged origin
-//! sequences are copied, so that these events are not requested again; the cutoff is in the purge's own event. All
-//! other data (acknowledgements, idempotency keys, signs of life) is left behind.
+//! sequences are copied, so that these events are not requested again; cutoffs are folded again from the purges in the
+//! log. All other data (acknowledgements, idempotency keys, signs of life) is left behind.
 
 mod pages;
 

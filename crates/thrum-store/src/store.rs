@@ -89,7 +89,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`]: the file is unchanged.
-    /// [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`], SQLite's: the log is unchanged.
+    /// [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`], those of a failed COMMIT, SQLite's: the
+    /// log has lost no event, except some that purges remove.
     pub fn open(path: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
         Self::open_as(path, options.key.id(), options, ambient)
     }
@@ -109,7 +110,8 @@ impl Store {
         // EXTRA equals FULL once there is a write-ahead log. Writes before that use a rollback journal. Unless its
         // deletion is synced too, the journal may reappear after a crash and undo later writes.
         conn.pragma_update(None, "synchronous", "EXTRA")?;
-        // Migrate first: a file that is refused must not be changed.
+        // Migrate before the file is changed in any other way, because the migration refuses files that must stay
+        // unchanged.
         migrate::migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -171,7 +173,7 @@ impl Store {
     }
 
     /// Runs one job in its own transaction. Then does, in further transactions, all pending work, including what the
-    /// job deferred.
+    /// job left.
     ///
     /// # Errors
     /// The job's error, or the reason why the commit failed. The error may also be that of pending work, and the job is
@@ -182,7 +184,7 @@ impl Store {
         Ok(value)
     }
 
-    /// Runs one job in its own transaction, without the work that it defers (see [`work_off`](Self::work_off)).
+    /// Runs one job in its own transaction, without the pending work that it leaves (see [`work_off`](Self::work_off)).
     ///
     /// # Errors
     /// The job's error, or the reason why the commit failed.
@@ -213,7 +215,7 @@ impl Store {
         }
     }
 
-    /// Stores a pulled batch in pieces, each in its own transaction (`pieces.rs`).
+    /// Stores a peer's batch in pieces, each in its own transaction (`pieces.rs`).
     ///
     /// # Errors
     /// Those of [`write`](Self::write). Some of the events may then be stored; the checkpoint moves only with the last
@@ -267,7 +269,8 @@ impl Store {
         }
     }
 
-    /// Runs one job in its own transaction, without a savepoint, in which many statements would be slow (`writer.rs`).
+    /// Runs one job in its own transaction. Uses no savepoint, because many statements in one savepoint are slow
+    /// (`writer.rs`).
     pub(crate) fn write_alone(&mut self, mut job: Box<dyn Job + Send>, announce: &dyn Fn(&Commit)) {
         let outcome = self.transact(|tx| job.run(tx));
         if outcome.is_ok() {
@@ -373,7 +376,8 @@ impl Store {
 
     fn roll_back(&mut self) {
         if !self.conn.is_autocommit() {
-            // The caller reports the error that led here. At the latest, SQLite rolls back when the connection closes.
+            // The caller reports the error that led here. If this ROLLBACK fails, SQLite rolls back when the connection
+            // closes.
             let _ = self.conn.execute_batch("ROLLBACK");
         }
     }
@@ -388,14 +392,14 @@ impl Store {
     }
 
     /// Removes the last copies of purged text from the file, and shrinks the file after a peer's events were removed.
-    /// The caller that requested the purge waits for this.
+    /// The answer to a purge waits for this, up to [`limits::PURGE_ANSWERED`].
     ///
     /// The purged rows were overwritten in place, but SQLite leaves copies where it once moved rows to another page,
     /// and the write-ahead log still contains the old pages. Therefore the file is rewritten (`VACUUM`) and the log is
-    /// truncated. This takes as long as writing the remaining data and blocks all other writes. So files above
-    /// [`limits::MAX_REWRITTEN_BYTES`] are not rewritten, and rewrites are at least [`limits::REWRITE_PAUSE`] apart,
-    /// however many purges peers send. [`Writer`](crate::Writer) calls this regularly, so a rewrite that was skipped or
-    /// failed is done later. Does nothing while a purge is still in progress.
+    /// truncated. This takes as long as writing the remaining data and blocks all other writes. So a file with more
+    /// data than [`limits::MAX_REWRITTEN_BYTES`] is not rewritten, and rewrites are at least [`limits::REWRITE_PAUSE`]
+    /// apart, however many purges peers send. [`Writer`](crate::Writer) calls this regularly, so a rewrite that had to
+    /// wait or failed is done later. Does nothing while purged rows are still being removed.
     pub(crate) fn scrub(&mut self) {
         if (self.scrub || self.progress.scrub) && fold::is_sweeping(&self.conn).unwrap_or(false) {
             return;
@@ -438,7 +442,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Does one piece of the deferred work in its own transaction. Returns `true` if more is left.
+    /// Does one piece of the pending work in its own transaction. Returns `true` if more is left.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).
@@ -450,20 +454,19 @@ impl Store {
         Ok(self.has_pending())
     }
 
-    /// Sets the size of the pieces of deferred work, in rows, until the store is closed. For tests, which have few
-    /// rows.
+    /// Sets the size of the pieces of pending work, in rows, until the store is closed. For tests, which have few rows.
     pub fn set_piece(&mut self, rows: usize) {
         self.progress.piece = rows;
     }
 
-    /// Returns `true` if there is deferred work. Returns `false` if the database cannot be read; the next write reports
+    /// Returns `true` if there is pending work. Returns `false` if the database cannot be read; the next write reports
     /// that error.
     pub(crate) fn has_pending(&self) -> bool {
         fold::is_pending(&self.conn).unwrap_or(false)
     }
 
     /// Folds all parked events that have become due, and does the pending work. Returns the number of parked events
-    /// that were folded.
+    /// that were due; a purge far ahead may be parked again.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).
@@ -503,7 +506,7 @@ impl Store {
     /// Discards the projection and folds the log again. The result has the same digest (I1).
     ///
     /// # Errors
-    /// Those of [`write`](Self::write); the projection is then unchanged.
+    /// Those of [`write`](Self::write); the projection is then unchanged, unless COMMIT failed.
     pub fn rebuild(&mut self) -> Result<(), StoreError> {
         self.write(fold::rebuild)
     }
@@ -542,7 +545,8 @@ impl Store {
         digest::recount(&self.conn)
     }
 
-    /// Starts to count the work that the database does for this store. It costs a few percent of run time: for tests.
+    /// Starts to count the work that the database does for this store. For tests only, because it costs a few percent
+    /// of run time.
     ///
     /// # Errors
     /// SQLite's.

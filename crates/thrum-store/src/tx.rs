@@ -2,8 +2,8 @@
 //! ends.
 //!
 //! A job needs more than a connection. Each own event takes the next sequence, a timestamp later than that of our last
-//! event, and an id. Every event is compared with the purge cutoff. Changes to many rows are deferred to the end of the
-//! batch. This state belongs to one transaction and is dropped with it, so [`Tx`] holds all of it.
+//! event, and an id. Every event of a peer is compared with the purge cutoff. Changes to many rows are deferred to the
+//! end of the batch. This state belongs to one transaction and is dropped with it, so [`Tx`] holds all of it.
 //!
 //! This file holds that state and reads the clock; it does not interpret events. The operations on a transaction are in
 //! other files: `append.rs` stores own events, `apply.rs` stores those of a peer, and `ops/` serves the requests of
@@ -40,7 +40,7 @@ pub struct Tx<'s> {
     floor: Cell<Option<Timestamp>>,
     /// Work to be done before the transaction ends.
     pub(crate) deferred: Deferred,
-    /// How much pending work the transaction may do in addition.
+    /// How much pending work the transaction may still do.
     pub(crate) room: Room,
     /// The sequence up to which the log is folded: the last one, except during a rebuild.
     pub(crate) frontier: u64,
@@ -85,7 +85,8 @@ impl<'s> Tx<'s> {
         Reader::new(self.conn, self.id.as_str())
     }
 
-    /// The cutoff of purges for all origins. Its row is read once, because every event is compared with it.
+    /// The cutoff of purges for all origins. Its row is read once per transaction, because many events are compared
+    /// with it.
     pub(crate) fn cutoff(&self) -> Result<Timestamp, StoreError> {
         if let Some(known) = self.cutoff.get() {
             return Ok(known);
@@ -113,8 +114,8 @@ impl<'s> Tx<'s> {
     }
 
     /// Lower bound for our own timestamps: an event older than a purge cutoff would be discarded. Includes the cutoffs
-    /// of purges that are parked and only seem to lie in the future because our clock lags. Purges far in the future do
-    /// not count; otherwise a wrong clock of their daemon would become ours.
+    /// of parked purges that are due within [`limits::CLOCK_OFF`], which may lie in the future only because our clock
+    /// lags. Purges further ahead do not count; otherwise a wrong clock of their daemon would become ours.
     pub(crate) fn floor(&mut self) -> Result<Timestamp, StoreError> {
         if let Some(known) = self.floor.get() {
             return Ok(known);
@@ -141,7 +142,7 @@ impl<'s> Tx<'s> {
         let floor = self.floor()?.max(self.now());
         loop {
             let id = self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor });
-            // After a clock that was ahead has been corrected, it may reach a millisecond a second time.
+            // A clock that was ahead and was corrected may show the same millisecond a second time.
             let Counters { last_at, highest_at, .. } = self.progress.counters;
             if last_at == highest_at || !self.is_taken(kind, &id)? {
                 return Ok(id);

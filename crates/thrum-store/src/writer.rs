@@ -4,15 +4,15 @@
 //! callers queue their jobs. The thread takes all waiting jobs (at most `MAX_GROUP_COMMIT`), runs each in its own
 //! savepoint, unless there is only one, and commits once for all of them. While the disk works, the next group gathers.
 //! This needs no timer, adds no latency for a single writer, and throughput grows with the number of writers. A job
-//! that fails is undone alone. If the COMMIT itself fails, or SQLite rolls back the transaction, all jobs of the group
-//! fail.
+//! that fails is undone alone. If the COMMIT itself or a savepoint fails, or SQLite rolls back the transaction, all
+//! jobs of the group fail.
 //!
 //! Events from peers wait in a second queue, as pieces of batches ([`Writer::apply`]). Earlier transactions also leave
-//! deferred work (`fold/pending.rs`). Between two groups of jobs the thread does one piece of either, in its own
+//! pending work (`fold/pending.rs`). Between two groups of jobs the thread does one piece of either, in its own
 //! transaction. So a job waits for one piece, not for a whole batch, and peers make progress however much is written
 //! locally. A piece has no savepoint: at the end of every statement SQLite scans the memory of the savepoint from its
-//! start, so thousands of statements in one savepoint would take quadratic time. Checkpoints, parked events that become
-//! due, and the rewriting of the file after a purge also have their turn between groups.
+//! start, so thousands of statements in one savepoint would take quadratic time. Checkpoints of the write-ahead log,
+//! parked events that become due, and the rewriting of the file after a purge also have their turn between groups.
 //!
 //! Both queues are bounded. When a queue is full, [`Writer::submit`] and [`Writer::apply`] block, which is the
 //! back-pressure.
@@ -48,16 +48,16 @@ pub struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A batch that is being stored, or deferred work that is in progress.
+/// A batch that is being stored, or pending work that is being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The peer that served the batch; empty for an import, `None` for deferred work.
+    /// The peer that served the batch; empty for an import, `None` for pending work.
     pub peer: Option<String>,
-    /// How long the batch or the deferred work has been in progress.
+    /// How long the batch or the pending work has been in progress.
     pub lasts: Duration,
-    /// Number of events of the batch that were processed; 0 for deferred work.
+    /// Number of events of the batch that were processed; 0 for pending work.
     pub done: usize,
-    /// Number of events in the batch; 0 for deferred work.
+    /// Number of events in the batch; 0 for pending work.
     pub events: usize,
 }
 
@@ -77,14 +77,14 @@ struct Queue {
 struct Lanes {
     jobs: VecDeque<Queued>,
     pieces: VecDeque<Queued>,
-    /// Do only jobs; leave pieces of batches and deferred work alone.
+    /// Do only jobs; leave pieces of batches and pending work alone.
     only_jobs: bool,
     closed: bool,
     /// Batches that are being stored, oldest first, each with its own number.
     batches: Vec<(u64, Stored)>,
     next_batch: u64,
-    /// Since when deferred work is being done; `None` if there is none, or if it waits for the next start or for a
-    /// retry after an error.
+    /// Since when pending work is being done; `None` if there is none, or if it waits for the next start or for a retry
+    /// after an error.
     left_since: Option<Instant>,
 }
 
@@ -100,7 +100,7 @@ struct Stored {
 struct Turn {
     group: Vec<Queued>,
     piece: Option<Queued>,
-    /// Whether deferred work waits for the next start.
+    /// Whether pending work waits for the next start.
     only_jobs: bool,
     closed: bool,
 }
@@ -123,8 +123,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until there is something to do, or until `until`. With `more` there is deferred work, so the call does not
-    /// wait, unless only jobs are still done. Returns a piece only if `with_piece`.
+    /// Waits until there is something to do, or until `until`. If `more` is set, there is pending work, so the call
+    /// does not wait, unless [`Lanes::only_jobs`] is set. Takes a piece only if `with_piece` is set.
     fn next(&self, until: Instant, more: bool, with_piece: bool) -> Turn {
         let mut lanes = self.lanes();
         let more = more && !lanes.only_jobs;
@@ -169,8 +169,8 @@ impl Queue {
 }
 
 impl Writer {
-    /// Starts the thread. The thread calls `announce` after every COMMIT of jobs, pieces and deferred work, before the
-    /// waiting callers get their results. `announce` must not block.
+    /// Starts the thread. The thread calls `announce` after every COMMIT of jobs, pieces, pending work or due events,
+    /// before the waiting callers get their results. `announce` must not block.
     ///
     /// # Errors
     /// The operating system's, if it cannot create a thread.
@@ -218,12 +218,11 @@ impl Writer {
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Stores a pulled batch in pieces, between which other jobs are done. Returns when the whole batch is durable
-    /// (I4).
+    /// Stores a batch in pieces (I4), between which other jobs are done. Returns when the whole batch is durable.
     ///
     /// # Errors
     /// Those of the disk, and [`StoreError::Closed`]. Some of the events may then be stored; the checkpoint moves only
-    /// with the last piece. The same pull may be repeated.
+    /// with the last piece. The same batch may be applied again.
     pub fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
         let (peer, events) = (batch.peer.clone(), batch.events.len());
         let number = {
@@ -269,7 +268,7 @@ impl Writer {
         Ok(applied)
     }
 
-    /// Returns the batches that are being stored, and an entry without a peer while deferred work is in progress.
+    /// Returns the batches that are being stored, and an entry without a peer while pending work is being done.
     pub fn busy(&self) -> Vec<Busy> {
         let lanes = self.queue.lanes();
         let batches = lanes.batches.iter().map(|(_, stored)| Busy {
@@ -282,7 +281,7 @@ impl Writer {
         batches.chain(left).collect()
     }
 
-    /// From now on, does only jobs. The rest of each batch fails with [`StoreError::Closed`], and deferred work waits
+    /// From now on, does only jobs. The rest of each batch fails with [`StoreError::Closed`], and pending work waits
     /// for the next start.
     pub fn wind_down(&self) {
         self.queue.wind_down();
@@ -319,7 +318,8 @@ impl Drop for Closes<'_> {
 fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
     let mut due_check = Instant::now() + DUE_CHECK;
     let mut more = store.has_pending();
-    // Alternates between pieces and deferred work, so that neither delays the other.
+    // Whether the next turn is that of pending work, not of a piece: the two alternate, so that neither delays the
+    // other.
     let mut left_first = false;
     if let Err(error) = store.fold_log_between() {
         tracing::warn!(%error, "SQLite checkpoints the write-ahead log by itself");
@@ -331,7 +331,7 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
         }
         if !group.is_empty() {
             match <[_; 1]>::try_from(group) {
-                // A savepoint would only copy each page that the job changes.
+                // A single job needs no savepoint, which would copy each page that the job changes.
                 Ok([job]) => store.write_alone(job, announce),
                 Err(group) => store.write_group(group, announce),
             }
@@ -374,8 +374,8 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
     }
 }
 
-/// Does one piece of deferred work. Returns `true` if the next piece should follow at once. Returns `false` after an
-/// error, so that a later retry may find the disk in a better state.
+/// Does one piece of pending work. Returns `true` if the next piece should follow at once; `false` if none is left, and
+/// after an error, so that the retry comes later.
 fn work_off(store: &mut Store, announce: &dyn Fn(&Commit)) -> bool {
     match store.work_off() {
         Ok(more) => {

@@ -57,7 +57,7 @@ pub enum Waited {
 /// Daemons that wait to be joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitingDaemons {
-    /// The daemons, sorted by node and port.
+    /// The daemons, sorted by node name and address.
     pub daemons: Vec<Waiting>,
     /// Number of nodes that were asked.
     pub asked: usize,
@@ -162,7 +162,8 @@ pub struct Joined {
     /// How the peer was paired: `spake2-1`, or `plain` if the code itself was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairing: Option<String>,
-    /// Whether both sides have read the events that the other had when they paired.
+    /// Whether both sides have read the events that the other had when they paired; with a legacy peer, whether we
+    /// have.
     pub syncing: bool,
     /// A sentence that explains why `syncing` is false; `None` if it is true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,8 +251,7 @@ pub struct PeerDetails {
     /// The last misuse of the peer's token here, which was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<TokenMisuse>,
-    /// The last misuse of our shared token that the peer refused and reported. It shows that a copy of the token
-    /// exists.
+    /// The last misuse of the shared token at the peer, which refused and reported it. A copy of the token may exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_there: Option<TokenMisuse>,
     /// The two daemons that currently run with the peer's key; empty unless there are two. The cause is a cloned
@@ -287,12 +287,12 @@ pub struct Forced {
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All peers hold the same events as this daemon. They also have the same projection, which is not compared while a
-    /// purge lies in the future, or is not completed, on either side.
+    /// purge is due soon, or is not completed, on either side.
     Equal,
     /// At least one peer holds other events or has a different projection.
     Differs,
-    /// At least one peer holds other events while a purge lies in the future, or is not completed, on either side. The
-    /// purge may be the only reason. No peer differs otherwise.
+    /// At least one peer holds other events while a purge is due soon, or is not completed, on either side. The purge
+    /// may be the only reason. No peer differs otherwise.
     Waiting,
     /// At least one peer could not be asked or cannot be compared, and no peer differs or waits.
     Unreachable,

@@ -2,7 +2,7 @@
 
 use thrum_core::{Error, ErrorKind};
 
-/// Runs work that may wait for the disk or for another program on the blocking pool.
+/// Runs work on the blocking pool, because the work may wait for the disk or for another program.
 ///
 /// # Errors
 /// Those of the work; `Failed` if it panics.

@@ -9,7 +9,8 @@ pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
 
 /// One reading of both clocks.
 ///
-/// Deadlines compare `tick`, which never goes back. `at` is displayed or stored, and may go back.
+/// `tick` never goes back; most deadlines compare it. `at` may go back; it is displayed and stored, and decides where
+/// time must also count while the machine sleeps or the daemon is stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic time since a fixed moment.

@@ -183,7 +183,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 /// `TimedOut`, or those of the network. The connection is unusable afterwards.
 pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, within: Duration) -> io::Result<()> {
     let too_long = || io::Error::new(io::ErrorKind::TimedOut, "writing took too long");
-    // A single write, so that a short line fits into one packet.
+    // The line and its end in one buffer, so that a short line fits into one packet.
     let mut bytes = Vec::with_capacity(line.len() + 1);
     bytes.extend_from_slice(line.as_bytes());
     bytes.push(b'\n');

@@ -1,5 +1,5 @@
 //! Dependencies shared by all parts of the peers: identity, log, clock and randomness, authentication state, and the
-//! owner of all tasks.
+//! tracker of tasks.
 //!
 //! Holds no connection and makes no decision. The lock on the authentication state is held for memory access and its
 //! small files, never while waiting for a peer.

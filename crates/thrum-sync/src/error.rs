@@ -12,7 +12,7 @@ use crate::{clock::go_duration, conn::NoLine, protocol::wire::BadReply};
 /// Why an exchange with a peer failed. The text is one line for a status, and includes a hint where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// No connection was opened: the peer has no token or no usable address, must not be dialled, or does not answer.
+    /// No connection was opened: the peer cannot or must not be dialled, does not answer, or its network is down.
     #[error("{}", in_one_line(.0))]
     Unreachable(Error),
     /// The daemon at the peer's address did not prove that it is the peer. No secret was sent.
@@ -69,8 +69,8 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    /// Returns whether another attempt helps as soon as the peer calls us, which proves that it is up. Otherwise the
-    /// peer would answer the same again, or the cause lies here.
+    /// Returns `Useful` if another attempt is worth while once the peer calls us, because the call proves that the peer
+    /// is up. After any other error, the peer would answer the same again, or the cause lies here.
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Unreachable(_)
@@ -157,8 +157,8 @@ pub enum Timeout {
     Reconciliation,
 }
 
-/// Why a reply is refused: it comes from another daemon than expected, belongs to another request, or would lose
-/// events, repeat forever or cost too much.
+/// Why a reply is refused: it comes from another daemon than expected, belongs to another method, or would lose events,
+/// repeat forever or cost too much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Another daemon answers, with this id.
@@ -167,7 +167,7 @@ pub enum Violation {
     /// The daemon introduces itself with this id instead of the expected one.
     #[error("it says that it is {}", printable(.0))]
     OtherIdentity(String),
-    /// The handshake that encrypts the connection was not made with the key of the expected daemon.
+    /// The handshake that encrypts the connection is malformed, or was not made with the key of the expected daemon.
     #[error("it does not have that daemon's key")]
     Handshake,
     /// The signature over our challenge is wrong.
@@ -238,7 +238,7 @@ pub enum Violation {
     /// A comparison by id descends further than any log requires.
     #[error("it cuts its events into ever smaller parts")]
     TooDeep,
-    /// A reconciliation takes more requests than are allowed at once.
+    /// A reconciliation takes more than this number of requests.
     #[error("there is more to compare than {0} questions find out at once")]
     TooManyCalls(u32),
 }

@@ -84,7 +84,7 @@ pub fn validate(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<
     let (known, fresh): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|_| held.next() == Some(true));
     let (admitted, unsigned) = event::admit(fresh);
     rejected.extend(unsigned);
-    // Held events are only counted. The others keep the peer's order.
+    // Held events come first, because the log only counts them. The others keep the peer's order.
     let events = known.into_iter().map(Candidate::into_held).chain(admitted).collect();
     Ok((events, rejected))
 }

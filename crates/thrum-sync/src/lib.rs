@@ -1,9 +1,9 @@
 //! Peers: pairing, the wire protocol, replication and its schedule, over a [`Transport`].
 //!
-//! This crate contains no SQL and no Tailscale. It accesses the log through [`Log`], the network through [`Transport`],
-//! and clock and randomness through [`thrum_core::Ambient`]. The decisions ([`replicator`], [`pairing`], [`protocol`])
-//! are functions of their inputs. Only [`peers`] and its parts, [`conn`], [`encrypted`] and the transports do network
-//! I/O. The registry and pairing each keep one small file.
+//! This crate contains no SQL and no code for Tailscale. It accesses the log through [`Log`], the network through
+//! [`Transport`], and the wall clock and randomness through [`thrum_core::Ambient`]. The decisions ([`replicator`],
+//! [`pairing`], [`protocol`]) are functions of their inputs. Only [`peers`] and its parts, [`conn`], [`encrypted`] and
+//! the transports do network I/O. The registry and pairing each keep one small file.
 
 mod addresses;
 mod answers;

@@ -10,10 +10,10 @@ use thrum_core::{
 };
 
 /// The event log. Each call except [`id`](Self::id) and [`acknowledged`](Self::acknowledged) may block on disk I/O;
-/// async code must call it through `spawn_blocking`.
+/// async code must make these calls through `spawn_blocking`.
 ///
-/// An error means that the log could not be read or written (disk, corruption). Nothing has changed then, except as
-/// described at [`apply`](Self::apply), and a retry may succeed later.
+/// An error means that the log could not be read or written (disk, corruption). After an error nothing has changed,
+/// except as described at [`apply`](Self::apply), and a retry may succeed later.
 pub trait Log: Send + Sync + 'static {
     /// Returns the current log id. It changes when the database turns out not to be the one that this daemon left.
     fn id(&self) -> Arc<str>;
@@ -65,7 +65,8 @@ pub trait Log: Send + Sync + 'static {
     /// Computes the digest of the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<SetDigest, Error>;
 
-    /// Returns `true` if a purge lies in the future here, or is not completed, so that the projection is not final yet.
+    /// Returns `true` if a purge here is due within [`limits::PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD) or is not
+    /// completed, so that the projection is not final yet.
     fn purge_waits(&self) -> Result<bool, Error>;
 
     /// Returns how far the log of `peer` has been applied here.

@@ -2,8 +2,8 @@
 //!
 //! Owns the drivers, and the lent and borrowed connections. Other parts send [`Signals`] to a driver by its peer's id,
 //! and watch the driver's [`ReplicatorStatus`]. The [`replicator`](crate::replicator), a state machine without I/O,
-//! makes the decisions; this module turns events into its inputs and its actions into I/O. Requests other than the
-//! replicator's go through a [`Channel`].
+//! makes the decisions; this module turns events into its inputs and its actions into I/O. Pings and comparisons go
+//! through a [`Channel`].
 
 mod channel;
 mod connection;

@@ -2,8 +2,8 @@
 //!
 //! Ten thousand codes are few, so the number of guesses must be limited: three per node in a session, and a budget per
 //! hour and day over all sessions. Each guess is counted on disk before it is answered, so that neither a new session
-//! nor a restart restores guesses. While the disk fails, every code gets the same answer. The other rules limit what a
-//! stranger may learn or do:
+//! nor a restart restores the budget. While the disk fails, every code gets the same answer. The other rules limit what
+//! a stranger may learn or do:
 //!
 //! * a budget that is used up locks pairing; the lock is checked before the code, so the right code fails like any
 //!   other;
@@ -13,8 +13,8 @@
 //!   instead of after five minutes;
 //! * guesses on loopback and on the tailnet are counted separately, so that a local program cannot lock out other
 //!   machines;
-//! * while waiting, the operator sees each caller that guesses, or is refused because of earlier guesses;
-//! * a caller that is refused because of earlier guesses is told when it may try again;
+//! * the waiting operator sees each caller that guesses wrongly, or is refused because a budget is used up;
+//! * a caller that is refused because a budget is used up is told when it may try again;
 //! * only a caller that knows the code learns whether its id is known here;
 //! * an exchange of the PAKE ([`pake`]) counts as a guess from its first message, before the reply: no caller gets
 //!   replies that are not counted, however many it requests at once. If the caller then proves that it knows the code,
@@ -89,7 +89,7 @@ pub struct Exchange {
 
 /// A session that has just started.
 pub struct Opened {
-    /// Identifies the session, to wait for it or to cancel it.
+    /// Identifies the session, to cancel it.
     pub id: SessionId,
     /// The code, for the user only.
     pub code: Code,
@@ -125,7 +125,7 @@ pub type PairingOutcome = Result<String, Error>;
 /// State of the session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// There is no session, and no outcome to collect.
+    /// No session waits for a peer, and there is no outcome to collect.
     Nothing,
     /// No peer has joined yet. Check again at this tick at the latest.
     Waiting(Duration),

@@ -1,20 +1,21 @@
 //! The public interface to all peers of a daemon.
 //!
-//! This module only assembles the parts and delegates to them. Each part owns its state and is reached through a
-//! handle. A part uses those above it in this list, and none below:
+//! This module assembles the parts and delegates to them. Each part owns its state and is reached through a handle. A
+//! part uses those above it in this list, and none below:
 //!
 //! | part | owns |
 //! |---|---|
 //! | `environment` | identity, authentication state, clock, tasks |
 //! | `addresses` | transports, the peers' addresses, and the directions in which they can be reached |
 //! | `inbound` | listeners, open connections, the requests of legacy peers |
-//! | `outbound` | a driver and a connection for each peer, borrowed connections |
+//! | `outbound` | a driver and a connection for each peer, lent and borrowed connections |
 //! | `reconcile` | a schedule of comparisons for each peer |
 //! | `pair` | both sides of pairing |
 //!
-//! Inbound connections report to other parts through `Events`, which this module forwards. Each task belongs to one
-//! tracker and ends with [`Peers::shutdown`]. Locks are held for memory access and small files, never while waiting for
-//! a peer. All other disk I/O runs on the blocking pool.
+//! Inbound connections report to other parts through `Events`, which this module forwards. Each long-lived task belongs
+//! to one tracker, or to a task of that tracker, and ends with [`Peers::shutdown`]. Locks that concern several peers
+//! are held for memory access, small files and opening a listener, never while waiting for a peer. Disk I/O runs on the
+//! blocking pool.
 
 mod notes;
 mod report;
@@ -288,11 +289,11 @@ impl Peers {
     /// of [`limits::PORTS`]; on loopback always the latter. The code itself is not sent.
     ///
     /// # Errors
-    /// `Invalid` for a malformed code or target, or if several daemons wait on the host; `NotFound` for a target that
-    /// does not exist. `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it
-    /// starts). `Refused` with the other side's message; if the other side does not prove that it knows the code, or
-    /// would have to be sent the code; for ourselves and existing peers; and if the user's configuration forbids the
-    /// kind of transport.
+    /// `Invalid` for a malformed code or target, or if several nodes have the name or several daemons wait on the host;
+    /// `NotFound` for a target that does not exist. `Unavailable` if the target does not answer, the tailnet is not up
+    /// (`TryAgain` while it starts), or this daemon cannot listen. `Refused` with the other side's message; if the
+    /// other side does not prove that it knows the code, or would have to be sent the code; for ourselves and existing
+    /// peers; and if the user's configuration forbids the kind of transport. Those of the disk.
     pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Error> {
         self.join_by(target, code, false).await
     }
@@ -348,8 +349,8 @@ impl Peers {
         self.0.outbound.force(from).await
     }
 
-    /// Compares events and projection with each peer until all agree, for at most `within`. If normal sync does not
-    /// make a peer agree with this daemon, finds and fetches exactly the missing events.
+    /// Compares events and projection with each peer until all agree, for at most `within`. If a peer still differs
+    /// after normal sync, finds and fetches exactly the missing events.
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
@@ -366,7 +367,7 @@ impl Peers {
         self.0.outbound.status(&id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
     }
 
-    /// Returns the Go daemon of a later version that called last, if the call was recent.
+    /// Returns the last call of a Go daemon of a later version, if it was recent.
     pub fn newer_go(&self) -> Option<NewerGo> {
         self.0.inbound.newer_go()
     }

@@ -29,7 +29,7 @@ use crate::{
     transport::{Caller, Kind, Node, split_address},
 };
 
-/// Protocols that this daemon speaks, as listed in `sync.peer_info`.
+/// Protocols that this daemon speaks, as listed in `sync.peer_info` and `pair.probe`.
 pub const PROTOCOLS: [&str; 2] = ["lines-1", wire::RANGES];
 
 /// This daemon's identity, as reported to peers.
@@ -108,8 +108,8 @@ pub enum Effect {
     Differs,
     /// The peer lends us this connection for our own requests.
     Lent,
-    /// Token misuse: a token was refused because it came from a node other than its peer's, or because the caller did
-    /// not prove that it is that peer. The peer should be informed.
+    /// Token misuse: a token was refused because the caller did not prove that it is the peer that owns the token. The
+    /// peer, which has a key, should be informed.
     TokenMisused {
         /// The id of the peer that owns the token.
         peer: String,
@@ -118,7 +118,7 @@ pub enum Effect {
     },
     /// A new peer was paired.
     Paired(Box<Peer>),
-    /// The pairing session has changed; the tasks that wait for it should check it.
+    /// The pairing session may have changed; the tasks that wait for it should check it.
     PairingMoved,
 }
 
@@ -244,7 +244,7 @@ pub fn receive(
             }
             Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
         }
-        // Our token will go over this connection.
+        // Our requests, with our token, will go over this connection, so it must be encrypted.
         Ok(Query::Lend) if session.is_encrypted() => {
             effects.push(Effect::Lent);
             Next::Reply(wire::notified_line(&request.id))
@@ -317,8 +317,8 @@ fn from_its_node(
     }
 }
 
-/// Challenges a caller whose token may be misused. An honest peer needs a moment to answer, so misuse is recorded only
-/// when the proof fails or the connection ends without one.
+/// Challenges a caller that may be misusing a token. An honest peer needs a moment to answer, so misuse is recorded
+/// only when the proof fails or the connection ends without one.
 fn demand_proof(peer: &Peer, session: &mut PeerSession, ambient: &mut dyn Ambient) -> RpcError {
     let challenge = challenge(ambient);
     let error = RpcError::prove(&challenge);
@@ -326,8 +326,8 @@ fn demand_proof(peer: &Peer, session: &mut PeerSession, ambient: &mut dyn Ambien
     error
 }
 
-/// Handles the end of a connection. An unanswered challenge counts as token misuse; an unfinished pairing exchange
-/// counts as a guess.
+/// Handles the end of a connection. A proof that was demanded for a token and not given counts as token misuse; an
+/// unfinished pairing exchange counts as a wrong code.
 pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect> {
     let mut effects = Vec::new();
     if let Some((peer, _)) = &session.challenge {
@@ -420,10 +420,10 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
     }
 }
 
-/// Reads the events above `after` that are sent along with an announcement. Blocks on disk I/O.
+/// Reads the first events above `after`, which are sent along with an announcement. Blocks on disk I/O.
 ///
-/// Returns `None` if there are none, or if they do not fit into a request. Then, and after an error, the peer pulls
-/// them.
+/// Returns `None` if there are none, if they do not fit into a request, or if the log was replaced meanwhile. In these
+/// cases and after an error, the peer gets them only with its next pull.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -434,7 +434,7 @@ pub fn push(log: &dyn Log, after: u64) -> Result<Option<Pushed>, Error> {
         return Ok(None);
     }
     let line = wire::pull_line(&to_raw_value(&0).ok(), &page, &current);
-    // The line becomes a string in another line.
+    // The line becomes a string in another line: escaping makes it longer, and the rest of that line needs room.
     let fits = json::text_size(&line) <= limits::MAX_PEER_REQUEST_BYTES - 1024;
     Ok(fits.then_some(Pushed { after, line }))
 }
@@ -464,7 +464,8 @@ fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Resu
         version: Some(me.version.clone()),
         protocols: PROTOCOLS.map(str::to_owned).to_vec(),
         log: Some(log.id().to_string()),
-        // The digest serves as proof, so count the events themselves instead of trusting the maintained version vector.
+        // A reply with the digest is to prove that no event is missing, so count the events themselves instead of
+        // trusting the maintained version vector.
         heads: Some(if digest { log.counted()? } else { log.heads()? })
             .filter(|heads| heads.len() <= limits::MAX_HEADS),
         latest: Some(latest),

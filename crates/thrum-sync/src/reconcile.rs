@@ -2,8 +2,8 @@
 //!
 //! Owns a schedule for each peer, and a turn, which allows one reconciliation with the peer at a time. Other parts
 //! start and stop the schedule of a peer, hint that events may be missing, and request a comparison with all peers
-//! ([`verify`](Reconcile::verify)). Sends requests to peers over an [`outbound`](crate::outbound) channel and serves
-//! none.
+//! ([`verify`](Reconcile::verify)). Sends requests to peers over an [`outbound`](crate::outbound) channel or through
+//! the peer's driver, and serves none.
 
 mod difference;
 mod fetch;

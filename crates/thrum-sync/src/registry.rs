@@ -1,8 +1,8 @@
-//! The paired peers: `peers.json`, in Go Thrum's format plus our own keys.
+//! The paired peers: `peers.json`, in Go Thrum's format plus fields of our own.
 //!
 //! The file is the registry. Each change except that of `last_sync` is written before it takes effect, so that a token
 //! is never sent to a peer that a crash would make us forget. A file that cannot be read completely is an error. Go
-//! Thrum starts without peers in that case, and sync stops silently. Unknown keys of the file, of `local` and of each
+//! Thrum starts without peers in that case, and sync stops silently. Unknown fields of the file, of `local` and of each
 //! peer survive.
 
 mod entry;
@@ -30,8 +30,9 @@ use crate::{
 pub struct Registry {
     file: StateFile,
     content: Content,
-    /// When `last_sync` was last written, and whether it has changed since.
+    /// When [`heard`](Self::heard) last wrote the file, or tried to.
     written: Duration,
+    /// Whether a `last_sync` has changed since the file was last written.
     stale: bool,
     /// By peer: the latest misuse of its token here. In memory only, so that a stolen token cannot keep our disk busy.
     misuses: BTreeMap<String, TokenMisuse>,
@@ -207,8 +208,8 @@ impl Registry {
     /// Stores the peers of the Go Thrum that we replace, durably and all at once. Returns them with their names here.
     ///
     /// # Errors
-    /// `Refused` if there would be more than [`limits::MAX_PEERS`]; otherwise those of the disk. No peer is stored
-    /// then.
+    /// `Refused` if there would be more than [`limits::MAX_PEERS`]; otherwise those of the disk. In both cases no peer
+    /// is stored.
     pub fn take_over(&mut self, peers: Vec<Peer>) -> Result<Vec<Peer>, Error> {
         if self.content.peers.len() + peers.len() > limits::MAX_PEERS {
             return Err(Error::new(
@@ -440,7 +441,7 @@ impl Registry {
         is_news(&mut self.reported, daemon_id, at)
     }
 
-    /// Returns the latest misuse of our shared token that a peer reported.
+    /// Returns the latest misuse, reported by this peer, of the token that we share with it.
     pub fn reported_misuse(&self, daemon_id: &str) -> Option<&TokenMisuse> {
         self.reported.get(daemon_id)
     }

@@ -14,9 +14,9 @@
 //!   never if they came from the peer;
 //! * the checkpoint moves only to events that were served and stored, within one log; a log with another `log_id` is
 //!   read from its start;
-//! * an invalid reply (sequences that go back or stand still, a reply without a request) closes the connection, is
-//!   reported, and waits like a failed connect. Only a batch that was too long for a line is requested again at once,
-//!   with fewer events.
+//! * an invalid reply (sequences that go back or stand still, a reply without a request) closes the connection and is
+//!   reported, and the next attempt waits as after a failed connect. Only a batch that was too long for a line is
+//!   requested again at once, with fewer events.
 //!
 //! If a batch is too long or too slow for one reply, the next pulls request half as much (an eighth after a line of a
 //! legacy peer that was too long), down to single events, and more again once replies arrive quickly.
@@ -72,8 +72,8 @@ struct Flight {
 struct Applying {
     /// The checkpoint on disk after this batch.
     checkpoint: Checkpoint,
-    /// For a legacy peer: sequence and id of the last event in the batch up to the sequence at which the peer
-    /// continues.
+    /// For a legacy peer: sequence and id of the last event in the batch, without those above the sequence from which
+    /// the peer continues.
     last: Option<(u64, String)>,
     more: bool,
 }
@@ -101,17 +101,19 @@ pub struct Replicator {
     due: Option<Cause>,
     /// Cause and result of the current run of pulls, for one log message at the end of the run.
     run: (Cause, Applied),
-    /// Size of the next pull in events, and its upper limit. A size whose reply exceeded the line length is not
-    /// requested again until everything is read, or an event that was too long is passed.
+    /// Number of events that the next pull requests.
     max_batch: usize,
+    /// Upper limit of `max_batch`: a number whose reply exceeded the line length is not requested again until
+    /// everything is read, or an event that was too long is passed.
     batch_limit: usize,
     /// Whether the last served event was too long to be read.
     passed_unread: bool,
     pull_not_before: Duration,
-    /// Our highest sequence of an event that did not come from the peer, the highest one announced to the peer or
-    /// acknowledged by it, and the number of commits not announced yet.
+    /// Our highest sequence of an event that did not come from the peer.
     target: u64,
+    /// The highest sequence announced to the peer or acknowledged by it.
     announced: u64,
+    /// Number of commits not announced yet.
     untold: u64,
     notify_not_before: Duration,
     /// When the next periodic pull is due.

@@ -12,7 +12,7 @@ use thrum_core::{Error, ErrorKind, limits};
 
 use crate::held_dir::HeldDir;
 
-/// A state file of mode 0600. Its directory is held open from first use.
+/// A state file of mode 0600. Its directory stays open, and writes go to that directory even if the path changes.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,

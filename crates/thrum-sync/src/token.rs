@@ -30,7 +30,7 @@ impl Token {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
 
-    /// Returns the secret, for the wire and `peers.json` only.
+    /// Returns the secret, for the wire, `peers.json` and comparisons; never for display.
     pub fn reveal(&self) -> &str {
         &self.0
     }

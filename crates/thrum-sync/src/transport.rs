@@ -70,9 +70,9 @@ pub(crate) fn is_loopback(address: &str) -> bool {
 /// Normalizes an address of the local transport for dialling and storing: always 127.0.0.1, which is also the meaning
 /// of `localhost`.
 ///
-/// All addresses of 127.0.0.0/8 and ::1 lead to this machine, but to different listeners. Connections with legacy peers
-/// are not authenticated, so a program that listens on one of these addresses could relay a pairing and all later
-/// traffic to the daemon at 127.0.0.1.
+/// All addresses of 127.0.0.0/8 and ::1 lead to this machine, but to different listeners. A legacy peer does not prove
+/// its identity, so a program that listens on one of these addresses could relay a pairing and all later traffic to the
+/// daemon at 127.0.0.1.
 ///
 /// # Errors
 /// `Invalid` for any other address of this machine, and for an address that is not on this machine.
@@ -108,7 +108,7 @@ pub(crate) fn is_address(text: &str) -> bool {
     host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port > 0
 }
 
-/// Splits `host:port`. Returns the host without brackets, and the port; `None` if there is no port.
+/// Splits `host:port`. Returns the host without brackets, and the port; `None` without a valid port.
 pub fn split_address(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     Some((host.trim_matches(['[', ']']), port.parse().ok()?))
@@ -218,7 +218,7 @@ const WAIT: &str = "`thrum status` says when it is up.";
 
 /// A means to reach peers and be reached by them.
 pub trait Transport: Send + Sync + 'static {
-    /// Returns the kind. There is one transport of each kind.
+    /// Returns the kind. A daemon has at most one transport of each kind.
     fn kind(&self) -> Kind;
 
     /// Subscribes to the transport's condition. After a change to [`Condition::Up`], failed listens and dials should be
@@ -227,11 +227,12 @@ pub trait Transport: Send + Sync + 'static {
         watch::channel(Condition::Up).1
     }
 
-    /// Returns the node that currently has an address (`host:port` or `host`), to which a token sent there would go.
-    /// `None` if the transport knows no nodes, as on loopback.
+    /// Returns the node that currently has an address (`host:port` or `host`): a token sent to the address would go to
+    /// this node. `None` if the transport knows no nodes, as on loopback.
     ///
     /// # Errors
-    /// `NotFound` if no node has the address, `Unavailable` if the network cannot be queried.
+    /// `Invalid` for a malformed address, `NotFound` if no node has the address; otherwise why the network cannot be
+    /// queried.
     fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Error>> {
         let _ = address;
         Box::pin(async { Ok(None) })
@@ -240,7 +241,7 @@ pub trait Transport: Send + Sync + 'static {
     /// Returns our own node on this network, as seen by others. `None` if the transport knows no nodes, as on loopback.
     ///
     /// # Errors
-    /// `Unavailable` if the network is down or cannot be queried.
+    /// Why the network is down or cannot be queried.
     fn own_node(&self) -> Pending<'_, Result<Option<Node>, Error>> {
         Box::pin(async { Ok(None) })
     }
@@ -248,17 +249,17 @@ pub trait Transport: Send + Sync + 'static {
     /// Returns the other nodes with their current addresses; empty if the transport knows no nodes.
     ///
     /// # Errors
-    /// `Unavailable` if the network cannot be queried.
+    /// Why the network cannot be queried.
     fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Error>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Measures the route of packets to an address. `None` if the transport has no routes, as on loopback. The caller
-    /// must bound the time.
+    /// Measures the route of packets to an address. `None` for our own address, and if the transport has no routes, as
+    /// on loopback. The caller must bound the time.
     ///
     /// # Errors
-    /// `NotFound` if no node has the address, `Unavailable` if the node does not answer or the network cannot be
-    /// queried.
+    /// `Invalid` for a malformed address, `NotFound` if no node has the address, `Unavailable` if the node does not
+    /// answer; otherwise why the network cannot be queried.
     fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Error>> {
         let _ = address;
         Box::pin(async { Ok(None) })
@@ -268,14 +269,14 @@ pub trait Transport: Send + Sync + 'static {
     /// chooses a port, which the caller stores for later starts.
     ///
     /// # Errors
-    /// `Unavailable` if the port is taken or the network is down; a retry may help.
+    /// `Unavailable` if the port is taken; otherwise why the network is down. A retry may help.
     fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>>;
 
     /// Connects to an address. The caller must bound the time.
     ///
     /// # Errors
     /// `Invalid` for an address outside of this transport, `NotFound` or `Unavailable` if no node of its network has
-    /// the address, `Unavailable` if nothing answers there.
+    /// the address, `Unavailable` if nothing answers there; otherwise why the network is down.
     fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>>;
 }
 

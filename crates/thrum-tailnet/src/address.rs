@@ -53,8 +53,8 @@ pub(crate) fn host_and_port(text: &str) -> Result<(Host, u16), Error> {
     Ok((host(name)?, port))
 }
 
-/// The host part of `host:port`, or the whole text if there is no port. Also accepts an IPv6 address without brackets
-/// and port.
+/// The host part of `host:port`, or the whole text if there is no port. An IPv6 address without a port may also have no
+/// brackets.
 pub(crate) fn without_port(text: &str) -> &str {
     if text.parse::<IpAddr>().is_ok() {
         return text;

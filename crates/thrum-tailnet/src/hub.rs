@@ -181,7 +181,7 @@ impl Hub {
         self.hands_on.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts a refused caller and logs it, at most once per [`limits::REFUSED_CALLERS_PAUSE`]. The tailnet's port
+    /// Counts a refused caller, and logs one at most once per [`limits::REFUSED_CALLERS_PAUSE`]. The tailnet's port
     /// refuses callers that are not another node; the local port refuses nodes.
     pub(crate) fn refused(&self, from: &str, why: &str) {
         let at = self.now();
@@ -215,7 +215,7 @@ fn describe(status: &mut Status, node: &NodeStatus, user: Option<String>) {
     if user.is_some() {
         status.user = user;
     }
-    // The state already describes these in our own words.
+    // Leave out the problems that the state already describes in our own words.
     let said = |text: &String| {
         text.contains("is starting") || text.contains("is stopped") || text.contains("You are logged out")
     };

@@ -1,8 +1,8 @@
 //! A [`Transport`](thrum_sync::Transport) over a tailnet, through the LocalAPI of a `tailscaled`.
 //!
 //! This crate knows no events, peers or tokens: it transports bytes and identifies the node at the other end. It never
-//! stops the daemon or makes it wait. Every problem is reported as a [`State`] with a sentence, and the transport
-//! recovers by itself once the problem is solved, unless a setting of the daemon must change.
+//! stops the daemon, and delays only its shutdown. Every problem is reported as a [`State`] with a sentence, and the
+//! transport recovers by itself once the problem is solved, unless a setting of the daemon must change.
 //!
 //! Two kinds of node share one client ([`localapi`]) and one watcher (`follow.rs`):
 //!

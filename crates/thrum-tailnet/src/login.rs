@@ -18,8 +18,8 @@ use crate::{
 pub(crate) struct Login {
     /// Whether the settings were passed to the running `tailscaled`.
     begun: bool,
-    /// Whether the auth key was passed to the running `tailscaled`. This happens once per run: the control server
-    /// accepts the key at once or never.
+    /// Whether the auth key was passed to the running `tailscaled`. It is passed again only if `tailscaled` refused the
+    /// settings: the control server accepts the key at once or never.
     key_shown: bool,
     /// When a login was last requested; `None` if never.
     asked: Option<Instant>,

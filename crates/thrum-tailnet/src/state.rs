@@ -149,8 +149,8 @@ pub(crate) struct Seen<'a> {
 /// Tailscale's text before the reason of a failed login.
 const LOGIN_ERROR: &str = "last login error was: ";
 
-/// Prefixes of login errors that mean that the control server did not answer, or not as a control server does. All
-/// other login errors are the control server's own words.
+/// Prefixes of login errors that mean that the control server did not answer, or not as a control server does. Other
+/// login errors are the control server's own words, apart from those that end with `context canceled`.
 const ON_THE_WAY: [&str; 4] = ["fetch control key:", "register request:", "getNoiseClient:", "context deadline"];
 
 /// Part of Tailscale's message if the control server reports the node's key as expired before the node has seen the

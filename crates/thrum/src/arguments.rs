@@ -1,10 +1,10 @@
 //! Prepares the command line for the parser: texts that begin with a dash, and options and commands of Go Thrum.
 //!
-//! **A leading dash does not make an option.** An argument is an option if it is `--` and a name (`--json`,
-//! `--to=bob`), or one dash and a letter, with no space before a `=`. Everything else that begins with a dash is a
-//! text: `- done: login`, `--all green`, `-> see below`, `-5 degrees`. A text that looks like an option (`-done`) needs
-//! `--` before it, or `--intent=-done` for the value of an option. So a text needs no quoting beyond the shell's, and a
-//! mistyped `--jsn` is still an unknown option.
+//! **A leading dash does not make an option.** An argument is an option if it is `--` and a name, or one dash, a letter
+//! and anything without spaces. A `=` and any value may follow (`--json`, `--to=bob`, `-n5`). Everything else that
+//! begins with a dash is a text: `- done: login`, `--all green`, `-> see below`, `-5 degrees`. A text that looks like
+//! an option (`-done`) needs `--` before it, or `--intent=-done` for the value of an option. So a text needs no quoting
+//! beyond the shell's, and a mistyped `--jsn` is still an unknown option.
 //!
 //! The parser accepts such texts only after `--` or `=`, so this module moves them there.
 //!

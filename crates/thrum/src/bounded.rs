@@ -93,7 +93,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Kill the children that the program left behind as well: only they share its group.
+        // Kill the whole group: besides the program, it has only children that the program left behind.
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -111,7 +111,7 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    /// Starts the program. The whole conversation must end within this time.
+    /// Starts the program. The whole conversation must end within the time `within`.
     ///
     /// # Errors
     /// A message, if the program cannot be started.
@@ -159,7 +159,7 @@ impl Talk {
         })
     }
 
-    /// Closes the program's standard input. Returns `true` if the program then ends by itself.
+    /// Closes the program's standard input. Returns `true` if the program then ends by itself before the deadline.
     pub(crate) fn end(mut self) -> bool {
         self.stdin = None;
         loop {

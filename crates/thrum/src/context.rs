@@ -73,12 +73,12 @@ impl Context {
         Self { interrupt: Some(interrupt), ..Self::new(global, Output::new(false, true)) }
     }
 
-    /// Replaces the caller, unless `caller` is `None`: then it remains the one of this process.
+    /// Sets the caller; `None` leaves it as it is.
     pub(crate) fn by(self, caller: Option<Caller>) -> Self {
         Self { caller: caller.unwrap_or_else(|| self.caller.clone()), ..self }
     }
 
-    /// The caller, as identified by the program that runs it.
+    /// Who runs the command, as far as the agent program tells.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -94,7 +94,7 @@ impl Context {
         &self.global
     }
 
-    /// The directory that the command applies to: `--repo`, or else the current one.
+    /// The directory that the command applies to: `--repo` or `THRUM_HOME`, or else the current one.
     pub(crate) fn directory(&self) -> &Path {
         self.global.repo.as_deref().unwrap_or(Path::new("."))
     }

@@ -1,6 +1,6 @@
 //! A running daemon of Go Thrum: how to recognize it, and how to migrate from it.
 //!
-//! Such a daemon serves the same socket with the same methods, so many commands work with it. A hint to restart it
+//! Such a daemon serves many of our methods on the same socket, so many commands work with it. A hint to restart it
 //! would be wrong: our daemon cannot start on its `.thrum`, so a user who follows the hint would be left without a
 //! daemon.
 

@@ -1,14 +1,16 @@
-//! Determines the agent that a command acts for; no other place decides it.
+//! Determines the agent that a command acts for. A hook without `--as` uses these rules only until an agent is recorded
+//! for its session.
 //!
 //! Users of agent mailboxes complain most about a wrong sender, so there is no guessing. The sources are, in this
 //! order: `--as`, the agent of the program's session that runs this command (`hook::Caller`), `THRUM_NAME`, the only
-//! identity of this worktree. If none decides, the error lists the candidates. Identities are files in the worktree's
-//! own `.thrum/identities`, in version 3 of Go Thrum's format, so that both programs can share a worktree.
+//! identity of this worktree. If there are several identities instead, the error lists them. Identities are files in
+//! the worktree's own `.thrum/identities`, in version 3 of Go Thrum's format, so that both programs can share a
+//! worktree.
 //!
 //! A name that was set for another worktree does not count here. A variable outlives the directory it was set for, so
 //! it is refused if this worktree has agents and the variable names none of them (Go Thrum v0.6.3 sends in the
-//! variable's name; v0.10.3 lets the worktree win). A file that was copied from a worktree which still has it is
-//! refused as well: two agents would share one identity.
+//! variable's name; v0.10.3 lets the worktree win). The only identity is refused if its file was copied from a worktree
+//! that still has it: two agents would share one identity.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -24,7 +26,7 @@ use thrum_daemon::{paths::Repo, sandbox};
 
 use crate::new_file;
 
-/// An agent's identity file. Unknown keys are preserved.
+/// An agent's identity file. Unknown keys are preserved, except within `agent`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IdentityFile {
     #[serde(default)]
@@ -201,7 +203,7 @@ pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Reads the identity `name`, which must be a valid name. `None` if there is none.
+/// Reads the identity file of the agent `name`, which must be a valid name; `None` if there is no file.
 pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Error> {
     let path = dir.join(format!("{name}.json"));
     let text = match plain_text(&path) {
@@ -238,7 +240,7 @@ fn plain_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes the identity of `file.agent.name`.
+/// Writes the identity file of the agent `file.agent.name`.
 pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Error> {
     name::check_agent(&file.agent.name)?;
     file.version = VERSION;

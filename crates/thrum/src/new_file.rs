@@ -1,4 +1,4 @@
-//! Writes files for commands: new files at a given path, and replacements of existing ones.
+//! Helps commands that write files: replaces a file atomically, and checks where a file is to go.
 
 use std::{
     fs::{self, OpenOptions},
@@ -32,8 +32,8 @@ pub(crate) fn replace(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     })
 }
 
-/// Checks that the file's directory exists, before anything is written there under a temporary name that the user does
-/// not know.
+/// Checks that the file's directory exists. Commands write under a temporary name first, and an error that mentions
+/// this name would puzzle the user.
 pub(crate) fn has_directory(file: &Path) -> Result<(), Error> {
     let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) else { return Ok(()) };
     Err(Error::new(

@@ -61,8 +61,7 @@ impl Output {
         Ok(written)
     }
 
-    /// Prints the final output. A reader that has closed the pipe does not change the exit code, which is the
-    /// command's.
+    /// Prints the final output. If the reader has closed the pipe, the command still ends with its own exit code.
     fn last(text: &str) -> Result<bool, Error> {
         match write(text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -75,12 +74,12 @@ impl Output {
         self.text(&format!("{}\n", text::json(value)))
     }
 
-    /// Prints text as it is, immediately. Styles are removed if standard output does not support them.
+    /// Prints text immediately and unchanged, except that styles are removed if standard output does not support them.
     pub(crate) fn text(&self, text: &str) -> Result<(), Error> {
         write(text).or_else(unless_reader_left)
     }
 
-    /// Prints bytes as they are, immediately. On a terminal, control characters are escaped.
+    /// Prints bytes immediately: unchanged, or on a terminal as text with control characters escaped.
     pub(crate) fn exactly(&self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
@@ -181,7 +180,7 @@ fn write(text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// Handles a failed write to standard output: exits if the reader has closed the pipe (`thrum inbox | head -1`),
+/// Handles a failed write to standard output: exits with 0 if the reader has closed the pipe (`thrum inbox | head -1`),
 /// otherwise returns an error.
 pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Error> {
     if error.kind() == io::ErrorKind::BrokenPipe {

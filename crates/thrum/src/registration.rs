@@ -107,8 +107,8 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
         Err(error) if error.kind == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // Skip the check if the repository already has a mailbox: its daemon may know the agent, and with it a role and
-    // module that are not given here.
+    // Skip the check if the repository already has a mailbox: its daemon may know the agent's role and module, which
+    // then need not be given.
     if around.is_some() || cx.repo().is_err() {
         wanted.check(cx)?;
     }
@@ -130,7 +130,7 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds another worktree of this daemon with an identity of this name, and returns the name of its directory.
+/// Returns the directory name of another worktree of this daemon that has an identity file of this name.
 fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
     let others = worktrees::of(repo).into_iter().filter_map(|top| Repo::discover(&top).ok());
     let mut sharing = others.filter(|other| other.root() != repo.root() && other.thrum_dir() == repo.thrum_dir());
@@ -158,7 +158,7 @@ impl Enrolled {
 }
 
 impl Wanted {
-    /// Checks what can be rejected before anything is created.
+    /// Checks, before anything is created, that name, role and module are given and valid.
     fn check(&self, cx: &Context) -> Result<(), Error> {
         let name = self
             .name
@@ -171,7 +171,7 @@ impl Wanted {
     }
 
     fn identity(&self, cx: &Context) -> Result<Identity, Error> {
-        // An agent that registers may be new here, so a given name needs no identity.
+        // An agent that registers may be new here, so a given name needs no identity file.
         match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
             Some(name) => identity::by_name(&name, &cx.repo()?.identities()),
             None => {
@@ -180,8 +180,8 @@ impl Wanted {
         }
     }
 
-    /// Returns the existing identity with the changes from the arguments. If its file is gone, the daemon may still
-    /// know the agent.
+    /// Returns the identity to write: the one in the agent's file, or without a file what the daemon knows of the
+    /// agent, with the changes from the arguments.
     fn merged(&self, who: Identity, client: &mut Client) -> Result<IdentityFile, Error> {
         let mut file = match who.file {
             Some((_, file)) => file,

@@ -30,7 +30,7 @@ use style::{BOLD, CYAN, DIM, YELLOW};
 
 /// The result of a command, in its two forms.
 pub(crate) trait Render {
-    /// Writes the text for users. Texts by others must go through [`Page`]'s methods or [`text`].
+    /// Writes the text for users. Texts by others must be escaped ([`text`]) or go through [`Page::quote`].
     fn human(&self, page: &mut Page);
 
     /// Returns the JSON for programs, a stable contract: fields are added, never renamed.
@@ -111,7 +111,7 @@ impl Page {
     /// Adds one or more lines. A line that is too long for the terminal continues below, indented.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         for line in line.as_ref().split('\n') {
-            // Measure the indent without styles: one may come before a space.
+            // Measure the indent without styles: a style may come before a space.
             let seen = anstream::adapter::strip_str(line).to_string();
             let indent = seen.len() - seen.trim_start_matches(' ').len();
             self.put(line, if indent == 0 { HANG } else { indent });
@@ -240,8 +240,8 @@ impl Page {
 /// Indentation of the continuation of a long line.
 pub(crate) const HANG: usize = 4;
 
-/// Number of columns below which a terminal is narrow: values then wrap below their field names, and wide tables become
-/// blocks of lines.
+/// Number of columns below which a terminal is narrow: values then wrap below their field names, and tables with a wide
+/// first column become blocks of lines.
 const NARROW: u16 = 50;
 
 /// Number of columns below which lines are not wrapped: they would hold hardly a word.
@@ -252,8 +252,8 @@ pub(crate) fn agent(agent: &str) -> String {
     format!("{CYAN}@{}{CYAN:#}", name::shown(agent))
 }
 
-/// Formats an agent with the daemon's address for it, `@name` or `@name@machine`, and marks it if its daemon does not
-/// sign events. A daemon of an earlier version gives no address.
+/// Formats an agent by the address in the daemon's answer, `@name` or `@name@machine`, with `unsigned` if its home does
+/// not sign events. Earlier versions of the daemon give no address.
 pub(crate) fn who(agent_id: &str, address: &str, signed: Option<bool>) -> String {
     let who = if address.is_empty() { agent(agent_id) } else { format!("{CYAN}{}{CYAN:#}", name::printable(address)) };
     if signed == Some(false) { format!("{who} {YELLOW}unsigned{YELLOW:#}") } else { who }

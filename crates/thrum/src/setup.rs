@@ -51,7 +51,7 @@ impl Setup {
 }
 
 /// Sets up the git worktree that contains `start` (outside git, `start` itself). If the mailbox of its repository is in
-/// another directory ([`layout::shared_dir`]), that one is set up as well if necessary, and the worktree gets a
+/// another directory ([`layout::shared_dir`]), that directory is set up as well if necessary, and the worktree gets a
 /// redirect to it. `stealth` leaves `.gitignore` alone.
 pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Error> {
     let start = fs::canonicalize(start).map_err(|error| io_error("look at", start, &error))?;
@@ -120,7 +120,8 @@ fn refuse_own_mailbox(top: &Path) -> Result<(), Error> {
     .hint("To share the one of the other worktrees: thrum daemon stop, then move .thrum/var of this worktree away."))
 }
 
-/// Makes git ignore `.thrum`, with the line ends of the changed file. Returns `None` if git already ignores it.
+/// Makes git ignore `.thrum` by a line in `.gitignore` or `info/exclude`, with the line ends of that file. Returns the
+/// changed file; `None` if one of the two has such a line already.
 ///
 /// The line goes into `.gitignore`, which is shared with everyone. It goes into the `info/exclude` that all worktrees
 /// share in three cases: in a linked worktree, where a changed `.gitignore` would disturb the branch in work; with
@@ -155,8 +156,8 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Error
     Ok(Some(chosen.clone()))
 }
 
-/// Adds the ignore line to a repository that was set up before, if it is missing. A failure is only a warning:
-/// `.thrum/var`, which holds key and mail, ignores itself.
+/// Adds the ignore line to a repository that was set up before, if the line is missing. A failure is only a warning:
+/// `.thrum/var`, which holds key and mail, has a `.gitignore` of its own.
 pub(crate) fn keep_ignored(repo: &Repo, output: &Output) {
     let top = layout::git_top(repo.root());
     if !top.join(".git").exists() || !git::is_worktree(&top) {

@@ -1,8 +1,9 @@
 //! Starts the daemon, on request or because a command needs it.
 //!
 //! The new process is this program again, as `daemon run`, detached from the terminal. It is up when it answers
-//! `health` on its socket. Until then its standard error goes to a file in memory, because the disk may be what keeps
-//! it from starting.
+//! `health` on its socket. If it ends before that, its error is read from its standard error, a file in memory: a full
+//! or broken disk may be what prevents the start.
+//!
 //! Two commands may start a daemon at the same time: the lock admits one of the daemons, and both commands find that
 //! one answering.
 
@@ -34,7 +35,7 @@ const UP: Duration = limits::LOCAL_CALL.saturating_mul(2);
 /// How often to check whether the daemon answers. A start is rare and takes some 20 ms.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How many times to start another daemon after one that found the lock taken, once the lock is free.
+/// How many further times a daemon is started if it ended because the lock was taken and the lock is free now.
 const MORE_STARTS: u8 = 2;
 
 /// How many lines of the daemon's output are shown when it fails without an error message.
@@ -97,8 +98,8 @@ pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Error> {
 ///
 /// # Errors
 /// Returns the error that the daemon printed before it ended, or `unavailable` if it does not answer in time;
-/// `try_again` if another process holds the lock and does not answer; `refused` if a daemon of Go Thrum runs and
-/// cannot be reached.
+/// `try_again` if another process holds the lock and does not answer; `refused` if a daemon of Go Thrum runs and cannot
+/// be reached; `failed` if the process cannot be created.
 pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Error> {
     let cannot = |what: &str, cause: io::Error| {
         let error = Error::new(ErrorKind::Failed, format!("cannot {what}: {cause}"));

@@ -13,7 +13,7 @@ use thrum_core::{
 };
 
 /// Escapes a text of several lines. Line breaks are kept, except at the end, and lose their carriage return. A tab
-/// becomes four columns, and everything else that could control a terminal is escaped.
+/// becomes four spaces, and everything else that could control a terminal is escaped.
 pub(crate) fn lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end_matches(['\n', '\r']).split('\n').map(line).collect();
     lines.join("\n")
@@ -51,8 +51,8 @@ fn columns(c: char) -> usize {
     if c.is_ascii() { usize::from(!c.is_ascii_control()) } else { display_width(c.encode_utf8(&mut [0; 4])) }
 }
 
-/// Escapes a text, but keeps every style sequence (`ESC [`, digits and `;`, `m`). Escape foreign text before it is
-/// styled: its own styles would pass.
+/// Escapes a text, but keeps every style sequence (`ESC [`, digits and `;`, `m`). A text by others must be escaped
+/// before it is styled; otherwise the style sequences in it are kept, too.
 pub(crate) fn styled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -141,13 +141,13 @@ pub(crate) const BAR: char = '│';
 /// Limit of [`quote`], in characters. Ids and usual paths are shorter.
 const QUOTE_CHARS: usize = 1000;
 
-/// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
-/// quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
+/// Formats a text by others that is not the body of a message, on one line. A plain word stays as it is; everything
+/// else is quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
 pub(crate) fn quote(text: &str) -> String {
     quote_within(text, QUOTE_CHARS)
 }
 
-/// Quotes a text by others like [`quote`]; after `most` characters of the original it is cut and ends with `…`.
+/// Formats a text like [`quote`]. A text of more than `most` characters is cut there first, and ends with `…`.
 pub(crate) fn quote_within(text: &str, most: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(most) {

@@ -78,7 +78,7 @@ pub(crate) fn brief(length: Duration) -> String {
     }
 }
 
-/// Formats a duration that may be shorter than a second or longer than a year: `150 ms`, `1.5s`, `12s`, `5m`, `730d`.
+/// Formats a duration like [`brief`], but below ten seconds more precisely: `150 ms`, `1.5s`, `12s`, `5m`, `730d`.
 pub(crate) fn length(length: Duration) -> String {
     match length.as_millis() {
         ms @ 0..1_000 => format!("{ms} ms"),

@@ -1,8 +1,9 @@
 //! Reports to the daemon what an agent is working on.
 //!
-//! The daemon notices from any call that an agent is present, and then runs git itself, in parallel to its answer. A
-//! command runs git only where its own answer includes the result: when a session begins, and in
-//! `thrum session heartbeat`. A long `thrum wait` runs git as well, because its agent makes no other call meanwhile.
+//! After an agent's call, the daemon reads the state of the agent's worktree itself, in the background. A command reads
+//! the state and sends it along if it opens a session or sends a heartbeat: `quickstart`, `session start`,
+//! `session heartbeat`, and the MCP tool `set_status`. A long `thrum wait` for mail reports the state as well, because
+//! its agent makes no other call meanwhile.
 
 use std::{
     thread,
@@ -28,7 +29,8 @@ pub(crate) fn work(cx: &Context) -> Result<Option<Work>, Error> {
     Ok(git::collect(cx.repo()?.root(), Instant::now() + git::WORK))
 }
 
-/// Reports what `agent` works on to the daemon, for as long as this process lives. Errors are ignored.
+/// Starts a thread that repeatedly tells the daemon what `agent` is working on, until this process ends. Errors are
+/// ignored.
 pub(crate) fn while_waiting(cx: &Context, agent: &str) {
     let Ok(repo) = cx.repo().cloned() else { return };
     let agent = agent.to_owned();

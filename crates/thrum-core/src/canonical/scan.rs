@@ -19,8 +19,8 @@ pub(super) struct Member<'a> {
     pub(super) end: usize,
 }
 
-/// Returns the members of an object if `text` is one in canonical form. Does not accept keys with `"`, `\` or other
-/// characters than printable ASCII, numbers other than integers of at most 15 digits, and values nested deeper than 32.
+/// Returns the members of an object if `text` is one in canonical form. Does not accept a key with `"`, `\` or a
+/// character outside printable ASCII, a number other than an integer of at most 15 digits, or nesting deeper than 32.
 pub(super) fn object(text: &str) -> Option<Vec<Member<'_>>> {
     let mut members = Vec::with_capacity(24);
     let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
@@ -150,7 +150,7 @@ impl<'a> Scan<'a> {
             b'0' => digits == 1 && !is_negative,
             _ => (1..=MAX_DIGITS).contains(&digits),
         };
-        // What follows must end the value, so a fraction or an exponent is not accepted.
+        // The next byte must end the value, so a fraction or an exponent is not accepted.
         let ends_well = matches!(rest.get(digits), Some(b',' | b'}' | b']'));
         (begins_well && ends_well).then(|| self.at += digits)
     }

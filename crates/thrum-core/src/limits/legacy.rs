@@ -13,8 +13,8 @@ pub const LEGACY_LOOK_BACK: Duration = Duration::from_secs(120);
 /// [`SYNC_INTERVAL`](super::SYNC_INTERVAL), so that every sync interval of the default length includes one.
 pub const LEGACY_LOOK_GAP: Duration = Duration::from_secs(10);
 
-/// Most positions remembered of our reading of a legacy peer's log within [`LEGACY_LOOK_BACK`]: one per two seconds,
-/// with room to spare.
+/// Most remembered positions that our reading of a legacy peer's log reached within [`LEGACY_LOOK_BACK`]: one per two
+/// seconds, with room to spare.
 pub const LEGACY_PLACES: usize = 128;
 
 /// Least time between two remembered positions, except for the newest; positions in between are dropped.

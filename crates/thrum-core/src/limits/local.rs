@@ -8,18 +8,19 @@ pub const MAX_LOCAL_CONNECTIONS: usize = 512;
 /// Idle time after which a local connection is closed. Go Thrum's daemon uses the same value.
 pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
 
-/// Longest time for a local request that has no time bound of its own, as waits and imports have. Afterwards the daemon
-/// answers "try again". Go Thrum's daemon and command use the same value.
+/// Longest time for a local request, except for long ones such as waits and imports. Afterwards the daemon answers "try
+/// again". Go Thrum's daemon and command use the same value.
 pub const LOCAL_CALL: Duration = Duration::from_secs(10);
 
-/// Longest time for writing an answer to a local client. A client that does not read it is disconnected.
+/// Longest time for writing an answer to a local client, or each part of a long answer. A client that does not read is
+/// disconnected.
 pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
 
 /// Longest time that one `message.wait`, `message.news`, `work.wait` or `sync.verify` may take.
 pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
 
-/// Least time between two database reads of one waiting `work.wait`. With a large team, one read takes up to a
-/// thirtieth of this time.
+/// Least time between two database reads of one waiting `work.wait`, except before the last one. With a large team, one
+/// read takes up to a thirtieth of this time.
 pub const WAIT_LOOK: Duration = Duration::from_millis(100);
 
 /// How long a command waits for a daemon that holds the lock but does not answer, because it is stopping or stuck. A

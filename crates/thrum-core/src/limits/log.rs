@@ -63,7 +63,7 @@ pub const PURGE_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Further purge events list the rest.
 pub const MAX_PURGED_AHEAD: usize = 1000;
 
-/// Number of purges that a status lists: those that arrived last.
+/// Most purges that a status lists: those that arrived last.
 pub const LISTED_PURGES: u64 = 20;
 
 /// Most rows of the log examined in one step of removing a peer's events: about ten milliseconds of the writer.

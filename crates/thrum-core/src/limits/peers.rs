@@ -49,8 +49,9 @@ pub const MAX_PEER_PARKED: u64 = 50_000;
 /// How often the daemon checks whether a peer is still over its quota.
 pub const QUOTA_LOOK: Duration = Duration::from_secs(5);
 
-/// Longest request accepted from a peer, in bytes, and longest reply to a pairing request or a probe. These carry
-/// tokens, codes, ids and numbers; only other replies carry events.
+/// Longest request accepted from a peer, in bytes, and longest reply to a pairing request or a probe. Requests carry
+/// tokens, codes, ids and numbers, and an announcement may carry a few events
+/// ([`MAX_PUSHED_BYTES`](super::MAX_PUSHED_BYTES)). All other events travel in longer replies.
 pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
 
 /// Idle time after which a peer's inbound connection is closed: twenty default sync intervals. A peer with a longer

@@ -47,11 +47,11 @@ pub const MAX_LISTED_SESSIONS: usize = 1_000;
 /// with several rounds takes ten.
 pub const EXCHANGE: u64 = 30;
 
-/// Most messages, newest first, of agents of one name that are examined to count those addressed to one other agent.
+/// Most messages examined, newest first, of all agents with one name, to count those addressed to one other agent.
 pub const EXCHANGE_ROWS: usize = 1000;
 
-/// Most recipients of a message for which the exchange guard is applied. A message to more agents is not part of a loop
-/// between two.
+/// Most recipients of a message that counts as part of an exchange between two agents ([`EXCHANGE`]). A message to more
+/// agents is not part of a loop between two.
 pub const EXCHANGE_AGENTS: usize = 8;
 
 /// Most turns that mail may start in an idle session within [`WAKES_WITHIN`], for programs where such a turn costs as

@@ -12,11 +12,11 @@ pub const MAX_BATCH_EVENTS: usize = 1000;
 /// [`MAX_LINE_BYTES`](super::MAX_LINE_BYTES) and fits into the request deadline on a slow link.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// Most events sent with an announcement, and most bytes of their bodies. Together with the fields around them, they fit
-/// into a request ([`MAX_PEER_REQUEST_BYTES`](super::MAX_PEER_REQUEST_BYTES)).
+/// Most events sent with an announcement.
 pub const MAX_PUSHED_EVENTS: usize = 32;
 
-/// See [`MAX_PUSHED_EVENTS`].
+/// Most bytes of event bodies sent with an announcement, unless a single event is larger. Events that do not fit into a
+/// request ([`MAX_PEER_REQUEST_BYTES`](super::MAX_PEER_REQUEST_BYTES)) are not sent with it.
 pub const MAX_PUSHED_BYTES: usize = 16 << 10;
 
 /// Most heads sent to a peer. A head may take three kilobytes of a line, and a daemon has one per log of each origin. A
@@ -41,7 +41,8 @@ pub const TOLD_PARTS: u64 = 16;
 pub const MAX_DEPTH: usize = 8;
 
 /// Most runs of origin sequences, and most ids, that a report on one log names as missing. All missing events are
-/// counted; a person reads only this many.
+/// counted; a person reads only this many. Also the most daemons that a report names whose events are dated ahead of
+/// our clock.
 pub const MAX_NAMED: usize = 20;
 
 /// Default sync interval: every connected peer is pulled this often, whether or not it announced anything.

@@ -41,7 +41,8 @@ pub const MAX_LISTED_CLAIMS: usize = 500;
 /// Most files in one claim check. The check before a commit sends several requests if the commit contains more files.
 pub const MAX_CHECKED_FILES: usize = 1000;
 
-/// Most claims examined for one answer, latest expiry first. Examining this many takes a hundredth of a second.
+/// Most claims examined for one answer, in the order of the expiry that their events state, latest first. Examining
+/// this many takes a hundredth of a second.
 pub const MAX_CLAIMS_LOOKED_AT: usize = 10_000;
 
 /// Longest time between changes of one file by two agents that count as a collision, which is reported to both agents.

@@ -204,9 +204,9 @@ fn walk_value(field: &'static str, value: &mut Value, depth: usize, to: &mut imp
 
 /// An operation on the fields of the table. `most` is the bound: bytes for a text, entries for a list.
 trait Visitor {
-    /// Visits strings that are compared with others or are not prose. They are cut without a mark.
+    /// Visits strings that are compared with others or are not prose. [`cut`] leaves no mark in them.
     fn names<'a>(&mut self, field: &'static str, texts: impl IntoIterator<Item = &'a mut String>, most: usize);
-    /// Visits texts for people. A cut text ends in [`MARK`], within the bound.
+    /// Visits texts for people. A text that [`cut`] has cut ends in [`MARK`], within the bound.
     fn texts<'a>(&mut self, field: &'static str, texts: impl IntoIterator<Item = &'a mut String>, most: usize);
     /// Visits a list whose entries, if they are texts, are visited separately.
     fn list<T>(&mut self, field: &'static str, list: &mut Vec<T>, most: usize);

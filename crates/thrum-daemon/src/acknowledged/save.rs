@@ -1,4 +1,4 @@
-//! Saves changed marks to the database, shortly after the change.
+//! Saves the changed marks of what peers have acknowledged to the database, shortly after the change.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Parses git's output for programs: `status --porcelain=v2 -z` and `diff --raw --numstat -z`.
+//! Parses git's output for programs: `status --porcelain=v2 -z`, `diff --raw --numstat -z` and `log -z`.
 //!
-//! Both are parsed by fields and zero bytes, never by columns. Go Thrum v0.6.3 trims lines before it cuts off three
+//! All are parsed by fields and zero bytes, never by columns. Go Thrum v0.6.3 trims lines before it cuts off three
 //! columns, which turns ` M foo.go` into `oo.go`, so that no agent appears to edit `foo.go`.
 
 /// The branch of a worktree, and the differences from its last commit.
@@ -104,8 +104,8 @@ pub fn diff(output: &[u8]) -> Vec<Changed> {
     found
 }
 
-/// Parses `git log -z --format=%x1e%H%x1f%s --name-only`: for each commit its hash, the first line of its message, and
-/// its files.
+/// Parses `git log -z --format=%x1e%H%x1f%s --name-only`: for each commit its hash, the subject of its message, and its
+/// files.
 pub fn log(output: &[u8]) -> Vec<(String, String, Vec<String>)> {
     let text = String::from_utf8_lossy(output);
     let commit = |part: &str| {

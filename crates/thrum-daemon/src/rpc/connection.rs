@@ -1,9 +1,9 @@
 //! Serves one client: answers its requests in the order of their arrival.
 //!
 //! A prompt call may take [`limits::LOCAL_CALL`]; what it stores stays stored, whether or not the client waits for the
-//! answer. A long call (a wait, a pairing, a sync with all peers) sets its own time bound and is dropped as soon as its
-//! client is gone or the daemon stops. Clients may send several requests at once. The daemon reads each one only when
-//! its turn comes, so the socket's buffer is the queue.
+//! answer. A long call (such as a wait, a pairing or an import) has no time bound here and is dropped as soon as its
+//! client is gone or the daemon stops. Clients may send several requests at once. The daemon takes each one up only
+//! when its turn comes; until then it waits in the buffers of the socket and of [`Lines`].
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -50,7 +50,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 pub(crate) enum TimeBound {
     /// Answered within [`limits::LOCAL_CALL`].
     Prompt,
-    /// Waits for something, within its own bound.
+    /// Not limited here; the method itself decides when to answer.
     Long,
 }
 

@@ -1,8 +1,8 @@
 //! Folds agents: per name and home the last registration counts, and a clean-up hides earlier ones (`cleanup.rs`).
 //!
 //! A registration that changes neither a mailbox of this daemon nor a move is written directly ([`register`]). Any
-//! other one changes the meaning of the agent's registrations: since when the agent is registered, its home, and the
-//! mail it gets. Then the agent is recomputed from all of them, once at the end of the batch ([`settle`]).
+//! other one may change what the agent's registrations mean together: since when the agent is registered, its home, and
+//! the mail it gets. Then the agent is recomputed from all of them, once at the end of the batch ([`settle`]).
 
 use std::collections::BTreeMap;
 

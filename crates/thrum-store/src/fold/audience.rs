@@ -1,8 +1,9 @@
-//! The rows of a message in the table `audience`: one for each agent and home, each role, and everyone.
+//! The rows of a message in the table `audience`: one for each agent and home, one for each role, and one if the
+//! message is for everyone.
 //!
-//! Example: a message to the recipient `coder` that mentions `reviewer` has the rows agent `coder`, agent `reviewer`
-//! and role `reviewer`. A message without addressees has the row everyone. `thrum_core::audience` reads the addressees
-//! from the message.
+//! Example: a message that mentions `reviewer`, but lists only `coder` as recipient, has the rows agent `coder`, agent
+//! `reviewer` and role `reviewer`. A message without addressees has the row everyone. `thrum_core::audience` reads the
+//! addressees from the message.
 
 use std::fmt;
 

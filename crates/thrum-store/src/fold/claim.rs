@@ -1,7 +1,8 @@
 //! Folds claims of files: for each agent, home and path the last claim or release counts, by event time and then id. A
 //! release of all files is a release of the path `''`.
 //!
-//! Folds never use the clock, so queries decide whether a claim has expired. Purges keep claims: they are few.
+//! The fold of claims does not use the clock, so queries decide whether a claim has expired. Purges keep claims: they
+//! are few.
 
 use rusqlite::Connection;
 use thrum_core::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// Folds a claim of files. It ends when the event says, at the latest [`limits::MAX_CLAIM`] after the event.
+/// Folds a claim of files. The claim ends when the event says, at the latest [`limits::MAX_CLAIM`] after the event.
 pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.expires_at) else {
         return Ok(

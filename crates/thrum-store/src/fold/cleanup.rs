@@ -1,7 +1,8 @@
-//! Folds clean-ups: the last clean-up of an agent and home hides everything before it.
+//! Folds clean-ups: the last clean-up of an agent at a home hides what that home wrote about the agent before, except
+//! messages.
 //!
 //! Registrations, sessions, work contexts, presences and claims compete with clean-ups, each in its own file, and all
-//! use the functions here. Messages are never hidden.
+//! use the functions here.
 //!
 //! Example: an agent registered at 9:00 is cleaned up at 10:00. A session of 9:30 that arrives afterwards is not shown;
 //! a registration of 10:05 shows the agent again.

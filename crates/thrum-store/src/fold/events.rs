@@ -1,5 +1,4 @@
-//! Reads the log for refolds: only events that are folded already, and with [`each`] and [`load`] none that a purge
-//! removes.
+//! Reads the log for refolds: with [`each`] and [`load`] only events that are folded already and that no purge removes.
 //!
 //! A rule that recomputes something reads all events about one target. During a rebuild of the whole log, later events
 //! must not be visible yet, or they would be folded twice: [`Tx::frontier`](crate::Tx) is the last visible sequence.
@@ -31,8 +30,8 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
     Ok((event, row.get(0)?))
 }
 
-/// Passes the events folded so far that satisfy `condition` on one value, one at a time and unordered, because together
-/// they may not fit into memory. Skips events that a purge in progress removes.
+/// Passes the events folded so far that satisfy the SQL `condition`, in which `?1` is `value`, one at a time and
+/// unordered, because together they may not fit into memory. Skips events that a purge in progress removes.
 pub(super) fn each(
     tx: &Tx<'_>,
     condition: &str,
@@ -55,7 +54,7 @@ pub(super) fn each(
     Ok(())
 }
 
-/// Returns the events folded so far that satisfy `condition` on one value, ordered by sequence.
+/// Returns the events that [`each`] passes, ordered by sequence.
 pub(super) fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
     let mut events = Vec::new();
     each(tx, condition, value, |event, sequence| {
@@ -66,8 +65,8 @@ pub(super) fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Eve
     Ok(events)
 }
 
-/// Returns the sequences of the events folded so far that satisfy `condition` on one value, including events that a
-/// purge in progress removes.
+/// Returns the sequences of the events folded so far that satisfy the SQL `condition`, in which `?1` is `value`,
+/// including events that a purge in progress removes.
 pub(super) fn sequences(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<u64>, StoreError> {
     let mut statement =
         tx.conn.prepare_cached(&format!("SELECT sequence FROM events WHERE {condition} AND sequence <= ?2"))?;

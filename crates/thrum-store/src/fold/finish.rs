@@ -1,10 +1,10 @@
 //! The end of a batch: does the work that its events deferred (`deferred.rs`), and then pending work.
 //!
 //! The order matters. Moves of agents determine the home of a message and thus the daemons that may change it. So
-//! agents come before the messages of those that moved. Purges come last, so that they remove rows from a consistent
-//! state.
+//! agents are recomputed before their messages are rebuilt. Purges come last, so that they remove rows from a
+//! consistent state.
 //!
-//! Example: a batch brings a registration that takes over a former home, and a purge. The agent is recomputed, its
+//! Example: a batch brings a registration that declares a former home, and a purge. The agent is recomputed, its
 //! messages get their new home, those that the new home has edited are rebuilt, and only then `purge` is put into the
 //! queue.
 
@@ -13,7 +13,8 @@ use std::mem;
 use super::{agent, claim, message, pending, session, work};
 use crate::{StoreError, Tx};
 
-/// Does the deferred work. Every transaction that folds ends with it.
+/// Does the deferred work, and then pending work. Called at the end of a batch and after each own event, so perhaps
+/// several times in one transaction.
 pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for agent_id in mem::take(&mut tx.deferred.agents) {
         agent::settle(tx, &agent_id)?;

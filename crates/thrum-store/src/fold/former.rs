@@ -12,13 +12,13 @@
 //!   itself.
 //! * The first declaration counts, by the times in the events. A peer that lies about the time can still come first,
 //!   because nothing about the former home can be proven. It gains the right to edit and delete the old mail, which it
-//!   could also do by serving unsigned events in the former home's name. It gains no influence on the recipients of
-//!   that mail. Without any move, every peer with a key has this influence: of several creations under one of Go
-//!   Thrum's ids, a signed one counts (`rank.rs`), so the peer can replace old mail by its own, which is then shown as
-//!   the peer's. Mail from daemons that bind their ids cannot be changed by others.
-//! * The former home's events count up to the last time at which the move was declared. After that, any peer that can
-//!   serve unsigned events could write in the former home's name and mark new mail as read; such later events count as
-//!   those of another agent of the same name.
+//!   could also do by serving unsigned events in the former home's name. It gains no influence on who receives that
+//!   mail, beyond what any peer with a key has even without a move: a signed creation under one of Go Thrum's ids takes
+//!   precedence (`rank.rs`), so such a peer can replace old mail by its own, which is then shown as that peer's. Mail
+//!   from daemons that bind their ids cannot be changed by others.
+//! * The former home's events count up to the last time at which the move was declared. If later events counted, any
+//!   peer could write in the former home's name and mark new mail as read. They count as those of another agent of the
+//!   same name.
 //! * A move is permanent: a clean-up hides the agent, but its old mail stays its own.
 //!
 //! The former home's registrations only determine since when the agent was registered (which decides its mail to roles

@@ -5,9 +5,9 @@
 //! the first page of an inbox is usually right at once; only the counts and older messages follow later. A message that
 //! arrives meanwhile is delivered as usual.
 //!
-//! If the mailbox existed before, because the agent has changed its role or was registered earlier than known, the
-//! missing messages are added to it and those that no longer belong there are removed. It is not emptied, so no message
-//! that stays is missing in between.
+//! If the mailbox exists already, for example when the agent changes its role or turns out to have been registered
+//! earlier, the missing messages are added to it and those that no longer belong there are removed. It is not emptied,
+//! so no message that stays is missing in between.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -33,7 +33,7 @@ fn owner(conn: &Connection, owner: i64) -> Result<Option<Owner>, StoreError> {
 }
 
 /// SQL condition: message `m` belongs in the mailbox of the agent `?3` at `?4` with the role `?5`, registered since
-/// `?6`. Messages to roles and everyone count only since then, and not the agent's own.
+/// `?6`. Messages to roles and everyone belong there only from that time on, and not the agent's own.
 fn belongs() -> String {
     let is_among = |kind: AudienceKind, value: &str| {
         format!(

@@ -119,8 +119,8 @@ pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) ->
     }
 }
 
-/// Removes the row that an event about a message shares with similar events by the same daemon, because the event
-/// leaves the log: the receipts or wake-ups of one reader, or the edits.
+/// Removes the row that an event about a message shares with other events by the same daemon, because the event leaves
+/// the log: all receipts or wake-ups of one agent, or all edits. If others of them stay, the caller folds them again.
 pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(), StoreError> {
     let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
     match payload {
@@ -139,7 +139,7 @@ pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(),
                 conn.prepare_cached("DELETE FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, EDIT, &event.origin))?;
         }
-        // Deletions stay in the log, and so do their rows. The others are not about a message, or create it.
+        // Deletions stay in the log, and so do their rows. The other types are not about a message, or create it.
         Payload::MessageDelete(_)
         | Payload::MessageCreate(_)
         | Payload::AgentRegister(_)
@@ -162,7 +162,7 @@ pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(),
 }
 
 /// Returns `true` if an event that waited for a message stays parked, because it is an edit or deletion by another
-/// daemon; then also stores this new reason.
+/// daemon. In that case, also stores this as the new reason.
 pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
     let Some((_, reason)) = FOREIGN_CHANGES.into_iter().find(|(kind, _)| *kind == event.kind) else { return Ok(false) };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
@@ -173,7 +173,7 @@ pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Resu
 }
 
 /// Unparks the next events that arrived before their message, and moves them behind it in the log. Edits and deletions
-/// by other daemons stay parked. Returns the position reached, if more may be left.
+/// by other daemons are moved, too, but stay parked. Returns the position reached, if more may be left.
 pub(super) fn release(
     tx: &mut Tx<'_>,
     message_id: &str,
@@ -256,7 +256,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 }
 
 /// Adds a message to the indexes by which it is found: the table `audience`, and the mailboxes of those addressees that
-/// are agents of this daemon. Agents of other daemons read their mail there.
+/// are agents of this daemon. Agents of other daemons read their mail at those daemons.
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(body);
@@ -422,7 +422,8 @@ fn revise(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
 
 const FOREIGN_EDIT: &str = "it edits a message of another daemon";
 const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
-/// The types of events that only the author's daemon may write, with the reasons for parking those of others.
+/// The types of events that only the author's daemon, or the one to which the author moved, may write, with the reasons
+/// for parking them if another daemon wrote them.
 const FOREIGN_CHANGES: [(&str, &str); 2] = [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)];
 
 /// Folds an edit. Edits by the author's daemon, or by the one to which the author moved, count, and the last one

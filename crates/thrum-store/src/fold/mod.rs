@@ -4,9 +4,9 @@
 //! same digest. Two techniques achieve this. First, competing events are ordered by time, then event id, never by
 //! arrival; for the creation of a message or session, the daemon that bound the id takes precedence (`rank.rs`).
 //! Second, when an event changes what other events mean (a clean-up, a move of an agent, a further start of a session,
-//! a purge), their target is folded again from the log instead of being patched: once at the end of the batch
-//! (`finish.rs`) or as pending work (`pending.rs`). The common case, an event that arrives after everything it refers
-//! to, takes one or two statements.
+//! a purge), the target of those events is folded again from the log instead of being patched: once at the end of the
+//! batch (`finish.rs`) or as pending work (`pending.rs`). The common case, an event that arrives after everything it
+//! refers to, takes a few statements.
 //!
 //! No rule folds a purged event that arrives: `apply.rs` keeps such events out of the log. Those that are already in
 //! the log are removed from it (`purge.rs`).
@@ -19,7 +19,7 @@
 //! * above: [`fold`], `finish.rs` and `rebuild.rs` are called by the store; `work.rs` does the work in the queue;
 //!   `refold.rs` rebuilds one message, or the work contexts and presences;
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
-//!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
+//!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`; `mailbox.rs` fills the mailbox of an agent;
 //! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `own_rows.rs`,
 //!   `former.rs`, `residence.rs`, `audience.rs`.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Most events are about a message, a session or an agent, which is folded again when one of its events leaves the log.
 //! The other events set rows of their own: clean-ups, work contexts, presences and claims. Such a row is removed with
-//! the event that was the last to set it. An earlier event that stays may have set it before, so the caller folds the
+//! the event that was the last to set it. An earlier event that stays may have set it before; then the caller folds the
 //! remaining events again.
 //!
 //! Example: a purge removes the update that set the work context of `ses_1`. An earlier update that the purge does not

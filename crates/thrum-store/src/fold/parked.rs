@@ -93,7 +93,7 @@ const MISSING: &str = "its message is not here";
 /// The reason shown for [`ParkedKind::MessageMayBePurged`].
 pub(super) const MAY_BE_PURGED: &str = "its message is not here, and older than a purge by a daemon that signs nothing";
 
-/// Returns the reason for which an event whose message is missing is to be parked.
+/// Returns how to park an event whose message is missing: as one whose message may arrive, or may have been purged.
 pub(super) fn waits_for_message(tx: &Tx<'_>, at: At<'_>, message_id: &str) -> Result<Folded, StoreError> {
     let may_be_purged = cutoff::is_older(message_id, at.event.at, tx.highest_cutoff()?);
     let (kind, reason) = if may_be_purged {
@@ -105,7 +105,7 @@ pub(super) fn waits_for_message(tx: &Tx<'_>, at: At<'_>, message_id: &str) -> Re
 }
 
 /// Changes an event that is parked as [`ParkedKind::MessageMissing`] to [`ParkedKind::MessageMayBePurged`]. Returns
-/// `true` if the event was parked as missing its message.
+/// `true` if the event was parked as the former.
 pub(super) fn give_up(conn: &Connection, event_id: &str, signer: &str) -> Result<bool, StoreError> {
     let mut statement = conn
         .prepare_cached("UPDATE parked SET kind = ?3, reason = ?4 WHERE event_id = ?1 AND signer = ?2 AND kind = ?5")?;

@@ -2,8 +2,8 @@
 //!
 //! One event may affect any number of others: a message may arrive after a hundred thousand receipts for it, and a
 //! purge removes all old events. This work is recorded in the table `pending` and done in pieces, each in a transaction
-//! that also records the progress. So no caller waits longer than for one piece, and a killed process resumes where it
-//! stopped.
+//! that also records the progress. So a caller waits for one piece, not for all of the work, and a killed process
+//! resumes where it stopped.
 //!
 //! * `arrived`: a message has arrived, and the events that waited for it are released. They are no longer listed as
 //!   parked, unless their daemon may not change the message. They move behind the message in the log, for peers that

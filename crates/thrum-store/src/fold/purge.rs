@@ -65,7 +65,7 @@ fn record_listed_ids(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Resu
     Ok(())
 }
 
-/// Returns `true` if a purge is due soon or still in progress.
+/// Returns `true` if a purge is due within [`limits::PURGE_AHEAD`] or still in progress.
 pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
     Ok(pending::is_purging(conn)?
         || conn

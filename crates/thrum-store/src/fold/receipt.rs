@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{StoreError, Tx};
 
-/// Folds a wake-up. The earliest time that a daemon reports counts. It is stored whether or not the message is present.
+/// Folds a wake-up. The earliest time that a daemon reports counts. The wake-up is stored whether or not the message is
+/// present.
 pub(super) fn woken(conn: &Connection, at: At<'_>, body: &AgentWoken) -> Result<Folded, StoreError> {
     conn.prepare_cached(
         "INSERT INTO wakes (message_id, agent_id, origin, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET at = min(at, excluded.at)",
@@ -42,9 +43,8 @@ pub(super) fn receipt(tx: &Tx<'_>, at: At<'_>, body: &MessageReceipt) -> Result<
         return parked::waits_for_message(tx, at, &body.message_id);
     };
     if read.is_some() {
-        // A former home counts only for what it could know: a receipt from before the move for a message from before
-        // the move. The receipt also counts at its origin, because the agent may have been registered there again
-        // since.
+        // A receipt by a former home counts at the agent's present home only if the receipt and its message are from
+        // before the move. It also counts at its origin, because the agent may have been registered there again since.
         let home = former::live(conn, &body.agent_id, &at.event.origin, at.event.at.max(message.at))?;
         conn.prepare_cached(
             "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
@@ -55,9 +55,9 @@ pub(super) fn receipt(tx: &Tx<'_>, at: At<'_>, body: &MessageReceipt) -> Result<
     Ok(Folded::Done)
 }
 
-/// SQL condition: the agent in row `a` has read a message, given by its id and time. Receipts by the agent's home
-/// count, even if that home is a former one; receipts by another former home count only if message and receipt are from
-/// before the move.
+/// SQL condition: the agent in row `a` has read a message, given by its id and time. Receipts by the home in that row
+/// count, even if the agent once moved away from it. Receipts by another former home count only if message and receipt
+/// are from before the move.
 pub(super) fn read_at_home(message_id: &str, at: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM receipts r

@@ -9,8 +9,8 @@
 //! The periods of registration follow from all registrations of the name and from the last clean-up of each home, so
 //! the rule is a function of the set of events. Between the first registration and the last clean-up, the name counts
 //! as registered throughout. Registrations by a former home count for the home to which the agent moved (`former.rs`),
-//! so its old mail stays its own. A message that names the former home goes to both, because its author may not have
-//! known of the move.
+//! so its old mail stays its own. A message that names the former home goes to both homes, because its author may not
+//! have known of the move.
 //!
 //! [`homes_of`]: thrum_core::payload::MessageCreate::homes_of
 

@@ -1,4 +1,4 @@
-//! Sessions, and the work contexts and presence reported in them.
+//! Folds sessions, work contexts and presences.
 //!
 //! Of several starts of a session, one counts: the start by the daemon that made the id, otherwise the first signed
 //! one, otherwise the first one (`rank.rs`). Only the daemon where a session started may end it, unless that daemon
@@ -194,7 +194,7 @@ pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), St
 pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
     let conn = tx.conn;
     conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-    // Keep only the best candidate so far: there may be many, each padded to the maximum size of an event.
+    // Keep only the best candidate so far: there may be many, each as large as an event may be.
     let mut begun: Option<(Event, SessionStart)> = None;
     events::each(tx, "target = ?1 AND type = 'agent.session.start'", session, |mut event, _| {
         if let Ok(payload) = Payload::read(&event.kind, &event.body)

@@ -1,4 +1,4 @@
-//! Resolves the names that a message addresses to recipients, and determines the audience of an answer.
+//! Resolves the names in a message's address into recipients, and determines the audience of an answer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -67,7 +67,7 @@ impl Addressed {
     }
 }
 
-/// The homes that a typed address means.
+/// The homes that an address, as the user wrote it, may mean.
 enum Meant {
     Nobody,
     One(String),
@@ -107,15 +107,15 @@ impl Tx<'_> {
         Ok(to.without_repetitions())
     }
 
-    /// Resolves the recipients of an answer: the author of the parent at its home, and all recipients that the parent
-    /// named, but not the author of the answer. An answer to a message for everyone goes to that message's author, not
-    /// to everyone again. If no other recipient remains, the answer stays with its own author. Named recipients that
+    /// Resolves the recipients of an answer: the parent's author, at that author's home, and all recipients that the
+    /// parent names, but not the author of the answer. An answer to a message for everyone goes to that message's
+    /// author, not to everyone again. If nobody else is left, the answer goes to its own author. Named recipients that
     /// are no longer registered are left out, with a warning. A group of Go Thrum is not resolved again: the recipients
     /// that the parent lists get the answer, which keeps the group's tag.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if no recipient is registered any more; [`ErrorKind::Invalid`] if the parent names an
-    /// agent without its home and several daemons have an agent of this name.
+    /// agent without its home, and several other daemons, but not this one, have an agent of this name.
     pub(super) fn address_answer(
         &self,
         agent: &str,
@@ -242,7 +242,8 @@ impl Tx<'_> {
                 }
                 Meant::OneOf(homes) => ambiguous.push((address, homes)),
             }
-            // Address both if the name is that of an agent and of a role; the two can have different homes.
+            // If the name is that of an agent and of a role, address both. `register` prevents this within one daemon,
+            // not between daemons.
             if !members.is_empty() {
                 to.expand(others(members));
                 to.add(Addressee::Group(name));
@@ -255,7 +256,8 @@ impl Tx<'_> {
             }
         }
         if !unknown.is_empty() {
-            // Shown as typed if it is a single word: a name in capitals is a typing error, not an attack.
+            // Unlike an address with a machine, a bare name is quoted only if it is not a single word. `Ann` is
+            // probably a slip, and quotes would only distract from it.
             let typed = |address: &&Address| match address.machine {
                 None => format!("@{}", name::quoted(&address.name)),
                 Some(_) => address.shown(),
@@ -274,8 +276,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Addresses each member of a Go Thrum group individually, at most [`limits::MAX_AUDIENCE`], because the members'
-    /// own daemons do not know the group. The group's tag is kept, so that members on Go Thrum find the message by it.
+    /// Addresses each member of a Go Thrum group individually, at most [`limits::MAX_AUDIENCE`], because the fold
+    /// delivers nothing to the members of such a group. The group's tag is kept, so that members on Go Thrum find the
+    /// message by it.
     fn address_group(
         &self,
         to: &mut Addressed,
@@ -297,7 +300,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Formats the addresses of the first of these agents, and how many more there are.
+    /// Formats the addresses of the first [`MOST_LISTED`] of these agents, and how many more there are.
     fn some_shown(&self, agents: &[Mailbox], machines: &Machines) -> Result<String, StoreError> {
         let shown =
             agents.iter().take(MOST_LISTED).map(|agent| self.shown(agent, machines)).collect::<Result<Vec<_>, _>>()?;
@@ -384,13 +387,13 @@ impl Tx<'_> {
     }
 }
 
-/// Maximum number of agents that a warning or hint names; the others are only counted.
+/// Maximum number of agents that `some_shown` names; the others are only counted.
 const MOST_LISTED: usize = 8;
 
 const WHO: &str = "thrum team --all lists who there is.";
 
-/// Parses an address for a list: a name, and for `name@machine` the id of that machine's daemon. A bare name stands for
-/// all agents that have it, because a list shows the machine of each.
+/// Parses an address by which a list is filtered: returns the name and, for `name@machine`, the id of that machine's
+/// daemon. A bare name stands for all agents that have it, because a list shows the machine of each.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if no machine has this name, [`ErrorKind::Invalid`] if several do.
@@ -417,8 +420,9 @@ pub fn listed(reader: &Reader<'_>, text: &str, mut machines: Machines) -> Result
     }
 }
 
-/// Checks that an agent (or, with `roles`, a role) of this name exists here or elsewhere. For lists, where a misspelt
-/// name would look like one without any entries. An agent that was deleted here also counts.
+/// Checks that an agent (or, with `roles`, a role or everyone) of this name exists here or elsewhere. For lists, where
+/// a misspelt name would look like one without any entries. For a bare name, an agent that was deleted here also
+/// counts.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] with a hint if none exists; those of [`listed`].

@@ -46,8 +46,8 @@ impl Tx<'_> {
     /// Registers an agent here, or updates its properties.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a name, role or module that is malformed or reserved, a name that is already a role
-    /// here, or a role that is an agent's name.
+    /// [`ErrorKind::Invalid`] for a malformed name, role or module, a reserved name, a name that equals the role, a new
+    /// name that is already a role here, a role that is an agent's name here, or a text that is too long.
     pub fn register(&mut self, register: Register) -> Result<Registration, StoreError> {
         let Register { name, role, module, display, hostname, worktree, force } = register;
         name::check_agent(&name)?;
@@ -66,7 +66,7 @@ impl Tx<'_> {
                 == (&role, &module, &display, &hostname, &worktree)
             && !self.joined_ahead(&name)?
         {
-            // Every session starts with a registration; one without changes is not an event.
+            // Agents register again at the start of every session. If nothing changes, no event is written.
             return Ok(Registration::Updated);
         }
         // Names must be unique per machine only: agents elsewhere must not block a name here.
@@ -98,8 +98,8 @@ impl Tx<'_> {
         Ok(outcome)
     }
 
-    /// Returns `true` if an agent of this daemon has a join time in the future, because our clock was wrong. Until then
-    /// the agent would get no mail to its role or to everyone.
+    /// Returns `true` if an agent of this daemon has a join time in the future, because our clock was wrong. Before its
+    /// join time the agent gets no mail to its role or to everyone.
     fn joined_ahead(&mut self, agent_id: &str) -> Result<bool, StoreError> {
         let joined: Option<i64> = self
             .conn
@@ -115,7 +115,7 @@ impl Tx<'_> {
     /// the time of the clean-up.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if its home is another daemon.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the agent's home is another daemon.
     pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Timestamp, StoreError> {
         if let Some(absence) = Absence::of(&self.reader(), name)? {
             let error = absence.error(name);

@@ -14,8 +14,8 @@ use crate::{
     query::{Agent, AgentFilter, Liveness, SessionFilter},
 };
 
-/// Returns the agents of this daemon, without users, that gave no sign of life for `silence` and have no active
-/// session. A registration counts as a sign of life.
+/// Returns the agents of this daemon, but not those of the kind `user`, that gave no sign of life for `silence` and
+/// have no active session. A registration counts as a sign of life.
 ///
 /// # Errors
 /// SQLite's.
@@ -55,8 +55,8 @@ impl Tx<'_> {
         Ok(gone)
     }
 
-    /// The latest time among the registration, the last clean-up, and the sessions, work contexts, presence and claims of
-    /// an agent of this daemon; `None` if there are none of these.
+    /// The latest time among the registration, the last clean-up, the starts of sessions, the work contexts, the presence
+    /// and the claims of an agent of this daemon; `None` if there are none of these.
     pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT max(at) FROM (

@@ -24,9 +24,9 @@ pub struct Exchange {
 const HELD: (&str, &str) = ("thrum", "held");
 
 impl Reader<'_> {
-    /// Counts the messages between two agents, including those with further recipients, since one of them last got new
-    /// input ([`stirred`](Self::stirred)); at most `most`. Only messages that name the other agent count, among the
-    /// newest [`limits::EXCHANGE_ROWS`] messages under each author's name.
+    /// Counts the messages between two agents, including those with further recipients, that are shown after `since`;
+    /// at most `most`. For `since`, see [`stirred`](Self::stirred). Only messages that name the other agent count,
+    /// among the newest [`limits::EXCHANGE_ROWS`] messages under each author's name.
     ///
     /// # Errors
     /// SQLite's.

@@ -178,9 +178,9 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for unknown recipients (all are listed, nothing is sent), an unknown parent or an
-    /// unknown author, [`ErrorKind::Refused`] if the author's home is elsewhere, or the idempotency key was used for
-    /// another message or for one that was purged, [`ErrorKind::Invalid`] for content out of bounds or a recipient that
-    /// several daemons have.
+    /// unknown author; [`ErrorKind::Refused`] if the author's home is elsewhere, or if the idempotency key was used for
+    /// another message or for one that was purged; [`ErrorKind::Invalid`] for content out of bounds or a name that
+    /// several other daemons, but not this one, have.
     pub fn send(&mut self, mut send: Send) -> Result<Sent, StoreError> {
         send.check()?;
         if !send.machines.is_own(self.home()) {
@@ -287,7 +287,8 @@ impl Tx<'_> {
         }))
     }
 
-    /// Records the message sent with an idempotency key. After every `SWEEP` keys, removes the oldest.
+    /// Records the message sent with an idempotency key. After every `SWEEP` keys, removes the oldest beyond
+    /// [`limits::MAX_IDEMPOTENCY_KEYS`].
     fn remember(&self, agent: &str, key: &str, message_id: &str, request: SetDigest) -> Result<(), StoreError> {
         // Number of keys between two removals; the table exceeds its limit by fewer rows than this.
         const SWEEP: i64 = 256;
@@ -310,8 +311,8 @@ impl Tx<'_> {
     /// Replaces the text, the structured content, or both of the agent's own message; `None` keeps the present one.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Refused`] if the message is deleted or another agent's;
-    /// [`ErrorKind::Invalid`] if both are `None` or the content is out of bounds.
+    /// Those of [`resident`]; [`ErrorKind::NotFound`] for an unknown message; [`ErrorKind::Refused`] if the message is
+    /// deleted or another agent's; [`ErrorKind::Invalid`] if both are `None` or the content is out of bounds.
     pub fn edit(
         &mut self,
         agent: &str,
@@ -342,7 +343,8 @@ impl Tx<'_> {
         Ok(Edited { updated_at: self.shown_at(event.at), version: message.edits + 1 })
     }
 
-    /// Deletes the agent's own message permanently. Deleting it again has no effect. Returns the time of the deletion.
+    /// Deletes the agent's own message permanently. Deleting it again has no effect. Returns the time of the first
+    /// deletion.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if another agent wrote the message.

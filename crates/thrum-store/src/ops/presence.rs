@@ -15,7 +15,7 @@ use crate::{
 impl Tx<'_> {
     /// Publishes the presence of an agent's program; a `state` of `None` means that it is unknown. Does nothing if
     /// state, wakeability and last prompt are those that were last published. Returns `true` if the presence was
-    /// published. The two times are the start of this state and a person's last prompt, zero if there was none.
+    /// published. The two times are the start of this state, and a person's last prompt (zero if there was none).
     ///
     /// # Errors
     /// Those of [`resident`]; SQLite's.

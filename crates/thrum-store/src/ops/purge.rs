@@ -45,7 +45,7 @@ impl Tx<'_> {
 }
 
 impl Store {
-    /// Purges, and does the work that this defers. Returns the counts of purged items.
+    /// Purges, and does the pending work that this leaves. Returns the counts of purged items.
     ///
     /// # Errors
     /// Those of [`Tx::purge`].

@@ -63,7 +63,7 @@ impl Tx<'_> {
     /// the session as it was before, and the time of its end.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the home of its agent is another daemon.
+    /// [`ErrorKind::NotFound`] for an unknown session, or [`ErrorKind::Refused`] if its agent's home is another daemon.
     pub fn end_session(
         &mut self,
         session_id: &str,
@@ -131,7 +131,7 @@ impl Tx<'_> {
         self.say(session_id, &agent_id, started_at, beat)
     }
 
-    /// Records a sign of life of an agent, if its home is this daemon. The recorded time never decreases.
+    /// Records a sign of life of an agent, if its home is this daemon. Does not replace a later time.
     ///
     /// # Errors
     /// SQLite's.

@@ -11,7 +11,7 @@ use thrum_core::{
 /// Data that may accompany a sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// The current worktree; `None` keeps the recorded one.
+    /// The current state of the worktree; `None` keeps the recorded one.
     pub work: Option<Work>,
     /// The intent; `None` keeps it, empty clears it.
     pub intent: Option<String>,

@@ -26,7 +26,7 @@ pub struct Agent {
     pub worktree: String,
     /// Time of the agent's last registration.
     pub registered_at: Timestamp,
-    /// Last sign of life of the agent known here; `None` if there is none.
+    /// Last sign of life of the agent that is known here; `None` if there is none.
     pub last_seen_at: Option<Timestamp>,
 }
 
@@ -77,8 +77,7 @@ pub(super) fn written_by(row: &str) -> String {
 /// of the same name elsewhere.
 const NEWEST: usize = 16;
 
-/// SQL conditions with their values, each condition after an AND. The first value, ?1, is the id of the querying
-/// daemon.
+/// SQL conditions, each preceded by `AND`, with their values. The first value, ?1, is the id of the querying daemon.
 pub(super) struct Conditions {
     pub(super) sql: String,
     pub(super) values: Vec<Sql>,
@@ -149,7 +148,7 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?)
     }
 
-    /// The agents with a role, or all agents: name and home, in that order.
+    /// The agents with a role, or all agents, as pairs of name and home, sorted.
     pub(crate) fn members(&self, role: Option<&str>) -> Result<Vec<(String, String)>, StoreError> {
         let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let mut members: Vec<(String, String)> = match role {
@@ -193,7 +192,7 @@ impl Reader<'_> {
     }
 
     /// Adds machine names if one of these daemons has none. Daemons known only through other daemons are named after
-    /// the newest registration of their agents.
+    /// the host name in the newest registration of their agents.
     ///
     /// # Errors
     /// SQLite's.

@@ -17,8 +17,7 @@ pub struct Claim {
     /// When the path was last claimed. If that time lay ahead of our clock when the claim arrived, about the time of
     /// arrival (`arrival.rs`).
     pub claimed_at: Timestamp,
-    /// When the claim expires. If the clock of the claiming daemon is ahead, the requested duration counts from the
-    /// arrival.
+    /// When the claim expires: the requested duration after `claimed_at`.
     pub until: Timestamp,
 }
 
@@ -30,9 +29,9 @@ impl Claim {
 }
 
 impl Reader<'_> {
-    /// Returns the claims that hold at `now` and satisfy `wanted`, latest expiry first. Examines the first
-    /// [`limits::MAX_CLAIMS_LOOKED_AT`] claims, and returns at most [`limits::MAX_LISTED_CLAIMS`] of those that satisfy
-    /// `wanted`, and whether there are more among the examined ones.
+    /// Returns the claims that hold at `now` and satisfy `wanted`, at most [`limits::MAX_LISTED_CLAIMS`], and whether
+    /// there are more among the [`limits::MAX_CLAIMS_LOOKED_AT`] claims that are examined. Latest expiry first,
+    /// according to the clock of each claim's home; [`Claim::until`] may be earlier.
     ///
     /// # Errors
     /// SQLite's.
@@ -52,7 +51,7 @@ impl Reader<'_> {
             if !wanted(&claim) {
                 continue;
             }
-            // The home's clock may be ahead. The claim never lasts longer than at its home.
+            // If the home's clock is ahead, the requested duration counts from about the arrival.
             claim.claimed_at = arrival::shown_of(self.conn, &claim.home, at)?;
             claim.until = claim.claimed_at.plus(until.since(at));
             if claim.until <= now {

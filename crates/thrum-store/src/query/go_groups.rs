@@ -1,6 +1,6 @@
-//! Resolves the groups of Go Thrum. Their events are stored and relayed but not folded, because membership changes
-//! arrive in any order, and only Go can edit a group. The members are computed from the log when a message addresses a
-//! group.
+//! Resolves the groups of Go Thrum. Their events are stored and relayed but not folded: a fold would need rules for
+//! membership changes that arrive in any order, which is not worth it, because only Go can edit a group. The members
+//! are computed from the log when a message addresses a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ struct Group {
     name: String,
     /// The daemon that created the group.
     origin: String,
-    /// Type (`agent` or `role`) and name of each member.
+    /// Type (such as `agent` or `role`) and name of each member.
     members: BTreeSet<(String, String)>,
 }
 

@@ -22,8 +22,8 @@ pub struct Totals {
     /// Number of registered agents, here and elsewhere.
     pub agents: u64,
     /// Number of events of other origins that are parked and wait for a missing event, their time or a later version.
-    /// Own events are folded when they are written, and wait only for events that were forgotten with the peer that
-    /// brought them.
+    /// Own events do not count: they are folded when they are written, and wait at most for events that this database
+    /// has lost or forgotten since.
     pub parked: u64,
     /// Number of events that peers served and that were rejected: the sum of [`Troubles::rejected`]. Removing a peer
     /// subtracts its events.
@@ -146,8 +146,7 @@ impl Reader<'_> {
     }
 
     /// Counts the rows above `after` that did not come from this peer. The count is exact up to some thousands of rows;
-    /// beyond that it is an upper bound that includes all sequences above `after`, because a status query must not
-    /// become slower as the backlog grows.
+    /// beyond that it is an upper bound, because a status query must not become slower as the backlog grows.
     ///
     /// # Errors
     /// SQLite's.

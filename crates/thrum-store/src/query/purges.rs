@@ -19,14 +19,14 @@ pub struct PurgeRecord {
     pub cutoff: Timestamp,
     /// Number of listed messages, sessions and events, which claim a later time.
     pub listed: usize,
-    /// Whether the purge lies in the future and is parked until then.
+    /// Whether the purge lies in the future and is parked.
     pub waits: bool,
     /// Whether the purge lies so far in the future that comparisons with peers do not wait for it.
     pub far_ahead: bool,
 }
 
 impl Reader<'_> {
-    /// The cutoff before which everything is purged; zero if there is none.
+    /// The cutoff of purges for all origins; zero if there is none.
     ///
     /// # Errors
     /// SQLite's.

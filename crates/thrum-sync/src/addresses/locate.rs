@@ -137,7 +137,7 @@ impl Addresses {
         }
     }
 
-    /// Returns the current address of the peer's node, which does not have the stored address, and stores it.
+    /// Finds, stores and returns the current address of the peer's node, which does not have the stored address.
     async fn follow(
         &self,
         peer: &Peer,

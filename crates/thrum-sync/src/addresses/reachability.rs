@@ -4,9 +4,8 @@
 //! (its port is taken by another program, a firewall or an access rule blocks it, it listens elsewhere now), two
 //! mechanisms keep mail moving:
 //!
-//! * **Following the port.** With its first request on a connection, a daemon tells a non-legacy peer its listening
-//!   port (`sync.peer_info`, `port`). The host is known otherwise: on loopback `127.0.0.1`, on a tailnet that of the
-//!   node.
+//! * **Following the port.** With each `sync.peer_info`, a daemon tells a non-legacy peer its listening port (`port`).
+//!   The peer knows the host anyway: on loopback `127.0.0.1`, on a tailnet that of the node.
 //! * **Lending a connection** (`outbound/loans.rs`). Replies to a peer that we cannot dial carry `unreached`. The peer
 //!   then opens a connection and sends `sync.lend` on it. From then on we send requests and the peer answers, as if we
 //!   had dialled.

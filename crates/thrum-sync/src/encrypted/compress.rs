@@ -1,8 +1,9 @@
 //! Compresses the data of frames with Zstandard and a fixed dictionary.
 //!
-//! Each frame is compressed by itself, so that what a peer writes into its mail cannot be compared, by the length of
-//! frames, with a token that was sent at another time. The dictionary holds one example of each kind of line, which
-//! makes up for what is lost by that: the names of fields, which are most of a short line, cost almost nothing.
+//! Each frame is compressed by itself. Otherwise the length of a frame would reveal whether a mail, whose text a peer
+//! may choose, repeats a part of a token that was sent in an earlier frame. The dictionary, with examples of the
+//! frequent kinds of line, makes up for most of the loss: the names of fields, which are most of a short line, cost
+//! almost nothing.
 //!
 //! The dictionary is a part of the protocol: both sides must have the same bytes. It changes only with the prologue of
 //! the handshake.
@@ -14,7 +15,7 @@ use zstd::bulk::{Compressor, Decompressor};
 /// Lines of the protocol with neutral values.
 const DICTIONARY: &[u8] = include_bytes!("dictionary.jsonl");
 
-/// The fastest level; higher ones save some 5 % and take twice the time.
+/// The fastest regular level; higher ones save some 5 % and take twice the time.
 const LEVEL: i32 = 1;
 
 /// Data below this length is not compressed.

@@ -1,10 +1,10 @@
 //! The frames of an encrypted connection.
 //!
 //! A frame is two bytes with the length of what follows, in network byte order, and a Noise message of that length: at
-//! most 65,535 bytes, of which the last 16 authenticate the rest. The decrypted message is one byte that states its form,
-//! and the data, plain or compressed (`compress.rs`). Both sides number the frames, so if a frame was changed, left out,
-//! repeated or moved, it or the next one cannot be decrypted, and the connection ends with an error. A frame ends where
-//! the writer flushes or the frame is full.
+//! most 65,535 bytes, of which the last 16 authenticate the rest. The decrypted message is one byte that states its
+//! form, and the data, plain or compressed (`compress.rs`). Both sides number the frames, so if a frame was changed,
+//! left out, repeated or moved, it or the next one cannot be decrypted, and the connection ends with an error. A frame
+//! ends where the writer flushes or the frame is full.
 //!
 //! Frames and lines have no common boundaries: a line may cover several frames, and a frame several lines. This file
 //! knows nothing of lines.
@@ -33,7 +33,7 @@ const MAX_FRAME: usize = 65_535;
 /// Maximum length of the plain or compressed data in one frame.
 const MAX_DATA: usize = MAX_FRAME - TAG - 1;
 
-/// Maximum length of the data that is compressed into one frame. A reader reserves as much.
+/// Maximum length of the data that is compressed into one frame. A reader reserves at most as much.
 const MAX_EXPANDED: usize = 256 << 10;
 
 /// First byte of a message with plain data.

@@ -40,8 +40,8 @@ impl Inbound {
     /// if it already listens. Waits at most [`limits::TAILNET_UP`] for a transport that is starting.
     ///
     /// # Errors
-    /// The user's configuration forbids it, there is no such transport, or it cannot listen (from then on also reported
-    /// by `listen_error`).
+    /// The user's configuration forbids it, or the transport is not up. From then on also reported by `listen_error`:
+    /// there is no such transport, or it cannot listen.
     pub(crate) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Error> {
         self.addresses.may_use(kind)?;
         self.addresses.wait_until_up(kind).await?;
@@ -145,7 +145,7 @@ impl Inbound {
                     }
                     said = outcome;
                 }
-                // The port may become free.
+                // Try again, because the port may become free.
                 let again =
                     async { if failed { sleep(limits::SYNC_INTERVAL).await } else { std::future::pending().await } };
                 tokio::select! {

@@ -97,7 +97,7 @@ impl Inbound {
         true
     }
 
-    /// Records a call of a later Go daemon for the status, and logs it.
+    /// Records a call of a later Go daemon for the status. Logs it, unless the previous call was recent.
     pub(super) fn note_newer_go(&self, caller: &Caller) {
         let whence =
             caller.node.as_ref().map_or_else(|| caller.address.clone(), |node| format!("{node} ({})", caller.address));

@@ -1,7 +1,7 @@
 //! Recognizes calls from Go Thrum v0.7 and later, whose daemons speak JSON-RPC over WebSocket and cannot exchange mail
 //! with this one.
 //!
-//! Such a call is a WebSocket request without an `Origin` header, which a browser always sends. The calling client
+//! Such a call is a WebSocket request without the `Origin` header that a browser always sends. The calling client
 //! displays nothing of an HTTP error. Therefore the connection is accepted as a WebSocket, the first call is answered
 //! with an error that tells the user what to do, and the connection is closed. Nothing else of the protocol is
 //! implemented: no token and no code is used.
@@ -60,8 +60,8 @@ impl Handshake {
     }
 }
 
-/// Returns how many further bytes of length follow the first two bytes of a frame: none or two. Returns `None` for
-/// frames that are not a short call.
+/// Returns how many bytes with the length follow the first two bytes of a frame: none or two. Returns `None` for frames
+/// that are not a short call.
 pub(crate) fn length_follows(head: [u8; 2]) -> Option<usize> {
     let is_text = matches!(head[0] & 0x0f, 1 | 2) && head[0] & 0x80 != 0 && head[1] & 0x80 != 0;
     match head[1] & 0x7f {

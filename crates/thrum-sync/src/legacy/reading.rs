@@ -1,7 +1,7 @@
 //! Decides from where to read the log of a legacy peer, which shows N+1 before N and may be replaced at any time.
 //!
-//! Between two runs of pulls, the machine remembers its position and since when it has been there. A run begins at one
-//! of two positions:
+//! Between two runs of pulls, the state machine remembers its recent positions, and when it reached each of them. A run
+//! begins at one of two positions:
 //!
 //! * the *head*, the current position: usually, so that announced mail is not delayed;
 //! * the *anchor*, the position [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: on every new connection, and at
@@ -175,7 +175,7 @@ impl Reading {
     }
 
     /// Moves the head, possibly without keeping its previous position. The anchor may then lie further back than two
-    /// minutes, but never less far.
+    /// minutes, but never closer.
     fn move_to(&mut self, position: Position) {
         let before =
             self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|position| position.since);

@@ -7,7 +7,7 @@
 //!
 //! An event that costs the peer only one failed attempt (a second creation of a message, an unknown member of a group)
 //! is served: the peer gets past it the second time. The exception is updates of unknown sessions: after a purge there
-//! may be hundreds, each a failed attempt, and the peer would make nothing of them.
+//! may be hundreds, each a failed attempt, and they would have no effect at the peer.
 //!
 //! Not every failure is predictable: the peer may have deleted data itself, or have an unknown bug. Therefore its
 //! progress is observed. If it requests the same position for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got

@@ -99,8 +99,8 @@ impl Connection {
             let met = async {
                 match connection.dialled {
                     Some(_) => connection.encrypt().await,
-                    // The peer encrypted the connection when it opened it, unless it runs an older version. Both sides
-                    // prove their keys for the exchanged roles.
+                    // The peer encrypted the connection when it opened it. Now both sides prove their keys again, for
+                    // the exchanged roles.
                     None => {
                         let owed = connection.meet().await?;
                         connection.owed = owed;
@@ -123,7 +123,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Encrypts a connection that was dialled. Then both sides have proven their identity.
+    /// Encrypts a connection that was dialled. On return, the peer has proven its identity; our first request proves
+    /// ours.
     async fn encrypt(mut self) -> Result<Self, PeerError> {
         let on = self.peer.kind().ok_or(PeerError::NoNetwork)?;
         let asked = self.outbound.env.clock.now().tick;
@@ -235,7 +236,7 @@ impl Connection {
             (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
             (Call::Notify { after: Some(after), .. }, _) => {
                 let (log, after) = (Arc::clone(&self.outbound.env.log), *after);
-                // Events that cannot be read now are pulled.
+                // If the events cannot be read now, the peer pulls them.
                 let pushed = blocking(move || protocol::push(&*log, after)).await.ok().flatten();
                 call.line_with(id, &self.own_id, &self.token, pushed.as_ref())
             }

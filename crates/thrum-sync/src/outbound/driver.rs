@@ -67,7 +67,7 @@ pub(crate) struct Signals {
 #[derive(Default)]
 struct Slots {
     notified: Option<u64>,
-    /// The first events that were sent along since the driver has looked.
+    /// The first events that were sent along since the driver last read the slots.
     pushed: Option<Pushed>,
     called: bool,
     acknowledged: Option<u64>,
@@ -237,7 +237,7 @@ impl Run {
                             storing = Some(tokio::task::spawn_blocking(move || {
                                 let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
                                 let applied = store.apply(Batch { checkpoint_event, ..batch })?;
-                                // Ignore a failed check; the next batch triggers another one.
+                                // Ignore a failed check; the next batch with new events triggers another one.
                                 let over = if applied.applied > 0 {
                                     store.over_quota(&peer).unwrap_or_default()
                                 } else {
@@ -342,7 +342,7 @@ impl Run {
         let noted = self.auth(
             move |auth, id, _| if removed { auth.registry.removed_us(id) } else { auth.registry.token_worked(id) },
         );
-        // The runtime logs panics, and the record is repeated the next time.
+        // The daemon's panic hook logs a panic, and the record is repeated the next time.
         let _ = noted.await;
     }
 
@@ -417,7 +417,8 @@ async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
     }
 }
 
-/// Waits for a quota check. A failed check does not stop the peer from being read; the next batch triggers another one.
+/// Waits for a quota check. A failed check does not stop the peer from being read; the next batch with new events
+/// triggers another one.
 async fn quota_checked(quota_check: &mut Option<QuotaCheck>) -> Option<OverQuota> {
     let Some(task) = quota_check else { return pending().await };
     let result = task.await;

@@ -12,7 +12,7 @@ use crate::{error::PeerError, protocol::wire::Call, registry::Peer, replicator::
 /// Lower bound for the ids of other requests than the replicator's. The replicator numbers its requests from 1.
 const OTHERS: u64 = 1 << 48;
 
-/// A connection to a peer, or the attempt to open one. Dropping it closes either.
+/// A connection to a peer, or the attempt to open one. Dropping the link ends either.
 pub(super) struct Link {
     requests: mpsc::Sender<(u64, Call)>,
     events: mpsc::Receiver<Input>,
@@ -98,7 +98,7 @@ async fn run(
     }
 }
 
-/// Dials a peer that has lent us a connection until a dial succeeds.
+/// Dials a peer that has lent us a connection, again and again, until a dial succeeds.
 async fn dial_again(outbound: &Arc<Outbound>, peer: &Peer) -> Connection {
     let mut pause = limits::BACKOFF_FIRST;
     loop {

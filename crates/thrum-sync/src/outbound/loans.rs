@@ -44,7 +44,7 @@ struct Table {
 }
 
 impl Loans {
-    /// Stores a connection that a peer has lent to us until it is used, replacing an earlier one.
+    /// Stores a connection that a peer has lent to us, for later use. Replaces an earlier one.
     pub(super) fn keep(&self, peer: &str, halves: Halves) {
         lock(&self.0).waiting.insert(peer.to_owned(), halves);
     }

@@ -2,8 +2,8 @@
 //!
 //! The probe precedes the code. A daemon that answers the probe as a non-legacy daemon does not receive the code; it
 //! proves that it knows the code ([`pake`]). To any other daemon the code itself would have to be sent, which reveals
-//! it. This is done only at the caller's explicit request, and never as a fallback: otherwise, answering like a legacy
-//! peer would suffice to obtain codes.
+//! it. This is done only at the user's explicit request: if it were a fallback, any program could obtain codes by
+//! answering like a legacy peer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -58,11 +58,11 @@ impl PairingFlow {
     /// always the latter. The code itself is sent only if `plainly` is set, to a daemon that supports no other pairing.
     ///
     /// # Errors
-    /// `Invalid` for a malformed code or target, or if several daemons wait on the host; `NotFound` for a target that
-    /// does not exist. `Unavailable` if the target does not answer or the tailnet is not up (`TryAgain` while it
-    /// starts). `Refused` with the other side's message; if the other side does not prove that it knows the code, or
-    /// would have to be sent the code; for ourselves and existing peers; and if the user's configuration forbids the
-    /// kind of transport.
+    /// `Invalid` for a malformed code or target, or if several nodes have the name or several daemons wait on the host;
+    /// `NotFound` for a target that does not exist. `Unavailable` if the target does not answer, the tailnet is not up
+    /// (`TryAgain` while it starts), or this daemon cannot listen. `Refused` with the other side's message; if the
+    /// other side does not prove that it knows the code, or would have to be sent the code; for ourselves and existing
+    /// peers; and if the user's configuration forbids the kind of transport. Those of the disk.
     pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
         let target = self.resolve(&Typed::read(target)?).await?;

@@ -115,7 +115,8 @@ impl PairingFlow {
         let Some(mut status) = self.outbound.status(&peer.daemon_id) else {
             return joined(Some(format!("{paired}, but it was removed meanwhile.")));
         };
-        // We do not announce a peer's own events to it, so it may read them only at its next sync interval.
+        // Do not wait for the peer's own events: we do not announce them to the peer, so it may read them only at its
+        // next sync interval.
         let ours = self.env.commits.borrow().latest_not_from(&peer.daemon_id);
         let both = |status: &crate::replicator::ReplicatorStatus| {
             let read_by_them =

@@ -1,9 +1,9 @@
-//! Finds daemons that wait to be joined, by probing all ports that a daemon may use: on the nodes of the tailnet, or on
-//! this machine if no tailnet is enabled.
+//! Finds daemons that wait to be joined, by probing all of [`limits::PORTS`]: on the nodes of the tailnet, or on this
+//! machine if no tailnet is enabled.
 //!
 //! The probes form one queue, with the first port of all hosts first, because most machines have one repository. A host
 //! that does not even refuse a connection is moved to the end, so that a silent machine does not use up the time for
-//! other hosts. Only non-legacy daemons are found; Go Thrum does not have the method. No secret is sent, and the
+//! other hosts. Only non-legacy daemons are found; Go Thrum does not have `pair.probe`. No secret is sent, and the
 //! replies are untrusted.
 
 use std::{

@@ -25,7 +25,7 @@ pub(super) struct Target {
     pub(super) node: Option<Node>,
 }
 
-/// `HOST` or `HOST:PORT`; an IPv6 address needs brackets if a port follows.
+/// The user's input: `HOST` or `HOST:PORT`; an IPv6 address needs brackets if a port follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Typed {
     host: String,
@@ -92,7 +92,8 @@ impl PairingFlow {
     /// Resolves the user's input to a daemon to join.
     ///
     /// # Errors
-    /// `Invalid` or `NotFound` if the target does not exist, `Unavailable` or `TryAgain` while the tailnet is not up.
+    /// `Invalid` or `NotFound` if the target does not exist, `Invalid` if it is not unique, `Refused` if the user's
+    /// configuration forbids the kind of transport, `Unavailable` or `TryAgain` while the tailnet is not up.
     pub(super) async fn resolve(&self, typed: &Typed) -> Result<Target, Error> {
         let kind = typed.kind()?;
         self.addresses.may_use(kind)?;

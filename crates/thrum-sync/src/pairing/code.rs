@@ -9,7 +9,7 @@ use crate::protocol::wire::NEWER_GO;
 /// Number of digits in the codes of Go Thrum v0.7 and later.
 const NEWER_GO_DIGITS: usize = 16;
 
-/// Four decimal digits; all ten thousand codes are equally likely. Never printed.
+/// Four decimal digits; all ten thousand codes are equally likely. Not shown by `Debug`.
 #[derive(Clone)]
 pub struct Code(Zeroizing<String>);
 
@@ -49,7 +49,7 @@ impl Code {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
 
-    /// Returns the digits, for the user's terminal and the wire.
+    /// Returns the digits, for the user's terminal, the PAKE, and the wire to a legacy peer.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -5,9 +5,9 @@
 //! same key only if they used the same code. With one exchange, an attacker on either side can test one code and no
 //! more, even with unlimited computation afterwards. HKDF derives three keys from the result:
 //!
-//! 1. the joiner's confirmation, which the listener checks before it stores anything;
-//! 2. the listener's confirmation, which the joiner checks before it stores anything;
-//! 3. the key that seals the token, so that a relay of the lines does not learn it.
+//! 1. the joiner's confirmation, which the listener checks before it stores the peer;
+//! 2. the listener's confirmation, which the joiner checks before it stores the peer;
+//! 3. the key that seals the token, so that a program that relays the lines does not learn the token.
 //!
 //! These keys depend on the identities that each side assumes ([`Parties`]): both ids, both nodes (each side knows its
 //! own and observes the other's), the listener's address, the joiner's name and address, the version. A man in the

@@ -76,8 +76,8 @@ impl Peers {
     }
 }
 
-/// Misuse of the peer's token here, misuse of our shared token that the peer reported, and two daemons that run with
-/// the peer's key.
+/// The latest misuse of the shared token here, the latest misuse there as reported by the peer, and the two daemons
+/// that run with the peer's key, if any.
 type KeyMisuse = (Option<TokenMisuse>, Option<TokenMisuse>, Vec<Seen>);
 
 type PeerAndMisuse = (Peer, KeyMisuse);

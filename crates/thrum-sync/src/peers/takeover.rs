@@ -51,8 +51,8 @@ impl Peers {
     /// With `dry_run`, only reports the expected result.
     ///
     /// # Errors
-    /// `Refused` if there would be too many peers; those of the disk. No peer was taken over then. A repetition takes
-    /// over no peer twice.
+    /// `Refused` if there would be too many peers; those of the disk. In both cases no peer was taken over. A
+    /// repetition takes over no peer twice.
     pub async fn take_over(&self, file: GoPeers, replaced: Replaced, dry_run: bool) -> Result<Vec<TakenOver>, Error> {
         let port = file.port;
         let Replaced { known_as, own_ids, same_node, fixed_port } = replaced;

@@ -4,12 +4,12 @@
 //! lent connection, whose roles are exchanged after its handshake, and an unencrypted connection from a daemon of an
 //! earlier version begin with `sync.hello` instead.
 //!
-//! A token is a bearer secret. A program that takes over the port of a stopped daemon would be sent the token, and a
-//! copy of `peers.json` would pass for its owner. Therefore the caller first sends a fresh challenge, without a token,
-//! and hangs up unless the peer signs it. The reply contains a challenge for the caller, which the caller answers with
-//! `sync.prove`, sent together with its first request. Both signatures name both daemons, and the listener's signature
-//! also names the kind of transport on which it was asked. Thus no signature can be replayed to another daemon or on
-//! another network.
+//! A token is a bearer secret. A program that takes over the port of a stopped daemon would be sent the token, and
+//! whoever has a copy of `peers.json` would pass for the daemon that owns it. Therefore the caller first sends a fresh
+//! challenge, without a token, and hangs up unless the peer signs it. The reply contains a challenge for the caller,
+//! which the caller answers with `sync.prove`, sent together with its first request. Both signatures name both daemons,
+//! and the listener's signature also names the kind of transport on which it was asked. Thus no signature can be passed
+//! on to another daemon, and the listener's cannot be passed on to another network.
 //!
 //! Legacy peers have no key and do not know these requests. They are authenticated by their token and, on a tailnet, by
 //! the node from which they call.
@@ -131,7 +131,8 @@ pub fn proves_to_listen(signature: &str, challenge: &str, on: Kind, by: &str, to
     key::proves(signature, &listening(challenge, on), by, to)
 }
 
-/// Answers the caller's challenge, once per connection, because a signature costs more than a request.
+/// Answers `sync.hello` by signing the caller's challenge; once per connection, because a signature costs more than a
+/// request.
 pub(super) fn greet(
     auth: &AuthState,
     request: &Request,

@@ -114,7 +114,7 @@ fn out_of_turn(what: &str) -> RpcError {
         .into()
 }
 
-/// Admits a joiner that knew the code, and ends the pairing session with either result.
+/// Admits or refuses a joiner that knew the code, and records which as the outcome of the pairing session.
 fn take_in(
     auth: &mut AuthState,
     id: &Id,

@@ -3,7 +3,8 @@
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same protocol. Go Thrum's names, error texts and habit of echoing `id` verbatim or
 //! leaving it out are kept byte for byte, because its clients display the texts and decode the rest strictly. Our
-//! additions are optional on both sides: a Go peer ignores them, and their absence identifies a Go peer.
+//! additions to Go's methods are optional on both sides: a Go peer ignores them, and the absence of `log_id` identifies
+//! a Go peer.
 
 mod compare;
 mod error;
@@ -33,12 +34,12 @@ pub use request::{
     refused_request,
 };
 
-/// Returns `true` for a valid challenge: 64 hex digits. Nothing else is ever signed as a challenge.
+/// Returns `true` for a valid challenge: 64 lower-case hex digits. Nothing else is ever signed as a challenge.
 fn is_challenge(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns `true` for a valid process instance of a daemon: 1 to 32 hex digits.
+/// Returns `true` for a valid process instance of a daemon: 1 to 32 lower-case hex digits.
 pub(crate) fn is_instance(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -3,10 +3,11 @@
 //! Version vectors show that two daemons differ, and in which log. This module narrows that down: by origin sequence
 //! for events that have one; by id for those without, or if the sequences agree but the digests differ. Events that are
 //! missing here, and were not purged, are requested individually and pass through the same intake as those of a pull.
-//! The checkpoint of the pull stays unchanged. If events are missing at the peer, the peer is told to compare as well.
+//! The checkpoint of the pull stays unchanged. If events are missing at the peer, the peer is told to compare as well,
+//! unless it has just told us.
 //!
-//! The peer is not trusted: only requested events with a valid signature are stored. If the peer claims to hold more of
-//! a log than it serves, the log is given up after [`limits::MAX_FRUITLESS`] replies without a requested event, and
+//! The peer is not trusted: only requested events that the intake accepts are stored. If the peer claims to hold more
+//! of a log than it serves, the log is given up after [`limits::MAX_FRUITLESS`] replies without a requested event, and
 //! this is reported. As in a pull, purges and rejected events are limited. Each peer has its own turn, so that a slow
 //! peer does not delay reconciliation with others.
 

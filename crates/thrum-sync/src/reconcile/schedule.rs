@@ -33,6 +33,7 @@ use crate::{
 /// Time until the next check.
 #[derive(Clone, Copy)]
 enum Pause {
+    /// One sync interval.
     Interval,
     /// This many times [`limits::SYNC_INTERVALS_PER_CHECK`] sync intervals.
     Checks(u32),

@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Reconcile {
-    /// Compares events and projection with each peer until all agree, for at most `within`. If normal sync does not
-    /// make a peer agree with this daemon, finds and fetches exactly the missing events.
+    /// Compares events and projection with each peer until all agree, for at most `within`. If a peer still differs
+    /// after normal sync, finds and fetches exactly the missing events.
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
@@ -204,7 +204,7 @@ fn not_comparable() -> Comparison {
     )
 }
 
-/// Compares events and projection. The projection is not compared while a purge is not due or not done on either side:
+/// Compares events and projection. The projection is not compared while a purge is due soon or not done on either side:
 /// the data to be purged rightly still exists, and data written meanwhile may already be too old for the other side.
 fn compare(ours: &Comparable, theirs: &Comparable) -> Comparison {
     let (Some(held), Some(held_there)) = (&ours.heads, &theirs.heads) else { return not_comparable() };

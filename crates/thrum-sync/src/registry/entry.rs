@@ -27,13 +27,13 @@ pub struct Peer {
     /// The shared secret. Peers from Go's oldest versions have none and cannot sync.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "token")]
     pub token: Option<Token>,
-    /// When it was paired.
+    /// When the peer was paired.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub paired_at: Option<Timestamp>,
     /// When we last had contact with the peer; the name is Go's. The file may lag by [`limits::SYNC_INTERVAL`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub last_sync: Option<Timestamp>,
-    /// The kind of transport on which it was paired; its token is valid only there. Missing in Go's files.
+    /// The kind of transport on which the peer was paired; the token is valid only there. Missing in Go's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
     /// Whether the token has ever worked. Until it has, pairing with the same daemon again replaces this entry. Entries
@@ -170,8 +170,8 @@ impl Peer {
         Self { paired_by: None, paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
 
-    /// Returns the kind of transport on which the peer was paired; `None` for an unknown kind. Go's files contain no
-    /// kind, so it follows from the address.
+    /// Returns the kind of transport on which the peer was paired; `None` for an unknown kind. If the entry has no
+    /// kind, as in Go's files, it follows from the address.
     pub fn kind(&self) -> Option<Kind> {
         match &self.transport {
             Some(name) => Kind::parse(name),

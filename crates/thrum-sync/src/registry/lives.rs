@@ -1,11 +1,11 @@
 //! Detects two processes that run with the same daemon key, from their signs of life here.
 //!
 //! Each process of a daemon draws an id at its start, its instance, and sends it in the handshake that encrypts a
-//! connection, or in `sync.hello`. After a restart there is another instance, and an earlier one never returns, because
-//! a daemon holds a lock on its directory. Therefore two processes run at the same time exactly if each was alive after
-//! the other was first seen. This happens when a machine was cloned or a `.thrum` copied, and both run. A reply proves
-//! only that the process was alive after our request, because the reply may have been delayed for a long time;
-//! therefore the time of the request counts.
+//! connection, or in `sync.hello`. After a restart there is another instance. A daemon holds a lock on its directory,
+//! so the earlier process has ended by then, and its instance never returns. Therefore two processes run at the same
+//! time exactly if each was alive after the other was first seen. This happens when a machine was cloned or a `.thrum`
+//! copied, and original and copy both run. A reply proves only that the process was alive after our request, because
+//! the reply may have been delayed for a long time; therefore the time of the request counts.
 //!
 //! An instance counts only on a connection on which the key was proven, so that no daemon can fake a second process of
 //! another daemon. A peer of an earlier version sends no instance, and is not checked.
@@ -22,7 +22,7 @@ use crate::{Now, transport::Node, transport::with_port};
 pub struct Seen {
     /// The process's listening address, or at least its host; empty if unknown.
     pub address: String,
-    /// The process's node; `None` on loopback.
+    /// The process's node; `None` if unknown or on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
     /// When the process was last seen.
@@ -59,7 +59,7 @@ pub struct Sign<'a> {
     pub after: Duration,
 }
 
-/// One running process of a peer, as far as it is known.
+/// One process of a peer, as far as it is known. It may have ended.
 #[derive(Debug)]
 struct Life {
     instance: String,
@@ -170,7 +170,7 @@ impl Lives {
     }
 
     /// Records a peer's report about our own key: `Some` if another process uses it, `None` if not. Returns `true` if
-    /// the peer did not report another process before.
+    /// the peer reports another process and did not before.
     pub(super) fn record_report(&mut self, by: &str, other: Option<Seen>, now: Now) -> bool {
         match other {
             Some(seen) => self.reports.insert(by.to_owned(), (seen, now.tick)).is_none(),

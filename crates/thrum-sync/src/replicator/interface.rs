@@ -46,9 +46,11 @@ pub enum Input {
     Authenticated,
     /// The peer has durably stored our log up to this sequence.
     Acknowledged(u64),
-    /// A pull is requested now. It is done when [`ReplicatorStatus::forced`](super::ReplicatorStatus::forced) has reached this ticket.
+    /// A pull is requested now. Done when [`ReplicatorStatus::forced`](super::ReplicatorStatus::forced) has reached
+    /// this ticket.
     Force(u64),
-    /// The peer's digests are requested. Done when [`ReplicatorStatus::compared`](super::ReplicatorStatus::compared) has reached this ticket.
+    /// The peer's digests are requested. Done when [`ReplicatorStatus::compared`](super::ReplicatorStatus::compared)
+    /// has reached this ticket.
     Compare(u64),
 }
 

@@ -36,7 +36,8 @@ impl Replicator {
     }
 
     /// Keeps pulls at a single event until the event after one that was too long has been read. The first pull on a new
-    /// connection requests the last event again; if that were the long one, it would be transferred again and again.
+    /// connection to a legacy peer requests the last event again; if that were the long one, it would be transferred
+    /// again and again.
     pub(super) fn track_unread(&mut self, pulled: &Pulled) {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
@@ -66,11 +67,11 @@ impl Replicator {
         Ok(())
     }
 
-    /// Passes on events that the peer has sent along with an announcement, if they follow the checkpoint and nothing
-    /// stands against storing them now. The pull that is due anyway brings them otherwise.
+    /// Passes on events that the peer has sent along with an announcement, if they follow the checkpoint and a batch
+    /// may be stored now. Otherwise the pull that is due anyway brings them.
     pub(super) fn pushed(&mut self, after: u64, pushed: Pulled, todo: &mut Todo<'_>) {
         let Some(Some(log)) = &self.known else { return };
-        // A peer with another log than before sends its events from the start only when it is asked.
+        // Events of another log do not follow the checkpoint: that log is pulled, from its start.
         let follows =
             pushed.log.as_ref() == Some(log) && self.status.checkpoint.as_ref() == Some(&(log.clone(), after));
         if !follows || !self.may_pull() || todo.now.tick < self.pull_not_before || pushed.events.is_empty() {
@@ -80,7 +81,7 @@ impl Replicator {
         if self.run.1 == Applied::default() {
             self.run.0 = Cause::Notify;
         }
-        // What follows is announced by itself. A small batch is no sign of a wasteful peer here.
+        // Ignore `more`: later events are announced by themselves, and a small batch would otherwise count as waste.
         if let Err(violation) = self.pulled(&pull, Pulled { more: false, ..pushed }, todo) {
             self.fail(&violation.into(), todo);
         }

@@ -43,7 +43,7 @@ pub struct Comparable {
     pub heads: Option<Heads>,
     /// The digest of the peer's projection; `None` if it reports none.
     pub projection: Option<SetDigest>,
-    /// Whether a purge at the peer is not due yet or not done yet.
+    /// Whether a purge at the peer is due soon or not done yet.
     pub purge_waits: bool,
 }
 
@@ -106,7 +106,7 @@ pub struct ReplicatorStatus {
     pub failures: u64,
     /// Number of the peer's events that were new here, since the driver's start.
     pub applied: u64,
-    /// Number of the peer's events that were already here, since the driver's start.
+    /// Number of the peer's events that were already here or that a purge keeps out, since the driver's start.
     pub skipped: u64,
 }
 

@@ -15,11 +15,13 @@ use crate::{error::Waste, protocol::wire::Served};
 /// Recent behaviour of a peer, as far as it wastes resources.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    /// Purges left in the allowance, and the time up to which its refill was counted.
+    /// Purges left in the allowance.
     purges: u32,
+    /// The time up to which the refill of `purges` was counted.
     counted: Duration,
-    /// Events that were already held, minus a constant decay, and the time up to which the decay was counted.
+    /// Events that were already held, minus a constant decay.
     repeated: u64,
+    /// The time up to which the decay of `repeated` was counted.
     forgotten: Duration,
     /// Consecutive batches that were much smaller than allowed although there was more.
     small_batches: u32,
@@ -51,7 +53,8 @@ impl Throttle {
             let waste = Waste::ThrottledPurges(limits::PURGE_PAUSE);
             return Some((self.counted + limits::PURGE_PAUSE, Some(waste)));
         }
-        // The newest events of a legacy peer are read repeatedly, including one that was rejected long ago.
+        // The newest events of a legacy peer are read repeatedly, also one that was rejected long ago. So show no
+        // reason for the last batch of a log.
         let shown = |waste: Waste| Some(waste).filter(|_| more);
         if applied.rejected + applied.collided > applied.applied {
             return Some((tick + limits::REJECTED_PAUSE, shown(Waste::Rejected)));
@@ -68,7 +71,7 @@ impl Throttle {
     pub(super) fn announced(&mut self, applied: &Applied, is_old: bool, tick: Duration) -> Option<Pause> {
         self.empty = if applied.applied == 0 { self.empty.saturating_add(1) } else { 0 };
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
-        // Otherwise the announced events exist, but arrived from another peer.
+        // If events were skipped, the announced events exist, but arrived from another peer before.
         let shown = Some(Waste::EmptyAnnouncements).filter(|_| !is_old && *applied == Applied::default());
         too_often.then(|| (tick + limits::THROTTLED_REQUEST_PAUSE, shown))
     }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{Caller, Condition, Conn, Listener, Transport};
 
-/// Maximum duration of each step. Only makes a transport that hangs fail; it is not a performance measure.
+/// Maximum duration of each step, after which a transport that hangs fails. Not a performance measure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two endpoints on one network, both up. On loopback they are the same.
@@ -24,7 +24,7 @@ pub struct Places {
     pub there: Arc<dyn Transport>,
     /// Addresses outside of the network. Dialling them must be refused, even if a program listens there.
     pub outside: Vec<String>,
-    /// Addresses on the network at which nothing listens.
+    /// Addresses in the network's form at which nothing listens.
     pub deserted: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ async fn a_caller_is_the_node_that_has_the_address(places: &Places) {
     let (_, _, caller) = connect(&places.there, &mut *one).await;
     assert_eq!(caller.kind, places.here.kind());
     assert!(!caller.address.is_empty());
-    // Asked from the called endpoint, the caller's node must be the one that has the caller's listening address.
+    // The node that the called endpoint reports for the caller must be the one that has the caller's listening address.
     let node = soon("who has an address", places.here.node_at(&other.address())).await.expect("known");
     assert_eq!(caller.node, node);
     if let Some(node) = node {
@@ -137,7 +137,7 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
     drop(listener);
     match soon("dialling", places.here.dial(&address)).await {
         Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
-        // Some networks report this only on the connection.
+        // On some networks, only the opened connection shows that nobody listens.
         Ok(mut conn) => {
             let end = soon("the end is seen", conn.read(&mut [0; 1])).await;
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");

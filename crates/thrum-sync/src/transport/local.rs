@@ -2,9 +2,9 @@
 //!
 //! Callers on a loopback port are not always local: a program on this machine may forward connections from the network
 //! to it, as a Tailscale node in userspace does with each port that the tailnet's rules allow. The owner of such a node
-//! passes a [`Guard`] to the transport, which distinguishes those callers from programs on this machine. Their
-//! connections are closed before anything is read. The guard knows only its own daemon's node: a caller admitted by
-//! another daemon's node, or by any other forwarder, counts as a program on this machine.
+//! passes a [`Guard`] to the transport. The guard recognizes forwarded connections, which are closed before anything is
+//! read. It knows only its own daemon's node: a caller that comes through another daemon's node, or any other
+//! forwarder, counts as a program on this machine.
 
 use std::{
     io,

@@ -125,7 +125,8 @@ impl<M: Clone> Network<M> {
         self.cut_way(other, one, cut);
     }
 
-    /// Blocks or restores one direction. The sender then still receives from the other side, but does not reach it.
+    /// Blocks or restores one direction. While it is blocked, the sender does not reach the other side, but still
+    /// receives from it.
     pub fn cut_way(&mut self, from: usize, to: usize, cut: bool) {
         if cut {
             self.cut.insert((from, to));

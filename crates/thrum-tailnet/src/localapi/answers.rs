@@ -94,7 +94,7 @@ pub struct User {
 }
 
 impl NodeStatus {
-    /// Converts a node of this status to the form that peers use.
+    /// Converts a node of this status to a [`Node`].
     pub fn node(&self, of: &PeerNode) -> Node {
         let user = self.users.get(&of.user_id.to_string()).map_or("", |user| &user.login_name);
         node(&of.id, &of.public_key, &[&of.dns_name, &of.host_name], user, &of.tags)
@@ -124,7 +124,7 @@ struct WhoIsNode {
 }
 
 impl WhoIs {
-    /// Converts the node to the form that peers use.
+    /// Converts this node to a [`Node`].
     pub fn node(&self) -> Node {
         let WhoIsNode { stable_id, key, name, computed_name, tags, .. } = &self.node;
         node(stable_id, key, &[name, computed_name], &self.user_profile.login_name, tags)

@@ -36,8 +36,8 @@ impl Bus {
     }
 }
 
-/// Splits bytes into lines and parses each as a [`Notice`]. A line longer than [`MAX_LOCALAPI_NOTICE_BYTES`] is dropped
-/// and becomes an empty notice.
+/// Splits bytes into lines and parses each as a [`Notice`]. A line that is invalid or longer than
+/// [`MAX_LOCALAPI_NOTICE_BYTES`] becomes an empty notice.
 #[derive(Debug, Default)]
 struct Lines {
     line: Vec<u8>,
@@ -49,7 +49,7 @@ impl Lines {
     fn push(&mut self, mut data: &[u8]) {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             self.keep(&data[..end]);
-            // A line that is invalid or too long still means that something changed.
+            // Such a line still means that something changed.
             let notice = serde_json::from_slice(&self.line).unwrap_or_default();
             self.whole.push_back(notice);
             self.line.clear();

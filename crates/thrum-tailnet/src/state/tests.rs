@@ -1,4 +1,5 @@
-//! One test per state, with answers recorded from a real `tailscaled` 1.98.0 where a test tailnet can cause them.
+//! Tests of the states that follow from a `tailscaled`, with answers recorded from a real `tailscaled` 1.98.0 where a
+//! test tailnet can cause them.
 
 use super::*;
 

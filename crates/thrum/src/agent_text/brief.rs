@@ -11,8 +11,10 @@ use crate::{
     text::{count, preview, quote, quote_within},
 };
 
-/// Maximum number of agents and of machines in a briefing; `OF_UNREAD` limits the previewed unread messages.
+/// Maximum number of agents, and of machines, in a briefing.
 const MOST: usize = 8;
+
+/// Maximum number of unread messages that are previewed.
 const OF_UNREAD: usize = 3;
 
 /// Maximum number of characters shown of a text such as an intent, not counting the "…" after a text that was cut.

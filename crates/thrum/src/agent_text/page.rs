@@ -21,14 +21,15 @@ pub(crate) struct Page {
     pub(crate) messages: Vec<Value>,
     pub(crate) text: String,
     pub(crate) ids: Vec<String>,
-    /// Ids of the messages that are shown in full; `in_part` has those that were cut.
+    /// Ids of the messages that are shown in full.
     pub(crate) whole: Vec<String>,
+    /// Ids of the messages that were cut.
     pub(crate) in_part: Vec<String>,
 }
 
 impl Page {
-    /// Fits as many of these messages as possible, from the first on, into `room` bytes of JSON. The first message is
-    /// always included, cut if necessary.
+    /// Takes as many of these messages as fit, from the first on: neither their JSON nor their text as a JSON string
+    /// may exceed `room` bytes. The first message is always included, cut if necessary.
     pub(crate) fn of(summaries: &[Summary], room: usize) -> Self {
         let (mut page, mut used) = (Self::default(), 0);
         for summary in summaries {
@@ -130,10 +131,10 @@ impl Entry {
 }
 
 /// Fetches new messages, and fits as many of them as possible into `room` bytes. Unless `ask` has `keep`, moves the
-/// reader's cursor past those that fitted.
+/// reader's cursor past those that fitted, or to the end of the log if the reader had no cursor yet.
 ///
 /// # Errors
-/// Returns the daemon's error; `invalid` with `CURSOR_EXPIRED` or `CURSOR_AHEAD` if `ask` has an unusable cursor.
+/// Returns the daemon's error; `invalid` if `ask` has an unusable cursor (`CURSOR_EXPIRED`, `CURSOR_AHEAD`, malformed).
 pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, Page), Error> {
     let moves = ask["cursor"].is_string() || ask["reader"].is_string();
     let keep = ask["keep"].as_bool().unwrap_or(false);
@@ -144,7 +145,7 @@ pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, P
     let page = Page::of(&news.messages, room);
     let left = (news.messages.len() - page.ids.len()) as u64;
     if left > 0 && moves {
-        // Move the cursor only past the messages that fitted.
+        // Ask again for only the messages that fitted: the cursor of that answer lies behind the last of them.
         ask["page_size"] = page.ids.len().into();
         news = again(&ask)?;
     } else {
@@ -157,12 +158,13 @@ pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, P
     Ok((news, page))
 }
 
-/// Maximum number of scopes, and of refs, that are listed per message; `OF_TAG` is the maximum size of each as JSON, in
-/// bytes.
+/// Maximum number of scopes, and of refs, that are listed per message.
 const MOST_TAGS: usize = 10;
+
+/// Maximum size of one scope or ref as JSON, in bytes.
 const OF_TAG: usize = 200;
 
-/// Returns how to read the rest of a message: in a shell, or as a resource of this MCP server.
+/// Returns how to read the whole message: in a shell, or as a resource of our MCP server.
 fn way_to_all(message_id: &str) -> String {
     format!("thrum message get {} (or resource thrum://message/{})", quote(message_id), quote(message_id))
 }

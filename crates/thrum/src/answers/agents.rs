@@ -141,12 +141,12 @@ pub(crate) struct Member {
     pub(crate) home_name: Option<String>,
     pub(crate) address: String,
     pub(crate) signed: Option<bool>,
-    /// The state of the connection to the agent's home.
+    /// The state of the connection to the agent's home, or to the peer that relays to it.
     pub(crate) home_state: Option<String>,
     pub(crate) home_state_since: Option<Timestamp>,
 }
 
-/// Mail that is held back: messages from one agent to the agent `to`.
+/// States that an agent's mail to the agent `to` is held back, because the two have exchanged `messages` messages.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Held {

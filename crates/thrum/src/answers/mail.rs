@@ -10,7 +10,7 @@ use crate::text::quote;
 #[serde(default)]
 pub(crate) struct Sent {
     pub(crate) message_id: String,
-    /// Number of names in `--to`; for a reply to the parent's audience, number of `audiences`.
+    /// Number of mentions in the request (0 for everyone); for a reply to the parent's audience, number of `audiences`.
     pub(crate) resolved_to: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) recipients: Vec<Recipient>,
@@ -35,7 +35,7 @@ pub(crate) struct Recipient {
     pub(crate) outlook_state: Option<String>,
 }
 
-/// The answer to `message.list`.
+/// The answer to `message.list` and `message.outbox`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Listing {
@@ -60,7 +60,7 @@ pub(crate) struct News {
     pub(crate) unread: u64,
 }
 
-/// One message of `message.list`, `message.news` or `message.wait`.
+/// One message of `message.list`, `message.outbox`, `message.news` or `message.wait`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Summary {
@@ -115,7 +115,7 @@ pub(crate) struct Tag {
 }
 
 impl Tag {
-    /// Formats the tag as it is typed: `type:value`.
+    /// Formats the tag as users write it: `type:value`.
     pub(crate) fn shown(&self) -> String {
         quote(&format!("{}:{}", self.kind, self.value))
     }

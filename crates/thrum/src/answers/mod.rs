@@ -1,6 +1,7 @@
-//! The daemon's answers, as far as commands display them. A shape that one command uses is defined with that command.
+//! The daemon's answers, as far as commands display them. The type of an answer that only one command reads is defined
+//! in that command's file.
 //!
-//! With `--json` the whole answer is passed on: see [`Answer`].
+//! A command that passes on the whole answer with `--json` reads an [`Answer`].
 
 mod agents;
 mod health;
@@ -28,10 +29,11 @@ pub(crate) struct Answer<T> {
 }
 
 impl<T: Default> Answer<T> {
-    /// Returns the answer; an empty `list` if the daemon is of an earlier version, which does not know the method.
+    /// Returns the answer; an empty `list` in place of the error `not_found`, as for an agent that the daemon does not
+    /// know.
     ///
     /// # Errors
-    /// Returns the daemon's other errors.
+    /// Returns the daemon's other errors, also that of an earlier version that does not know the method.
     pub(crate) fn or_empty(answer: Result<Self, Error>, list: &str) -> Result<Self, Error> {
         match answer {
             Err(error) if client::is_unknown_method(&error) => Ok(Self { raw: json!({list: []}), read: T::default() }),
@@ -48,6 +50,6 @@ impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Answer<T> {
     }
 }
 
-/// Reads nothing of an answer that is only passed on.
+/// For an answer that is passed on without being read.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct Any {}

@@ -82,7 +82,7 @@ impl Collision {
         anstream::adapter::strip_str(&self.line()).to_string()
     }
 
-    /// Formats the collision for the first of its agents.
+    /// Formats the collision for the agent `agent_id`.
     pub(crate) fn to_agent(&self) -> String {
         let other = self.other.agent.plain_agent();
         format!("{other} changed {} within {} of you", quote(&self.path), self.apart())

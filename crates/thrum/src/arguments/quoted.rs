@@ -1,5 +1,5 @@
-//! Checks that every command line, option and variable that our texts mention exists. The texts are hints, errors,
-//! notes, help and documents.
+//! Checks that the command lines in our texts are valid, and that the options in our string literals exist. Our texts
+//! are the string literals of the source (hints, errors, notes) and the documents, which contain the help.
 
 use std::{
     collections::BTreeSet,
@@ -78,8 +78,8 @@ fn a_command_that_does_not_exist_is_detected() {
     assert_eq!(lines, ["thrum wait --all", "thrum daemon stop", "thrum init", "thrum daemon restart"]);
 }
 
-/// Checks one command line. If `is_whole`, the text is exactly the command line. Otherwise a sentence may continue
-/// after it, and only its first words and all options are checked.
+/// Checks one command line. Unless `is_whole`, `line` may continue with the rest of a sentence, so only the command's
+/// name and the options are checked.
 fn check(line: &str, is_whole: bool) -> Result<(), String> {
     let words = words(line);
     let root = Cli::command();
@@ -249,7 +249,7 @@ fn collect_options(command: &Command, known: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|command| collect_options(command, known));
 }
 
-/// The string literals of Rust source, except raw ones.
+/// The string literals of Rust source, except those of the form `r"…"`.
 fn literals(source: &str) -> Vec<String> {
     let (mut found, mut chars) = (Vec::new(), source.chars().peekable());
     let mut before = '\n';

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     no_keys: bool,
 }
 
-/// A backup that was written; `secret` if it holds keys.
+/// A backup that was written; `secret` is `true` if it holds keys.
 pub(crate) struct Written {
     made: Made,
     secret: bool,

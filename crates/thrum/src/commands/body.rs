@@ -13,11 +13,11 @@ use thrum_core::{Error, ErrorKind, limits};
 
 use crate::output::Output;
 
-/// How long standard input may be silent before the user is told that the command waits for it.
+/// How long a command that was not explicitly asked to read standard input waits for it before it prints a note.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How much longer the command then waits if it was not explicitly asked to read standard input. A test run that is
-/// piped into `thrum send` may take minutes, but a command that was given an open pipe by mistake must end.
+/// How much longer than [`SILENT`] such a command waits before it fails. A test run that is piped into `thrum send` may
+/// take minutes, but a command that was given an open pipe by mistake must end.
 const UNASKED: Duration = Duration::from_secs(10 * 60);
 
 /// Where the text comes from.
@@ -56,7 +56,7 @@ impl Body {
 }
 
 /// Waits until standard input has something to read or ends, for a command that was not explicitly asked to read it.
-/// `file` names the other way to give a text.
+/// `file` is another way to give a text, for the hint.
 ///
 /// # Errors
 /// `invalid` if standard input is a terminal, or is silent for too long.
@@ -91,8 +91,8 @@ pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Error> {
 /// A short text such as an intent: the argument, or standard input without trailing white space.
 ///
 /// # Errors
-/// `invalid` if nothing was given, or if standard input is blank, too long or not UTF-8. An empty argument is a valid
-/// text.
+/// `invalid` if nothing was given, or if standard input is blank, too long or not UTF-8; otherwise the error of reading
+/// it. An empty argument is a valid text.
 pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Error> {
     match text {
         Some(text) if text != "-" => return Ok(text),

@@ -100,11 +100,11 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
 }
 
-/// Checks the files against the claims of others. A missing mailbox, daemon or agent and all other failures but the one
-/// below are ignored, so that they do not block a commit.
+/// Checks the files against the claims of others. Finds nothing without a mailbox or a daemon, and after any failure
+/// but the one below, so that it does not block a commit. Without an agent, every claim counts as one of others.
 ///
 /// # Errors
-/// `invalid` for a path outside this worktree, if there is a mailbox with a daemon.
+/// `invalid` if there is a mailbox with a daemon, and a path is empty or leads out of this worktree.
 fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let deadline = Instant::now() + LIMIT;
     let Some(client) =

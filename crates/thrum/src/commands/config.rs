@@ -100,7 +100,7 @@ struct CurrentSettings {
     /// The settings that the running daemon uses; the file may have changed since.
     running: Option<SyncStatus>,
     /// The variables whose value in the running daemon differs from the one here, or that only the daemon or only this
-    /// environment has. Each with the daemon's value.
+    /// environment has. Each with the daemon's value, or with words for a value that is not shown.
     other_variables: Vec<(String, String)>,
 }
 
@@ -170,15 +170,15 @@ impl CurrentSettings {
         self.other_variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the running daemon's value of a setting, if it differs from the file's.
+    /// Returns the running daemon's value of a setting, if it differs from the one here.
     fn outdated(&self, key: Key) -> Option<Value> {
         let running = of_running(key)?(self.running.as_ref()?);
         (running != self.config.get(key).value).then_some(running)
     }
 }
 
-/// How to read a setting of the running daemon. `None` for a setting that the daemon looks up whenever a peer is read,
-/// a turn ends, or an agent sends.
+/// How to read a setting of the running daemon. `None` for a setting that is read anew whenever it is used, so that no
+/// restart is needed.
 fn of_running(key: Key) -> Option<fn(&SyncStatus) -> Value> {
     match key {
         Key::LocalOnly => Some(|sync| sync.local_only.into()),

@@ -1,5 +1,4 @@
-//! `thrum context`: an agent's notes to itself, kept as files in this worktree. All of it but the alias `prime` works
-//! without the daemon.
+//! `thrum context`: an agent's notes to itself, kept as files in this worktree. Only the alias `prime` uses the daemon.
 
 use std::{
     fs::File,

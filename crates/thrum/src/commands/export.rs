@@ -81,7 +81,7 @@ impl Failed {
     }
 }
 
-/// Writes the log, at least up to its end at the start. Returns the number of events and the last one's sequence.
+/// Writes the log, at least the part that exists at the beginning. Returns the number of events and the last sequence.
 /// Holds one page of the log at a time, and no read transaction between pages, which would keep the write-ahead log
 /// from being checkpointed.
 fn write_log(
@@ -107,8 +107,8 @@ fn write_log(
         }
         events += page.rows.len() as u64;
         progress.at(events);
-        // An event may have moved past this end meanwhile, because the event that it waited for has arrived. Extend the
-        // end once.
+        // An event may have moved behind `latest` meanwhile, because the event that it waited for has arrived. Extend
+        // the range once.
         if page.more && after >= latest && !extended {
             (latest, extended) = (readers.with(|reader| reader.latest()).map_err(reading)?, true);
         }
@@ -120,8 +120,8 @@ fn write_log(
     }
 }
 
-/// Returns an event as peers are served it, byte for byte: in canonical form, with this daemon's `sequence` first. For
-/// a terminal, control characters are replaced by escapes, which are equivalent JSON.
+/// Returns an event exactly as it is served to peers: in canonical form, with this daemon's `sequence` first. For a
+/// terminal, control characters are replaced by escapes, which are equivalent JSON.
 fn line(row: &Row, escaped: bool) -> String {
     let line = row.event_json();
     if escaped { thrum_core::json::printable(&line) } else { line }

@@ -1,4 +1,4 @@
-//! `thrum inbox`: shows an agent's messages, and marks them as read.
+//! `thrum inbox`: shows an agent's messages, and marks them as read unless `--unread` or `--all` is given.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -72,14 +72,17 @@ impl Paging {
 /// A page of messages.
 pub(crate) struct Inbox {
     answer: Answer<Listing>,
+    /// The owner of the mailbox; `None` with `--all`.
     of: Option<String>,
-    /// The unread messages that are marked read once they are printed; `me` is their reader.
+    /// The ids of the unread messages that are marked as read once they are printed.
     new: Vec<String>,
+    /// The agent that reads the messages.
     me: String,
-    /// What was asked for, as words before (`only`) and after (`chosen`) "messages".
+    /// The words before "messages" that describe the filter: `unread ` or nothing.
     only: &'static str,
+    /// The words after "messages" that describe the filter, such as ` from @bob that name you`.
     chosen: String,
-    /// Changes of others at nearly the same time as this agent's, each reported once.
+    /// The collisions of this agent that it has not been told about yet.
     collisions: Answer<Collisions>,
 }
 
@@ -134,7 +137,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Error> {
     Ok(Inbox { answer, of, new, me: me.name, only: if args.unread { "unread " } else { "" }, chosen, collisions })
 }
 
-/// Limits the content of each message to what is printed, unless all is wanted.
+/// Limits the content of each message to [`limits::MAX_PRINTED_BYTES`], unless `full` is set.
 pub(crate) fn printed(mut params: Value, full: bool) -> Value {
     if !full {
         params["max_content_bytes"] = limits::MAX_PRINTED_BYTES.into();
@@ -155,7 +158,7 @@ struct WholeMessage {
     body: Body,
 }
 
-/// Fetches the whole content of messages that an answer had to cut.
+/// Fetches the whole content of each message that is cut in an answer, and puts it into `messages` and `raw`.
 pub(crate) fn complete(messages: &mut [Summary], raw: &mut Value, cx: &Context) -> Result<(), Error> {
     for (index, message) in messages.iter_mut().enumerate().filter(|(_, message)| message.content_bytes.is_some()) {
         let mut whole: Answer<Whole> = cx.daemon()?.call("message.get", json!({"message_id": message.message_id}))?;

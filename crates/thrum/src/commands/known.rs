@@ -14,7 +14,8 @@ pub(crate) fn bare(name: &str) -> &str {
 /// have data here.
 ///
 /// # Errors
-/// `not_found` if no agent has this name, with the closest match.
+/// `not_found` if no agent has this name; the hint names the closest match, if there is one. Otherwise the daemon's
+/// error.
 pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, false, cx)
 }

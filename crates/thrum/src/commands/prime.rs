@@ -1,7 +1,7 @@
 //! `thrum prime`: everything an agent must know when it begins or has lost its context.
 //!
-//! A model reads it and every word costs tokens, so every part is bounded. It should work even if little else does:
-//! parts that cannot be determined are listed as missing, and the rest is shown.
+//! A model reads it and every word costs tokens, so every part is bounded. It should work even if little else does: for
+//! a part that cannot be determined, the reason is shown instead.
 
 use std::time::Duration;
 
@@ -29,13 +29,16 @@ use crate::{
     time,
 };
 
-/// Maximum number of messages, agents and files that are listed; their totals are always given.
+/// Maximum number of messages that are listed; the total is given as well.
 const MOST_MESSAGES: usize = 5;
+
+/// Maximum number of active agents that are listed; their number is given as well.
 const MOST_AGENTS: usize = 20;
+
+/// Maximum number of uncommitted files that are listed; their number is given as well.
 const MOST_FILES: usize = 20;
 
-/// Maximum number of characters shown of a message and of this agent's intent and task, not counting the "…" after a
-/// text that was cut.
+/// Number of characters after which a message, and this agent's intent and task, are cut and end with "…".
 const OF_MESSAGE: usize = 240;
 
 /// Maximum number of characters shown of the notes, and of the preamble.
@@ -73,7 +76,7 @@ pub(crate) struct Briefing {
     missing: Vec<Error>,
 }
 
-/// Unread mail, and the most recent messages.
+/// The numbers of unread and of all messages, and the messages to list.
 struct Mail {
     unread: u64,
     total: u64,
@@ -116,7 +119,7 @@ fn keep<T>(result: Result<T, Error>, missing: &mut Vec<Error>) -> Option<T> {
     result.map_err(|error| missing.push(error)).ok()
 }
 
-/// Calls the daemon until it stops answering.
+/// Makes the calls to the daemon. Once the connection is lost, further calls are skipped.
 struct Ask<'a> {
     client: &'a mut Option<Client>,
     missing: &'a mut Vec<Error>,
@@ -133,7 +136,8 @@ impl Ask<'_> {
     }
 }
 
-/// Fetches unread mail first. If there is little of it, adds the most recent read messages.
+/// Fetches the latest unread messages. If they are fewer than [`MOST_MESSAGES`], adds the read ones among the latest
+/// messages.
 fn mail(me: &Identity, ask: &mut Ask<'_>) -> Option<Mail> {
     let mut params = json!({"caller_agent_id": me.name, "for_agent": me.name, "page_size": MOST_MESSAGES});
     if let Some(role) = me.role() {
@@ -152,7 +156,8 @@ fn mail(me: &Identity, ask: &mut Ask<'_>) -> Option<Mail> {
     Some(Mail { unread: all.unread, total: all.total, recent })
 }
 
-/// Returns what this worktree's identity file knows, for an agent that the daemon does not know.
+/// Returns what this worktree's identity file contains, for use if the daemon does not know the agent or does not
+/// answer.
 fn from_file(me: &Identity) -> Whoami {
     let Some((_, file)) = &me.file else { return Whoami { agent_id: me.name.clone(), ..Whoami::default() } };
     Whoami {

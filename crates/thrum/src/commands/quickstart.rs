@@ -1,7 +1,8 @@
 //! `thrum quickstart`: from nothing to an agent that can send, in one command.
 //!
 //! A user's own hook may run it at every start of a program, also after a compaction, so a second run continues the
-//! open session with its intent, task, scopes and refs. Only `--new-session` ends that session and begins another one.
+//! open session with its task, scopes and refs, and with its intent unless `--intent` sets another. Only
+//! `--new-session` ends that session and begins another one.
 
 use serde_json::{Value, json};
 use thrum_core::Error;

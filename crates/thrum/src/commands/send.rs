@@ -106,7 +106,8 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Error> {
 /// request by its idempotency key.
 ///
 /// # Errors
-/// Returns the daemon's error. If a retry may help, `repeat` adds a sentence on how to retry with the same key.
+/// Returns the daemon's error. If a retry may help, its hint ends with the sentence that `repeat` returns: how to retry
+/// with the same key.
 pub(crate) fn store(
     cx: &Context,
     mut params: Value,
@@ -143,8 +144,8 @@ fn audience(args: &Args) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Converts the names of recipients, given by the option `what`, into mentions. An empty list means everyone. `whom` is
-/// the hint for naming recipients.
+/// Converts the names of recipients into mentions; an empty result means everyone. For errors, `what` is the option
+/// that contained the names, and `whom` is the hint.
 ///
 /// # Errors
 /// `invalid` if there are no names, if one is empty, or if everyone is named beside others.
@@ -190,7 +191,7 @@ fn fresh_key() -> Result<String, Error> {
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
-/// Explains why a message has no recipient: only its author has the role, or no other agent is registered.
+/// Explains why a message has no recipient: no other agent has the role or belongs to the group, or none is registered.
 fn to_nobody(audiences: &[Audience]) -> String {
     match audiences.iter().find(|to| to.kind == "group" && to.value != "everyone") {
         Some(role) => format!("no recipients: no other agent is {}", agent(&role.value)),

@@ -1,4 +1,4 @@
-//! `thrum sent`: shows what I sent, and how far it got with each recipient.
+//! `thrum sent`: shows the messages that an agent sent, and how far each got with each recipient.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::{
 /// Maximum number of recipients that a list shows individually; for more it shows totals.
 const SHOWN: usize = 6;
 
-/// Maximum number of characters that a list shows of a text, not counting the "…" after a text that was cut.
+/// Number of characters after which a list cuts a text and adds "…".
 const PREVIEW: usize = 100;
 
 /// Show the messages you sent, newest first, and their delivery to each recipient
@@ -67,14 +67,16 @@ Examples:
     },
 }
 
-/// The messages that I sent.
+/// The messages that an agent sent.
 pub(crate) struct Sent {
     answer: Answer<Listing>,
     /// `true` if one message was requested, which is then shown whole.
     whole: bool,
+    /// The agent.
     of: String,
-    /// What was asked for, as words before (`only`) and after (`chosen`) "messages".
+    /// The words before "messages" that describe the filter: `unread ` or nothing.
     only: &'static str,
+    /// The words after the agent that describe the filter, such as ` to @bob`.
     chosen: String,
 }
 
@@ -148,7 +150,7 @@ impl Sent {
     }
 }
 
-/// The recipients of a message as text: agents by their addresses, roles by name.
+/// The audience of a message as text: agents by their addresses, roles and groups by name.
 pub(crate) fn audience(audiences: &[Tag], recipients: &[Recipient]) -> String {
     let mut to: Vec<String> = Vec::new();
     for audience in audiences {

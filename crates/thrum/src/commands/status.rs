@@ -64,7 +64,7 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<StatusPage, Error> {
             }
             Err(error) => return Err(error),
         },
-        // An invalid name that the user gave is an error.
+        // A missing identity is an error only if the user gave a name.
         Err(error) if cx.given_name().is_ok_and(|name| name.is_none()) => {
             nobody(&error);
             None
@@ -143,11 +143,11 @@ impl StatusPage {
     }
 }
 
-/// Maximum number of agents that are named in one line.
+/// Maximum number of agents, or of pairs of agents, that are named in one line.
 const NAMED: usize = 5;
 
-/// Shows the agents that have asked their user something, and the agents whose mail is held because too many messages
-/// were exchanged without a person.
+/// Shows the agents that wait for their user, and the pairs of agents whose mail is held because they exchanged too
+/// many messages without a person.
 fn show_who_waits_for_a_person(members: &[Member], page: &mut Page) {
     let mut line = |name: &str, all: Vec<String>| {
         let more = all.len().saturating_sub(NAMED);
@@ -166,7 +166,7 @@ fn show_who_waits_for_a_person(members: &[Member], page: &mut Page) {
 const PURGES: usize = 3;
 
 /// Shows the purge cutoff and, if its purge is among the last ones, the daemon that purged and the peer that passed the
-/// purge on. Also shows the last purges by unsigned origins, which affect only their own mail.
+/// purge on. Also shows the latest purge of each unsigned origin, which affects only that origin's own mail.
 fn show_purges(purges: &Purges, page: &mut Page) {
     let who = |purge: &SaidPurge, page: &Page| {
         let by = name::shown_machine(purge.by_name.as_ref().unwrap_or(&purge.by));

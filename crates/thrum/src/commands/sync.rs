@@ -89,7 +89,7 @@ struct ParkedList {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Parked {
-    /// The name of the peer that served these events; `None` if they were written here.
+    /// The name of the peer that served these events; `None` if they were written or imported here.
     peer: Option<String>,
     reason: String,
     events: u64,

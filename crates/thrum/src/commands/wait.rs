@@ -186,8 +186,9 @@ fn again_until<T: for<'a> Deserialize<'a>>(
     }
 }
 
-/// Waits for a daemon that is gone or has no room. A daemon that crashed is started again. A daemon that was stopped is
-/// not: the user had a reason. The pid file distinguishes the two cases, because only a crash leaves it behind.
+/// Waits, until `deadline`, to connect to a daemon that is gone or answered `try_again`. A daemon that crashed is
+/// started again. A daemon that was stopped is not: the user had a reason. The pid file distinguishes the two cases,
+/// because only a crash leaves it behind.
 fn come_back(cx: &Context, deadline: Instant, gone: Error) -> Result<Client, Error> {
     const LOOK: Duration = Duration::from_millis(100);
     let repo = cx.repo()?;

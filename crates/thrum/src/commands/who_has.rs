@@ -40,10 +40,10 @@ pub(crate) struct Args {
     paths: Vec<String>,
 }
 
-/// The agents that work on each of several paths.
+/// The agents that work on each of the given paths.
 pub(crate) struct WhoHas(Vec<Holders>);
 
-/// The agents that work on a path.
+/// The agents that work on a path, and the claims and collisions there.
 pub(crate) struct Holders {
     pub(crate) path: String,
     pub(crate) contexts: Answer<Contexts>,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<WhoHas, Error> {
     found.map(WhoHas)
 }
 
-/// Finds the agents that work on a file or directory, given relative to the caller's directory.
+/// Finds the agents that work on a file or directory, given relative to [`Context::directory`].
 ///
 /// # Errors
 /// `invalid` if the path is empty or leads out of the worktree; otherwise the daemon's error.
@@ -80,8 +80,8 @@ pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answ
     Answer::or_empty(client.call("collision.list", json!({"file": file})), "collisions")
 }
 
-/// Converts a path to the form that contexts use: relative to the top of the worktree, whatever the current directory.
-/// The worktree itself is `.`.
+/// Converts a path relative to [`Context::directory`] to the form that contexts use: relative to the top of the
+/// worktree. The worktree itself is `.`.
 ///
 /// # Errors
 /// `invalid` if it is empty or leads out of the worktree.
@@ -92,7 +92,7 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Error> {
 /// Converts several paths like [`repo_path`].
 ///
 /// # Errors
-/// That of [`repo_path`] for the first path that has one.
+/// That of [`repo_path`] for one of the paths.
 pub(crate) fn repo_paths(files: &[impl AsRef<str>], cx: &Context) -> Result<Vec<String>, Error> {
     // A script may pass an unset variable, which must not mean the whole worktree (`.`).
     if files.iter().any(|file| file.as_ref().is_empty()) {
@@ -142,8 +142,8 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// Describes a change: `+2 -1, modified`. Omits the numbers if both are 0: an untracked file has no known ones, and a
-/// binary file has no lines.
+/// Describes a change: `+2 -1, modified`. Omits the numbers if both are 0: those of an untracked file are unknown, and
+/// a binary file has none.
 pub(crate) fn lines(change: &FileChange) -> String {
     match change {
         FileChange { additions: 0, deletions: 0, status, .. } => quote(status),

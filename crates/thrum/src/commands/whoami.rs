@@ -1,5 +1,5 @@
 //! `thrum whoami`: shows the agent's identity. Works without the daemon if this worktree has the agent's identity file,
-//! and otherwise starts the daemon.
+//! and otherwise needs the daemon.
 
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, name::printable};

@@ -1,8 +1,9 @@
 //! The few questions that we ask git.
 //!
-//! Commands in daily use do not wait for git: the branch is read from a file, and `prime` runs git in parallel to its
-//! other work, for a limited time ([`changes`]). Setting up, `backup` and `doctor` wait for git, with a time limit, and
-//! continue without an answer. The state of an agent's work is collected by [`thrum_daemon::git`].
+//! Commands that read and send mail do not wait for git. The branch is read from a file, and `prime` runs git in
+//! parallel to its other work, for a limited time ([`changes`]). Setting up, registering, `backup` and `doctor` wait
+//! for git, with a time limit, and continue without an answer. The state of an agent's work and the staged files are
+//! collected by [`thrum_daemon::git`].
 
 pub(crate) mod changes;
 

@@ -1,10 +1,10 @@
-//! Identifies the caller: the session of a program that a command or tool call belongs to, and whether a sub-agent of
-//! that session makes it.
+//! Identifies the caller of a command or tool: the session of an agent program, and whether a sub-agent of that session
+//! makes the call.
 //!
 //! A command inherits these facts as environment variables; a call of an MCP tool may carry them (Codex). In Codex
 //! 0.171.0, the shell of a sub-agent has its own `CODEX_THREAD_ID` beside the `CODEX_SESSION_ID` of the session that it
 //! works for, and its tool calls have both ids and a `subagent_kind`. Claude Code 2.1.332 gives a sub-agent's shell the
-//! same variables as the session's own shell and sends nothing to MCP servers, so its sub-agents cannot be told apart
+//! same variables as the session's own shell and sends no ids to MCP servers, so its sub-agents cannot be told apart
 //! from the session.
 
 use std::env;
@@ -56,9 +56,9 @@ impl Caller {
         Some(Self { sessions: vec![session.unwrap_or(thread)], is_sub_agent })
     }
 
-    /// Returns the agent of the session, as recorded by its hooks; `None` if no agent is recorded, or if the call
-    /// belongs to sessions of different agents. A program may give all its sessions the environment of the first, so
-    /// this agent takes precedence over the one in `THRUM_NAME`.
+    /// Returns the agent that is recorded for the session, by its hooks or by a registration; `None` if none is, or if
+    /// the call belongs to sessions of different agents. A program may give all its sessions the environment of the
+    /// first session, so the recorded agent takes precedence over `THRUM_NAME`.
     pub(crate) fn agent(&self, repo: &Repo) -> Option<String> {
         let records = Records::of(repo);
         let mut agents = self.sessions.iter().map(|id| records.read(id).agent).filter(|agent| !agent.is_empty());

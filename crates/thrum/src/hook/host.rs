@@ -2,8 +2,8 @@
 //!
 //! The facts are those of `docs/agents.md`, seen with the real programs, except for Cursor and Antigravity. A program
 //! may also run the hooks in another program's settings file, as Copilot CLI runs Claude Code's. The program is served
-//! by its own hook, so the other program's hook must be silent; otherwise mail that the program dropped would count as
-//! shown.
+//! by its own hook, so the hook for the other program must be silent: the program would drop its answer, and the mail
+//! in that answer would count as shown.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ impl Host {
         let context = |name: &str| json!({"hookSpecificOutput": {"hookEventName": name, "additionalContext": text}});
         if event == Event::Stop {
             return match self {
-                // Claude Code's soft form: the turn continues without being shown as an error.
+                // Claude Code's soft form: the turn continues, and the text is not shown as an error.
                 Self::Claude => Answer::out(&context(name)),
                 Self::Codex | Self::Copilot | Self::Qwen | Self::Gemini => {
                     Answer::out(&json!({"decision": "block", "reason": text}))
@@ -161,7 +161,7 @@ impl Host {
             Self::Cursor => Answer::out(&json!({"additional_context": text})),
             Self::Droid | Self::Kimi => Answer { stdout: format!("{}\n", text.trim_end()), ..Answer::default() },
             Self::Antigravity => Answer::out(&json!({"injectSteps": [{"ephemeralMessage": text}]})),
-            // The plugin that `setup` writes inserts it.
+            // The plugin that `setup` writes inserts the text.
             Self::Opencode => Answer::out(&json!({"text": text})),
         }
     }

@@ -67,11 +67,11 @@ pub(crate) fn payload(host: Host, event: Event, cwd: &str) -> Value {
     payload
 }
 
-/// Extracts the text that a program passes on to its model from an answer; `None` for silence.
+/// Extracts from a hook's answer the text that the program passes on to its model; `None` for silence.
 ///
 /// # Errors
-/// Why the program does not accept the answer. The rules were observed with the program, independently of those in
-/// [`Host::tells`].
+/// Why the program does not accept the answer. The rules do not depend on those in [`Host::tells`], so that each checks
+/// the other.
 pub(crate) fn text_of(host: Host, event: Event, answer: &Answer) -> Result<Option<String>, String> {
     if event == Event::Wait && host != Host::Opencode {
         return match answer.code {
@@ -148,8 +148,8 @@ impl Hook {
         }
     }
 
-    /// Returns the briefing at the start of a session, and for other events the unread mail, or a line that there is
-    /// none.
+    /// Returns the briefing for the start of a session. For other events, returns the unread mail, or a line which says
+    /// that there is none.
     fn probe_text(&self, cx: &Context) -> Result<String, Error> {
         let me = cx.identity()?.name;
         if self.event == Event::Start {

@@ -7,7 +7,8 @@
 //!   terminal. No hook reports that a user has quit, so a queued text could run a turn with no user present. Therefore
 //!   a waiter ends with the last Codex that was on a terminal in this worktree when the waiter started, or at once if
 //!   there was none.
-//! * Which of several sessions such a Codex shows cannot be known, so only the session that ran a hook last is woken.
+//! * Which of several sessions such a Codex shows cannot be known, so of an agent's sessions only the one that ran a
+//!   hook last is woken.
 //! * A run of `codex exec` ends after its turn, so it gets no waiter.
 //!
 //! A wake starts a turn whose end starts the next waiter. This cannot become a loop: no message wakes a session twice,

@@ -31,16 +31,20 @@ const MOST_LOOKED_AT: usize = 100;
 /// of ended sessions are removed.
 const MOST_LISTED: usize = 1000;
 
-/// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for the
-/// lock, less than the second that it has for its answer.
+/// Extension of the file that a hook of a session locks while it works.
 const LOCK: &str = "lock";
+
+/// How long a hook waits for that lock: less than the second that it has for its answer.
 const TURN: Duration = Duration::from_millis(500);
 
-/// Extension of the file that lists which hooks serve a session's events. `MOST_SERVED` is its maximum size in bytes.
+/// Extension of the file that lists which hooks serve a session's events.
 const SERVED: &str = "served";
+
+/// Maximum size of that list in bytes.
 const MOST_SERVED: usize = 4096;
 
-/// Maximum time between the starts of two hooks that a program runs for one event, on a busy machine.
+/// Maximum time, on a busy machine, between the starts of two hooks that a program runs for one event, and between the
+/// end of a session and the start of the one that replaces it.
 const AT_THE_SAME_TIME: Duration = Duration::from_secs(10);
 
 /// The remembered state of a session.
@@ -57,26 +61,29 @@ pub(crate) struct Record {
     pub(crate) program: Option<u32>,
     /// The program's transcript of the session, if known.
     pub(crate) transcript: Option<PathBuf>,
-    /// Ids of the messages that a hook has shown to the session in full; `shown_in_part` has those that were cut.
+    /// Ids of the messages that hooks have shown to the session in full and that are not marked as read yet.
     pub(crate) shown: Vec<String>,
+    /// Ids of the messages of which hooks have shown the beginning and that are not marked as shown yet.
     pub(crate) shown_in_part: Vec<String>,
-    /// Ids of the messages with which a waiter has woken the session, in full; `offered_in_part` has those that were
-    /// cut, and `offered_up_to` is the cursor of the session's reader after all of them.
+    /// Ids of the messages in the waiter's last text, in full.
     pub(crate) offered: Vec<String>,
+    /// Ids of the messages that were cut in the waiter's last text.
     pub(crate) offered_in_part: Vec<String>,
+    /// The cursor of the session's reader after the messages in the waiter's last text.
     pub(crate) offered_up_to: Option<String>,
-    /// The process id of the session's current waiter. `wakes` has the times of recent wakes, in seconds since 1970.
-    /// Only for Codex, whose waiters we start and whose wakes we count.
+    /// The process id of the session's current waiter. Only for Codex, whose waiters we start.
     pub(crate) waiter: Option<u32>,
+    /// The times of recent wakes, in seconds since 1970. Only for Codex, whose wakes we count.
     pub(crate) wakes: Vec<u64>,
     /// `true` while the session works: from a prompt until the end of its turn.
     pub(crate) busy: bool,
     /// `true` if the next prompt must bring the briefing: the start hook could not, or the program has lost it since.
     pub(crate) brief_again: bool,
-    /// `true` if the program has ended the session. A resumed session is the same agent again.
+    /// `true` if the program has ended the session. If it is resumed, it has the same agent.
     pub(crate) ended: bool,
-    /// The event of the last hook; `event_at` is when that hook finished, in nanoseconds since 1970.
+    /// The event of the last hook.
     event: String,
+    /// When the last hook finished, in nanoseconds since 1970.
     event_at: i64,
 }
 
@@ -113,7 +120,7 @@ impl Record {
         self.event_at = now.nanos();
     }
 
-    /// Assigns the session to this agent. Mail that was shown to it before was another agent's.
+    /// Assigns the session to this agent. The mail in the record is forgotten if it was another agent's.
     pub(crate) fn becomes(&mut self, agent: &str) {
         if self.agent != agent {
             let Self { host, worktree, program, transcript, busy, waiter, wakes, .. } = std::mem::take(self);
@@ -156,7 +163,7 @@ impl Records {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// Writes a record. Errors are ignored, because they only cause a repetition.
+    /// Writes a record. Errors are ignored: at worst, mail or a briefing is shown again.
     pub(crate) fn write(&self, session: &str, record: &Record) {
         let Some(path) = self.path(session) else { return };
         let Ok(text) = serde_json::to_string(record) else { return };
@@ -235,9 +242,9 @@ impl Records {
         })
     }
 
-    /// Returns `true` if the other one of two hooks already serves this event: a program runs a hook of its settings
-    /// and one of a plugin at the same time, with the same payload. Otherwise records that this hook serves it. If
-    /// recording fails, both serve it: mail shown twice is better than mail not shown.
+    /// Returns `true` if the other one of two hooks already serves this event. A program may have one hook in its
+    /// settings and one in a plugin, and runs both at the same time with the same payload. Otherwise records that this
+    /// hook serves the event. If recording fails, both serve it: mail shown twice is better than mail not shown.
     pub(crate) fn is_served(&self, session: &str, event: Event, payload: &Value, plugin: bool) -> bool {
         let key = event_key(event, payload);
         let line = |plugin: bool| format!("{key} {}", if plugin { "plugin" } else { "settings" });
@@ -264,8 +271,8 @@ impl Records {
         Some(false)
     }
 
-    /// Remembers the agent of a session that has ended: the program may resume the session or continue it with another
-    /// one.
+    /// Remembers the agent of a session that has ended: the program may resume the session, or start a new one in its
+    /// place (`/clear`).
     pub(crate) fn end(&self, session: &str, record: &Record) {
         let Record { agent, host, worktree, program, .. } = record.clone();
         self.write(session, &Record { agent, host, worktree, program, ended: true, ..Record::default() });

@@ -1,10 +1,10 @@
 //! `thrum hook wait`: waits for mail beside an idle session, and then starts a turn in it.
 //!
 //! Claude Code starts a waiter when a session starts and after every turn, and ends none of them within a week
-//! (`asyncRewake`). A waiter that exits with 2 starts a turn, whose end starts the next waiter. So there must be one
-//! waiter per program: the daemon ends an older waiter when a newer one asks under the same name, and a waiter does not
-//! bring mail that an earlier one has brought. The program may switch sessions while the waiter waits, so the session
-//! is looked up when mail has come.
+//! (`asyncRewake`). A waiter that exits with 2 starts a turn, whose end starts the next waiter. So that waiters do not
+//! pile up, the daemon ends an older waiter of a program when a newer one asks under the same name, and a waiter does
+//! not bring mail that an earlier one has brought. The program may switch sessions while the waiter waits, so the
+//! session is looked up when mail has come.
 //!
 //! Beside Codex there is one waiter per agent, which our own hook starts (`queue.rs`). The waiter stays with its
 //! session as long as that session is the agent's latest.

@@ -1,4 +1,4 @@
-//! Implements the tools: each makes the calls to the daemon that the equivalent command makes.
+//! Implements the tools. Each calls the daemon much as the equivalent command does.
 
 use std::{
     sync::Arc,
@@ -30,8 +30,10 @@ use crate::{
     time,
 };
 
-/// Maximum number of messages in one result; `MESSAGES` is the default.
+/// Maximum number of messages in one result.
 const MOST_MESSAGES: u64 = 50;
+
+/// Number of messages in one result if the call gives no `limit`.
 const MESSAGES: u64 = 10;
 
 /// Maximum size of one message in a result with several, in bytes.
@@ -43,10 +45,11 @@ const LONGEST_WAIT: u64 = 50;
 /// Maximum number of agents, recipients or claims that are listed.
 const MOST_AGENTS: usize = 60;
 
-/// State that concurrent calls share.
+/// What a call gets from the server.
 pub(super) struct Shared {
+    /// Shared by all calls of the server.
     pub(super) marking: Arc<Marking>,
-    /// Cancels the waiting for mail, without the rest of the call.
+    /// Cancels this call's waiting for mail, without the rest of the call.
     pub(super) waiting: Interrupt,
 }
 
@@ -305,7 +308,8 @@ fn first_mail(
             answer => answer,
         }?;
         let turn = shared.marking.turn();
-        // Ask again if another call has returned mail meanwhile: this answer may contain the same mail, not marked yet.
+        // Ask again if another call has returned mail meanwhile: this answer may contain the same mail, from before it
+        // was marked as read.
         if answer.read.messages.is_empty() || shared.marking.marked() == marked {
             return Ok((answer, turn));
         }
@@ -392,7 +396,7 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<CallResult, Error> {
     Ok(CallResult::new(structured, text))
 }
 
-/// Maximum number of files that are listed per agent.
+/// Maximum number of files that are listed per agent, and of collisions in the text.
 const MOST_FILES: usize = 10;
 
 #[derive(Deserialize)]

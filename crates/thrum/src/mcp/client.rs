@@ -15,7 +15,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts a server and performs the handshake. The whole conversation must end within this time.
+    /// Starts a server and performs the handshake. The whole conversation must end within the time `within`.
     ///
     /// # Errors
     /// A message, if the server cannot be started, hangs, has ended, or does not speak MCP.
@@ -57,7 +57,7 @@ impl Client {
         self.talk.pid()
     }
 
-    /// Closes the server's standard input. Returns `true` if the server then ends by itself.
+    /// Closes the server's standard input. Returns `true` if the server then ends by itself before the deadline.
     pub(crate) fn end(self) -> bool {
         self.talk.end()
     }

@@ -6,10 +6,10 @@
 //! what users can attach to a prompt, `transport.rs` marks mail as read after it was written to the client, and
 //! `turn.rs` keeps two calls from returning the same mail.
 //!
-//! Most clients never restart a server that has ended, so this one keeps no state that can go stale: every call looks
-//! up the repository, the agent and the daemon anew. So the next call finds a daemon that was restarted or updated.
-//! Each request identifies the calling session, and whether a sub-agent makes it, if the program provides that
-//! (`hook::Caller`).
+//! Most clients never restart a server that has ended. So that nothing goes stale, every call looks up the repository,
+//! the agent and the daemon anew, and the next call finds a daemon that was restarted or updated. Only whether a
+//! plugin's server is idle is decided once, at the start. Each request identifies the calling session, and whether a
+//! sub-agent makes the call, if the program provides that (`hook::Caller`).
 //!
 //! This module must not print: standard output belongs to the protocol.
 
@@ -121,8 +121,8 @@ struct Server {
     marking: Arc<Marking>,
     /// `true` after the end of standard input.
     has_ended: watch::Receiver<bool>,
-    /// Held by a call that changes something, so that such calls run in the order of their requests although the
-    /// library starts calls concurrently.
+    /// Held by a call that changes what others see ([`Tool::changes`]), so that such calls run in the order of their
+    /// requests although the library starts calls concurrently.
     order: tokio::sync::Mutex<()>,
 }
 
@@ -157,8 +157,8 @@ impl Server {
                 () = context.ct.cancelled() => {
                     interrupt.give_up();
                     waiting.give_up();
-                    // The library sends no answer to a cancelled request; wait for the thread to end before a later
-                    // call begins.
+                    // The library sends no answer to a cancelled request. Wait for the thread all the same, so that
+                    // `order` stays locked until it has ended.
                     break calling.await;
                 }
                 // A client that has closed standard input may be gone, so answer its waiting calls now.

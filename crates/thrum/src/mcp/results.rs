@@ -19,8 +19,10 @@ pub(super) const OF_MESSAGES: usize = ROOM - 1024;
 /// limit.
 const OF_TEXT: usize = 1024;
 
-/// Maximum size of an error in bytes; `OF_HINT` is the share of its hint.
+/// Maximum size of an error in bytes.
 const OF_ERROR: usize = 4 * 1024;
+
+/// The share of [`OF_ERROR`] for the hint.
 const OF_HINT: usize = 1024;
 
 /// The last line of the text of a result that does not contain everything.

@@ -1,7 +1,7 @@
 //! The tools: their names, parameters, results and annotations.
 //!
 //! Every session of every agent pays for every word here, so all descriptions together have at most 6,000 bytes, about
-//! 1,500 tokens. A test checks that. The first four names and their fields are those of Go Thrum.
+//! 1,500 tokens. A test checks that. The first four tools are those of Go Thrum, with further parameters.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ impl Marking {
     /// Returns `None` if that takes too long: messages may then be returned twice, which is better than never.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.turns.take().or_else(|| {
-            // The library must have dropped the expected answer, which would be written by now.
+            // The expected answer is overdue: the library has dropped it, or the client does not read it.
             drop(self.expected().take());
             self.turns.try_take()
         })

@@ -11,8 +11,8 @@ use std::{
 
 use thrum_core::limits;
 
-/// Longest wait for the turn. Its holder calls the daemon twice, to find mail and to mark it. If an answer takes
-/// longer, the library has dropped it or the client does not read it.
+/// Longest wait for the turn. Its holder makes a few calls to the daemon, to find mail and to mark it. If an answer
+/// takes longer than this, the library has dropped it, or the client does not read it.
 const LONGEST: Duration = limits::LOCAL_CALL.saturating_mul(2);
 
 /// Gives the turn to one call at a time.

@@ -76,7 +76,7 @@ pub(super) fn resolve(top: &Path, file: &str) -> Result<PathBuf, String> {
     Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
 }
 
-/// Returns the path of a file below the user's home, or below the directory that replaces it (`KIMI_CODE_HOME`).
+/// Returns the path of a file below the user's home. `KIMI_CODE_HOME`, if it is set, replaces `~/.kimi-code`.
 fn of_person(below: &str) -> Result<PathBuf, String> {
     let directory = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = match (below.strip_prefix(".kimi-code/"), directory("KIMI_CODE_HOME")) {

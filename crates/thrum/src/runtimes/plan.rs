@@ -29,8 +29,9 @@ pub(crate) struct Change {
     /// Path relative to the worktree or to the user's home (`~/…`), or absolute for a file in the main checkout.
     pub(crate) file: String,
     path: PathBuf,
-    /// The text before and after the change; `None` if the file does not exist.
+    /// The text before the change; `None` if the file does not exist yet.
     before: Option<String>,
+    /// The text after the change; `None` if the file is removed.
     after: Option<String>,
     /// Our parts as text, shown if the file cannot be written.
     paste: String,
@@ -83,7 +84,7 @@ impl Files {
 /// also apply to all other repositories, so they change only if the user has named the program (`named`).
 ///
 /// # Errors
-/// `invalid` if our parts do not fit together.
+/// `invalid` if our parts for one file cannot be combined, which is a fault in the table.
 pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
     for host in hosts {
@@ -148,7 +149,7 @@ fn copy_of(before: Option<&str>, after: &str, parts: &[Part]) -> Copy {
 /// up here stay.
 ///
 /// # Errors
-/// `invalid` if our parts do not fit together.
+/// `invalid` if our parts for one file cannot be combined, which is a fault in the table.
 pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copies) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
     let shared = shared(top, hosts);

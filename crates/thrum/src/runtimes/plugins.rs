@@ -1,10 +1,10 @@
-//! Generates the plugins in `integrations/`: the entries that `thrum setup` writes into a worktree, packaged for
-//! programs that install plugins.
+//! Generates the plugins in `integrations/`: entries that `thrum setup` writes into a worktree, packaged for programs
+//! that install plugins.
 //!
-//! The entries come from the table that `setup` uses, with three differences. The hooks are marked as a plugin's
-//! (`--plugin`), because `setup` may have written its hooks as well, and only one of the two may deliver the mail. The
-//! server is marked too (`THRUM_PLUGIN`), so that it offers nothing without a mailbox. Shell commands exit with 0 if
-//! `thrum` is not installed.
+//! A plugin contains the hooks and the MCP server from the table that `setup` uses; permissions and instructions are
+//! left out. The hooks are marked as a plugin's (`--plugin`), because `setup` may have written its hooks as well, and
+//! only one of the two may deliver the mail. The server is marked too (`THRUM_PLUGIN`), so that it offers nothing
+//! without a mailbox. Shell commands exit with 0 if `thrum` is not installed.
 //!
 //! After a change of the table: `UPDATE_DOCS=1 cargo test -p thrum --bin thrum plugins::`
 

@@ -2,8 +2,8 @@
 //! the plugins are generated from them.
 //!
 //! The formats were seen with the real programs (`docs/hosts.md` lists the versions), except those of Cursor and
-//! Antigravity, which follow descriptions by others. No entry marks anything as trusted on the user's behalf; the
-//! approvals that remain are reported instead.
+//! Antigravity, which follow descriptions by others. Some entries permit Thrum's commands and tools. None marks a
+//! folder, a hook or a server as trusted on the user's behalf; the approvals that remain are reported instead.
 
 use serde_json::{Value, json};
 
@@ -37,8 +37,8 @@ pub(super) struct Runtime {
     pub(super) left: &'static [&'static str],
 }
 
-/// Timeout of a hook in seconds, as written into the programs' settings; a hook ends by itself before that. Codex warns
-/// about a longer timeout at the end of a session.
+/// Timeout of a hook in seconds, as written into the programs' settings; a hook ends by itself before that. If it is
+/// longer, Codex warns about it when a session ends.
 const SECONDS: u64 = 3;
 
 /// The text that is written into instruction files.
@@ -182,14 +182,14 @@ fn hook(event: &str, host: &str) -> Value {
     json!({"hooks": [{"type": "command", "command": format!("thrum hook {event} --host {host}"), "timeout": SECONDS}]})
 }
 
-/// Returns the hooks for all common events, under the event names that most programs use.
+/// Returns the hooks for the four events that most programs have, under the names that most programs use.
 fn hooks(host: &str) -> Vec<Part> {
     let events = [("SessionStart", "start"), ("UserPromptSubmit", "prompt"), ("Stop", "stop"), ("SessionEnd", "end")];
     events.map(|(name, event)| Part::Element(hook_path(name), hook(event, host))).into()
 }
 
-/// Timeout of a waiter in Claude Code, in seconds. Claude Code ends a waiter that runs longer and starts the next one
-/// only after a turn.
+/// Timeout of a waiter in Claude Code, in seconds. Claude Code ends a waiter that runs longer, and starts another only
+/// when a session starts or a turn ends.
 const A_WEEK: u32 = 7 * 24 * 3600;
 
 /// Returns the hook that waits for mail beside an idle session. It runs without a shell, so the parent process of the
@@ -201,9 +201,11 @@ fn waiter() -> Value {
     }]})
 }
 
-/// Claude Code's settings for all users of the repository, in which the hooks are written, and those of this user, in
-/// which the permissions are written. Claude Code reads hooks from both.
+/// Claude Code's settings for all users of the repository. `setup` writes the hooks here.
 pub(super) const CLAUDE_SETTINGS: &str = ".claude/settings.json";
+
+/// Claude Code's settings for this user in the repository. `setup` writes the permissions here; Claude Code also reads
+/// hooks from this file.
 pub(super) const CLAUDE_LOCAL_SETTINGS: &str = ".claude/settings.local.json";
 
 fn claude() -> Vec<Target> {
@@ -219,7 +221,7 @@ fn claude() -> Vec<Target> {
     ]
 }
 
-/// The file of Codex's hooks. Even in a linked worktree, Codex reads it only from the main checkout.
+/// The file of Codex's hooks. Even in a linked worktree, Codex reads it only from the main checkout, if there is one.
 pub(super) const CODEX_HOOKS: &str = ".codex/hooks.json";
 
 fn codex() -> Vec<Target> {

@@ -240,8 +240,8 @@ pub(super) struct Checked {
     name: String,
 }
 
-/// Checks that an agent here or at another daemon has this name or, with `roles`, that a role has it. If not, the error
-/// suggests a similar name, if there is one.
+/// Checks that an agent here or at another daemon, even a deleted one of this daemon, has this name or, with `roles`,
+/// that a role has it. If not, the error suggests a similar name, if there is one.
 pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Error> {
     let name = required("name", params.name)?;
     let (asked, machines) = (name.clone(), daemon.machines());

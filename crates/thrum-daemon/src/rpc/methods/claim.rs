@@ -99,7 +99,7 @@ pub(super) struct List {
 
 #[derive(Serialize)]
 pub(super) struct Claims {
-    /// Sorted by expiry, the latest first.
+    /// Sorted by the expiry in the claims' events, latest first; a corrected `expires_at` may be out of order.
     claims: Vec<Claim>,
     /// `true` if the answer has no room for further claims.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

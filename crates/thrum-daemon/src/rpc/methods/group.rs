@@ -1,7 +1,7 @@
-//! `group.*`: the groups that mail can be addressed to. There is `everyone`, and one group for each role that an agent
-//! has.
+//! `group.*`: the groups that are derived from the agents: `everyone`, and one for each role that an agent has. Groups
+//! of Go Thrum are not listed.
 //!
-//! Groups are not stored; they are derived from the agents. Go Thrum shows each as a group with one member, a role.
+//! Groups are not stored. Go Thrum shows each as a group with one member, a role.
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, Timestamp, name};

@@ -58,7 +58,7 @@ struct Row {
 pub(crate) struct ImportedBatch {
     /// Number of new events.
     applied: usize,
-    /// Number of events that were already here.
+    /// Number of events that were already here or that a purge keeps out.
     skipped: usize,
     /// Events that are malformed or have a wrong signature; they stay outside the log.
     rejected: Vec<RejectedEvent>,
@@ -136,7 +136,7 @@ struct Adoption {
     sessions_ended: usize,
 }
 
-/// Registers every agent of these former homes at this daemon, each in its own commit.
+/// Takes over the agents of these former homes where possible, one by one.
 pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, Error> {
     let takeover = Arc::new(daemon.storage.read(|reader| reader.takeover(params.former_homes, System.now())).await?);
     let mut agents = Vec::new();

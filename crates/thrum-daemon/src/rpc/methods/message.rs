@@ -241,7 +241,7 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
     large(turn, page).await
 }
 
-/// Returns `true` if the second of two words was given instead of the first.
+/// Returns `true` if the second word was given; `false` for the first word and for none.
 fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<bool, Error> {
     match given.unwrap_or_default() {
         "" => Ok(false),

@@ -144,8 +144,8 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
     }
 }
 
-/// Records that these messages were given to a waiter of an agent. Does not wait for the commit, because the waiter's
-/// answer has to be quick.
+/// Records that these messages were given to a call that waited for mail of an agent. Does not wait for the commit,
+/// because the waiter's answer has to be quick.
 pub(super) async fn wake_requested(daemon: &Daemon, agent: &str, listing: &Listing) {
     let (agent, ids) =
         (agent.to_owned(), listing.messages.iter().map(|message| message.message_id.clone()).collect::<Vec<_>>());

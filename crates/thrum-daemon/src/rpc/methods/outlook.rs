@@ -18,16 +18,17 @@ use thrum_sync::{registry::Peer, replicator::State};
 use super::{presence::Doing, session};
 use crate::{ambient::System, daemon::Daemon};
 
-/// What to expect of a message's delivery; absent if the recipient seems ready to read it, or is not known here.
+/// What to expect of a message's delivery; absent if the recipient is not known here, or if the route is free and the
+/// agent is active in a program whose state is unknown.
 #[derive(Debug, Serialize)]
 pub(super) struct Outlook {
     /// A sentence for people.
     outlook: String,
-    /// The outlook as a word for programs. If the way to the recipient's machine is an obstacle: the state of the
-    /// machine's peer, or of the peer that relays to it (`connecting`, `unreachable`, `removed_us`, …); `relayed` if
-    /// that peer is connected; `removed` if there is no such peer. Otherwise, if known, the state of the recipient's
-    /// program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of the recipient's last session:
-    /// `ended`, `silent` or `no_session`.
+    /// The outlook as a word for programs. If the route delays mail or leads through another peer: the state of the
+    /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `removed_us`, …);
+    /// `relayed` if the relaying peer is connected; `removed` if there is neither. Otherwise, if known, the state of
+    /// the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of the
+    /// recipient's last session: `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook_since: Option<Timestamp>,

@@ -28,9 +28,9 @@ pub(super) struct Executed {
     /// `true` if the purge continues in the background, because it takes too long for one answer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     goes_on: bool,
-    /// This and the next field are Go Thrum's counts for its git branch; always 0, because there is no such branch
-    /// here.
+    /// Go Thrum's count of files on its git branch; always 0, because there is no such branch here.
     sync_message_files: u64,
+    /// Go Thrum's count of events on that branch; always 0.
     sync_events_filtered: u64,
 }
 

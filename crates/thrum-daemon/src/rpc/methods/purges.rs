@@ -38,7 +38,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Returns the purges; `None` if there has never been one. Also adds a warning for a purge that is dated far ahead.
+/// Returns the purges; `None` if the log contains none. Also adds a warning for a purge that is dated far ahead.
 pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Result<Option<Purges>, Error> {
     let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {

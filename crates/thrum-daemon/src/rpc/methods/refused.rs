@@ -12,7 +12,7 @@ fn refusal(why: impl Into<String>, instead: &str) -> Refusal {
     Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
-/// Refuses a deletion on this machine only. Go Thrum deletes such messages from its own database, and every daemon that
+/// Refuses to delete messages on this machine alone. Go Thrum deletes them from its own database, and every daemon that
 /// synchronises with it keeps them forever.
 pub(super) fn local_deletion(method: &str) -> Refusal {
     refusal(
@@ -21,7 +21,7 @@ pub(super) fn local_deletion(method: &str) -> Refusal {
     )
 }
 
-/// Refuses custom groups. Daemons relay them, but a message to one has no recipients here.
+/// Refuses to change groups. Ours are derived from the agents; groups of Go Thrum are only stored and relayed.
 pub(super) fn custom_groups() -> Refusal {
     refusal(
         "the groups are everyone and one for each role; others cannot be made or changed",

@@ -32,7 +32,7 @@ pub(super) struct Summary {
     home_name: String,
     /// `true` if the event that created the message is signed.
     signed: bool,
-    /// The id of the daemon that wrote the message, under the same key as in events.
+    /// The id of the daemon that wrote the message; named as in events.
     origin_daemon: String,
     body: Body,
     #[serde(skip_serializing_if = "Vec::is_empty")]

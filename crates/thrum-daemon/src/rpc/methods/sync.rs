@@ -124,12 +124,12 @@ struct Parked {
     peer: Option<String>,
     reason: String,
     events: u64,
-    /// `true` if the events may still take effect.
+    /// `true` if the events are expected to take effect later.
     waits: bool,
     last: ParkedEvent,
 }
 
-/// The event of the group that came last.
+/// The latest event of a group to arrive.
 #[derive(Serialize)]
 struct ParkedEvent {
     event_id: String,

@@ -16,7 +16,8 @@ use crate::{daemon::Daemon, large::Turn, rpc::connection::Reply};
 /// Default time to wait.
 const DEFAULT: Duration = Duration::from_secs(30);
 
-/// Maximum number of messages in one answer. A caller that gets this many requests the rest with `message.list`.
+/// Maximum number of messages in one answer. A caller that gets as many as this has to ask for the rest with
+/// `message.list`.
 const MOST: u64 = 10;
 
 #[derive(Deserialize)]

@@ -33,7 +33,7 @@ struct Watching<'a> {
     log_id: &'a str,
 }
 
-/// An event in the form in which peers receive it.
+/// An event with the same fields as in a reply to a peer.
 #[derive(Serialize)]
 struct Committed<'a> {
     sequence: u64,

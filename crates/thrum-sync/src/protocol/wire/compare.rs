@@ -142,7 +142,8 @@ pub fn read_numbers(line: &[u8], asked: u64, after: u64) -> Result<Numbers, BadR
 ///
 /// # Errors
 /// [`BadReply`] unless the reply contains at most [`limits::MAX_TOLD_IDS`] ordered ids from the requested interval, or
-/// 2 to [`limits::TOLD_PARTS`] parts that together cover the interval.
+/// 2 to [`limits::TOLD_PARTS`] parts that together cover the interval, each id with at most
+/// [`limits::MAX_FOREIGN_ID_BYTES`].
 pub fn read_listing(line: &[u8], asked: u64, after: &str, upto: &str) -> Result<Listing, BadReply> {
     #[derive(Deserialize)]
     struct Wire {

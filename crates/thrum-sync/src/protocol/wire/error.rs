@@ -2,7 +2,7 @@
 //!
 //! Go Thrum has one code for all errors of its methods and recognises them by their text, so its texts are kept byte
 //! for byte. Errors that do not exist there have data for programs. The reasons for which a pairing is refused are in
-//! `refusal.rs`; this file only carries them.
+//! `refusal.rs`; an [`RpcError`] carries one of them.
 //!
 //! Example: a removed peer calls with its old token and gets [`RpcError::unauthorized`], which it recognises with
 //! [`RpcError::is_unauthorized`].
@@ -21,7 +21,7 @@ pub struct RpcError {
     pub code: i64,
     /// One sentence; Go Thrum's own text where it has one.
     pub message: String,
-    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum, with `challenge` if a proof is
+    /// `{kind, hint?, retryable}`, only for errors that do not exist in Go Thrum, with `challenge` if a proof is
     /// demanded; or `{code}`, only for methods that do not exist there.
     pub data: Option<serde_json::Value>,
     /// Why a pairing was refused, if that is the error.
@@ -79,7 +79,8 @@ impl RpcError {
         Self::plain(UNAUTHORIZED)
     }
 
-    /// Builds the error for a valid token whose user must first prove with the peer's key that it is that peer.
+    /// Builds the error for a caller with a valid token, which must first prove with the peer's key that it is that
+    /// peer.
     pub fn prove(challenge: &str) -> Self {
         let data = serde_json::json!({
             "kind": PROVE,

@@ -111,8 +111,8 @@ fn name_of(value: &Value) -> &'static str {
     }
 }
 
-/// Escapes a finished JSON text as Go's encoder does. These characters occur in JSON only within strings, so one pass
-/// over the whole line is enough.
+/// Escapes a finished JSON text as Go's encoder does. In JSON, the characters to escape occur only within strings, so
+/// one pass over the whole line is enough.
 pub(super) fn escape_html(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

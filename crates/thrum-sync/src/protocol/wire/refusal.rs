@@ -1,8 +1,8 @@
 //! Why a pairing was refused, in a form for programs.
 //!
 //! Errors of `pair.begin` and `pair.confirm`, which only daemons of ours know, carry the reason as a code in their
-//! `data`. Errors of `pair.request` are Go Thrum's, and have only a text. Earlier versions of this daemon do not send
-//! the reason as a code either, so without one the text decides.
+//! `data`. Errors of `pair.request` are Go Thrum's and carry no code, and earlier versions of this daemon send none
+//! either. Without a code, the text decides.
 
 use serde_json::{Value, json};
 
@@ -81,7 +81,8 @@ pub const NO_SESSION: &str = "no active pairing session";
 /// Go Thrum's text for [`Refusal::TimedOut`].
 pub const TIMED_OUT: &str = "pairing timed out";
 
-/// Go Thrum's text for [`Refusal::TooManyAttempts`]; followed by the end of the lock, the text for [`Refusal::Locked`].
+/// Go Thrum's text for [`Refusal::TooManyAttempts`]. The text for [`Refusal::Locked`] is this one and the end of the
+/// lock.
 pub const TOO_MANY: &str = "too many failed attempts";
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ pub struct Info {
     pub time: Option<Timestamp>,
     /// The digest of the daemon's projection, if requested.
     pub projection: Option<SetDigest>,
-    /// Whether a purge at the daemon is not due yet or not done yet. Reported with the digest.
+    /// Whether a purge at the daemon is due soon or not done yet. Reported with the digest.
     pub purge_waits: bool,
 }
 
-/// Result of `sync.pull`.
+/// Result of `sync.pull` and `sync.fetch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulled {
     /// The events, in the order served.
@@ -50,7 +50,7 @@ pub struct Pulled {
     pub next: i64,
     /// Whether the peer has more events.
     pub more: bool,
-    /// The log that was served; `None` from legacy peers.
+    /// The id of the log that was served; `None` from legacy peers.
     pub log: Option<String>,
 }
 
@@ -357,7 +357,7 @@ pub fn read_proved(line: &[u8], asked: u64) -> Result<(), BadReply> {
 /// Reads the reply to `sync.encrypt`: the message.
 ///
 /// # Errors
-/// [`BadReply`]; with an unknown-method error if the daemon is older, or a legacy peer.
+/// [`BadReply`] unless the result contains a message. An older daemon and a legacy peer return an unknown-method error.
 pub fn read_encrypted(line: &[u8], asked: u64) -> Result<String, BadReply> {
     #[derive(Deserialize)]
     struct Wire {
@@ -369,7 +369,7 @@ pub fn read_encrypted(line: &[u8], asked: u64) -> Result<String, BadReply> {
 /// Reads the reply to `sync.hello`.
 ///
 /// # Errors
-/// [`BadReply`] unless the result has three strings, one of them a valid challenge. A daemon without a key returns an
+/// [`BadReply`] unless the result has the three strings and the challenge is valid. A daemon without a key returns an
 /// error.
 pub fn read_hello(line: &[u8], asked: u64) -> Result<Hello, BadReply> {
     #[derive(Deserialize)]

@@ -9,8 +9,8 @@ use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 use super::{About, RpcError, frame::Id, go::Params};
 use crate::{Token, transport::Node};
 
-/// A peer's request for an existing method. Parameters of a request with a token are decoded only after the token was
-/// accepted.
+/// A peer's request for an existing method. Parameters of a request that needs a token are decoded only after the token
+/// was accepted.
 #[derive(Debug)]
 pub struct Request {
     /// The id to echo in the reply.
@@ -112,10 +112,11 @@ pub enum Query {
     Lend,
 }
 
-/// Events that are sent along with `sync.notify`, which saves the pull. Not in Go Thrum, which ignores them.
+/// Events that are sent along with `sync.notify`, so that the peer need not wait for a pull. Not in Go Thrum, which
+/// ignores them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pushed {
-    /// The sequence after which the events follow. They are of no use to a peer that has read up to another one.
+    /// The sequence after which the events follow. They are of no use to a peer that has read up to another sequence.
     pub after: u64,
     /// The line that would answer a `sync.pull` of these events with the id 0.
     pub line: String,
@@ -371,8 +372,9 @@ pub enum Call {
         latest: u64,
         /// Number of commits announced together, sent as `event_count`; for the peer's logs.
         count: u64,
-        /// The sequence up to which the peer has probably read our log. The events above are sent along. `None` for a
-        /// legacy peer, and before the peer has read anything.
+        /// The sequence up to which the peer has probably read our log: the last one announced or acknowledged. The
+        /// events above it are sent along. `None` for a legacy peer, and before the first announcement or
+        /// acknowledgement.
         after: Option<u64>,
     },
     /// `sync.ranges`, `sync.ids` or `sync.fetch`: a question about one log of one origin.

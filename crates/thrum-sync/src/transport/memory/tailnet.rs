@@ -299,7 +299,7 @@ impl Transport for MemoryNode {
                 let machine = net.at(address).ok_or_else(nobody)?;
                 let offer = machine.listeners.get(&port).cloned().ok_or_else(nobody)?;
                 let deaf = machine.deaf;
-                // The connection breaks as soon as either side does.
+                // The connection breaks as soon as either machine loses its network or its address.
                 let cuts = || [near_cut.clone(), machine.cut.clone()];
                 let frozen = || [near_frozen.clone(), machine.frozen.clone()];
                 let (conn, far) = (Breakable::new(ours, cuts(), frozen()), Breakable::new(theirs, cuts(), frozen()));

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Error> {
     Ok(Deleted { name: name.to_owned(), answer, files })
 }
 
-/// Asks for confirmation on a terminal. Without one, only a flag can confirm.
+/// Asks the user to confirm. Fails if the user declines, or without a terminal to ask on: then only a flag can confirm.
 pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), Error> {
     let Some(answer) = cx.output.ask(&format!("{question} [y/N] ")) else {
         return Err(Error::new(

@@ -30,10 +30,10 @@ use crate::commands::demo::{
     stage::{Stage, StagedRepo},
 };
 
-/// Pause between two messages of the agent.
+/// Pause between two messages of the agent, and between two calls of a client.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Minimum duration of a case, even if the peer is read faster.
+/// Minimum duration of a case, even if the peer is read faster; also how long clients call and the control lasts.
 const LEAST: Duration = Duration::from_secs(3);
 
 /// Maximum duration of a case.
@@ -244,8 +244,8 @@ const BURST: Duration = Duration::from_millis(10);
 /// Pause between two writes of the control.
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The processor times of the daemon and of this process, which plays the peer and the clients, and the daemon's disk
-/// writes, at the beginning of a case.
+/// What was used before a case began: processor time by the daemon and by this process, which plays the peer and the
+/// clients, and disk writes by the daemon.
 struct Load {
     pid: u32,
     began: Instant,
@@ -285,8 +285,8 @@ fn written(pid: u32) -> Option<u64> {
     io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
 }
 
-/// Sends messages one after the other while `threads` other threads together use as much processor time, and one writes
-/// as much, as in `load`.
+/// Sends messages one after the other while `threads` other threads together use as much processor time, and a further
+/// thread writes as much, as in `load`.
 fn send_beside_others(place: &StagedRepo, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Error> {
     let share = ((load.daemon + load.here) / threads as f64).clamp(0.01, 1.0);
     let began = Instant::now();

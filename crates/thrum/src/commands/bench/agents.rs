@@ -29,8 +29,10 @@ use crate::{
     mcp::client::Client,
 };
 
-/// Minimum and maximum number of repetitions.
+/// Minimum number of repetitions.
 const LEAST: usize = 10;
+
+/// Maximum number of repetitions.
 const MOST: usize = 300;
 
 /// Maximum number of wakes that are measured.
@@ -39,8 +41,10 @@ const WAKES: usize = 40;
 /// Time limit for all calls to the MCP server.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a waiter gets to reach the daemon before a message is sent; `IDLE` is how long the idle server is measured.
+/// How long a waiter gets to reach the daemon before a message is sent.
 const SETTLED: Duration = Duration::from_millis(150);
+
+/// How long the idle server is measured.
 const IDLE: Duration = Duration::from_secs(3);
 
 /// The message that is sent: a question of typical length.
@@ -208,7 +212,7 @@ impl Office<'_> {
 struct Waiter(Child);
 
 impl Waiter {
-    /// Returns what the waiter writes to standard error, and records the time until its first line in `times`.
+    /// Returns what the waiter writes to standard error. Adds the time from `began` to its first line to `times`.
     fn text(&mut self, times: &mut Vec<Duration>, began: Instant) -> Result<String, Error> {
         let Some(stderr) = self.0.stderr.take() else { return Ok(String::new()) };
         let (mut stderr, mut text) = (BufReader::new(stderr), String::new());

@@ -53,7 +53,8 @@ fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The ratios of every number that both builds have in every round, in the order of the first round.
+/// The ratios of every number that both builds have in every round, in the order of the first round. Numbers that are 0
+/// for the other build are left out.
 fn ratios(rounds: &[(Figures, Figures)]) -> Figures {
     let mut ratios = Figures::default();
     let Some((first, _)) = rounds.first() else { return ratios };

@@ -49,7 +49,7 @@ fn durable_writes(stage: &Stage) -> std::io::Result<Times> {
     Ok(Times::new(times))
 }
 
-/// Inserts the rows of the log into a table without an index, in one transaction.
+/// Inserts at most [`ROWS`] rows of the log into a table without an index, in one transaction.
 fn batch_insert(stage: &Stage, place: &StagedRepo) -> rusqlite::Result<(u64, Duration)> {
     type Row = (u64, String, String, i64, String, String, u64, String, Option<String>, String);
     let log = place.dir.join(".thrum/var/messages.db");

@@ -17,7 +17,7 @@ const ID: &str = "d_hostile";
 
 /// One event as it is served.
 struct Served {
-    /// The members of the JSON object around the event, which repeat fields of the event, without the opening brace.
+    /// The members of the JSON object around the event that repeat fields of the event, with the closing brace.
     envelope: String,
     /// The event as JSON.
     text: String,

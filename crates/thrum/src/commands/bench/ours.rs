@@ -125,8 +125,8 @@ pub(super) fn commands(place: &StagedRepo, args: &[&str], number: usize) -> Resu
     Ok(Times::new(times))
 }
 
-/// Fills one log to at least `least` events, and pairs the empty daemon with it over a transport. Measures from the
-/// start of the pairing until the empty daemon holds all of them.
+/// Fills the log of `full` to at least `least` events, and pairs `empty` with it over a transport. Measures from the
+/// start of the pairing until `empty` holds as many events.
 pub(super) fn catch_up(
     full: (&impl Daemon, &Agent),
     empty: &impl Daemon,

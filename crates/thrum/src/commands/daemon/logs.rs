@@ -81,7 +81,8 @@ impl Log {
         Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new() })
     }
 
-    /// Returns the last `number` lines; [`next`](Self::next) continues after them.
+    /// Returns the last complete lines, at most `number` and from the last [`MOST_BYTES`]. [`next`](Self::next)
+    /// continues after them.
     fn last(&mut self, number: usize) -> io::Result<Vec<String>> {
         let end = self.file.get_ref().metadata()?.len();
         let from = end.saturating_sub(MOST_BYTES);
@@ -96,7 +97,7 @@ impl Log {
         Ok(lines[lines.len().saturating_sub(number)..].iter().map(|line| (*line).to_owned()).collect())
     }
 
-    /// Returns the next complete line, if there is one. At the end of a rotated file, continues with its successor.
+    /// Returns the next complete line, if there is one. At the end of a rotated file, continues with the current file.
     fn next(&mut self, path: &Path) -> io::Result<Option<String>> {
         loop {
             if self.file.read_until(b'\n', &mut self.begun)? > 0 {

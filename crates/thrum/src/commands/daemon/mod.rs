@@ -95,7 +95,7 @@ impl CopiedRepository {
 /// Time limit for a daemon to stop: it drains its requests, then closes its files.
 const GONE: Duration = limits::DRAIN.saturating_mul(2);
 
-/// Maximum time that a daemon which starts or stops holds its lock without listening on its socket.
+/// How long to wait for a daemon that holds its lock but cannot be found yet, because it starts or stops.
 const SILENT: Duration = Duration::from_secs(3);
 
 /// How often to check whether the daemon has stopped.
@@ -181,8 +181,8 @@ fn summary(line: String, status: &str, health: &Health) -> OneLine {
 /// Finds the process that holds the daemon's lock, or that listens on its socket, as the operating system reports it;
 /// `None` if the lock is free.
 ///
-/// The pid file is not used: after a crash its number may belong to another process, and while a new daemon starts, it
-/// is still the old daemon's number.
+/// The pid file is not used: after a crash, its process id may belong to another process, and a daemon that is starting
+/// has not replaced it yet.
 fn holder(repo: &Repo) -> Result<Option<Pid>, Error> {
     let deadline = Instant::now() + SILENT;
     while start::lock_is_held(repo) {
@@ -209,10 +209,11 @@ fn still_holds(repo: &Repo, process: Pid) -> bool {
 }
 
 /// Stops the daemon of `repo` and waits until it has released its lock. Returns the process id of the stopped daemon;
-/// `None` if no daemon was running. Another daemon may be running when this returns.
+/// `None` if no daemon was running. Another daemon may be running when this returns. A command that holds the lock,
+/// such as `thrum restore`, is ended like a daemon.
 ///
 /// # Errors
-/// `refused` if the daemon belongs to another user, `try_again` if it takes too long.
+/// `refused` if the daemon belongs to another user; `try_again` if it cannot be found or takes too long.
 pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Error> {
     let Some(process) = holder(repo)? else { return Ok(None) };
     let pid = process.as_raw_nonzero().get().unsigned_abs();

@@ -1,10 +1,10 @@
-//! `thrum janitor DIR`, hidden: waits until its parent is gone, then ends the remaining processes and removes the
-//! directory of a [stage](super::stage).
+//! `thrum janitor DIR`, hidden: waits until its parent is done or gone, then ends the remaining processes and removes
+//! the directory of a [stage](super::stage).
 //!
 //! The remaining processes are daemons and running commands. A command may just be starting a daemon, so the commands
 //! are killed first, all at once: they share one process group. Its leader is an idle child of the janitor, which keeps
-//! the group alive as long as it is needed and its number from being reused. Ctrl-C reaches none of these processes. It
-//! reaches only the demo, whose end makes the janitor end the rest.
+//! the group alive as long as it is needed and its number from being reused. Ctrl-C reaches none of these processes,
+//! only the demo or benchmark itself, whose end makes the janitor end the rest.
 
 use std::{
     env, fs,
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     fs::remove_dir_all(&dir).map_err(failed("remove the directory"))
 }
 
-/// Reads standard input until the process at the other end has ended or has sent [`KEEP`].
+/// Reads standard input until the process at the other end has closed it, has ended, or has sent [`KEEP`].
 fn read_stdin() -> Vec<u8> {
     let mut heard = Vec::new();
     // An error also means that the other side is gone.
@@ -93,7 +93,8 @@ fn end_daemons(dir: &Path) {
         if daemon::halt(&repo).is_ok() || !start::lock_is_held(&repo) {
             continue;
         }
-        // The daemon did not stop when asked. It still holds the lock, so the pid file's number is still its own.
+        // The daemon did not stop when asked. It still holds the lock, so unless it is just starting, the process id in
+        // the pid file is its own.
         let pid = pidfile::read(&repo.pid_file()).and_then(|file| i32::try_from(file.pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::KILL);

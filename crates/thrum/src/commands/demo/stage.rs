@@ -145,7 +145,7 @@ impl StagedRepo {
             .env("XDG_CONFIG_HOME", self.home.join("config"))
             .env("XDG_RUNTIME_DIR", self.home.join("run"))
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            // The name that users see for this daemon: both run on one machine.
+            // All daemons of the stage run on one machine, so give each a name of its own.
             .env("THRUM_TS_HOSTNAME", self.name);
         if anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never {
             command.env("CLICOLOR_FORCE", "1");

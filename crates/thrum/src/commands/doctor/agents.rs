@@ -1,5 +1,5 @@
-//! `thrum doctor agents`: checks whether the programs that run agents here are connected to Thrum, by running the
-//! set-up as they would.
+//! `thrum doctor agents`: checks whether the programs that run agents here are connected to Thrum, by running the hooks
+//! and the MCP server as they would.
 //!
 //! The settings that `thrum setup` wrote are read back from the files and run as written: each hook with a payload in
 //! its program's form ([`probe`]), the MCP server with a handshake. Then each program is asked for its version and what
@@ -49,7 +49,7 @@ const THEIRS: Duration = Duration::from_secs(10);
 /// How long a hook may take before there is a warning: more would noticeably delay the user.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// A session counts as open if its last hook ran within this time.
+/// A session that is not known to be over counts as open if its last hook ran within this time.
 const OPEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Variables for the programs that are asked, so that they answer and do nothing else. Claude Code runs the hook for
@@ -263,7 +263,7 @@ fn changed_at(program: &Examined, top: &Path) -> Option<SystemTime> {
     hooks.filter_map(|hook| fs::metadata(top.join(&hook.file)).and_then(|about| about.modified()).ok()).max()
 }
 
-/// Adds what is known about the program's sessions in this worktree from the hooks that they ran.
+/// Counts the program's open sessions in this worktree, and adds a check of when a hook of its sessions last ran.
 fn sessions(program: &mut Examined, known: &[Seen], top: &Path) {
     let age = |seen: &Seen| SystemTime::now().duration_since(seen.at).unwrap_or_default();
     program.sessions = known.iter().filter(|seen| !seen.is_over && age(seen) < OPEN).count() as u64;
@@ -314,7 +314,8 @@ fn is_all_done(program: &Examined, has_run_hooks: bool) -> bool {
         && program.written.state == State::Yes
 }
 
-/// Asks the program for its version, its plugin and the MCP servers that it has loaded.
+/// Asks the program for its version and, if it is set up here, whether it has loaded our MCP server; if it is not set
+/// up, whether it has our plugin.
 fn ask(program: &mut Examined, top: &Path) {
     let Some(path) = &program.written.program else {
         program.checks.insert(0, Check::new("program", Skipped, "not on the PATH"));

@@ -19,7 +19,7 @@ pub(super) fn checks(repo: &Repo) -> Vec<Check> {
     vec![permissions(repo), gitignore(repo), mailboxes(repo)]
 }
 
-/// Checks that all files belong to this user, and that keys, tokens and mail are accessible to this user only.
+/// Checks that the files belong to this user, and that keys, tokens and mail are accessible to this user only.
 fn permissions(repo: &Repo) -> Check {
     let mut open: Vec<(PathBuf, u32)> = Vec::new();
     let mut foreign: Vec<PathBuf> = Vec::new();

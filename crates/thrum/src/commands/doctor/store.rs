@@ -1,5 +1,5 @@
 //! The database: whether the file is intact, whether the tables derived from the log agree with the log, and whether
-//! the clock that dates its events went back.
+//! the clock that dates its events went back or was ahead.
 
 use std::path::Path;
 
@@ -151,7 +151,7 @@ fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     vec![database, heads, projection, clock(found)]
 }
 
-/// Checks whether our clock went back. Peers' clocks are checked with the peers.
+/// Checks whether our clock went back or was ahead. Peers' clocks are checked with the peers.
 fn clock(found: &Checkup) -> Check {
     let now = time::now();
     if found.last_at > now.plus(AHEAD) {

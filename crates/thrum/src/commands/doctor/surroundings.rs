@@ -25,9 +25,10 @@ use crate::{
     time, variables,
 };
 
-/// Less free space than this is a warning; less than `NO_ROOM` is a problem, because a large message or a checkpoint
-/// may not fit.
+/// Less free space than this, in bytes, is a warning.
 const LITTLE_ROOM: u64 = 500 << 20;
+
+/// Less free space than this, in bytes, is a problem, because a large message or a checkpoint may not fit.
 const NO_ROOM: u64 = 20 << 20;
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {

@@ -109,8 +109,8 @@ fn is_empty_dir(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Returns the text for users about an entry. `None` for an entry that is taken over, belongs to the database, or is
-/// recreated by Go Thrum at each start.
+/// Returns the text for users about an entry. `None` for an entry that the import reads, that only describes the
+/// database, or that Go Thrum recreates at each start.
 fn about(name: &str) -> Option<&'static str> {
     Some(match name {
         "var" | "identities" | "context" | "redirect" | "schema_version" | "strategies" => return None,

@@ -96,13 +96,13 @@ struct PeerTaken {
     note: Option<String>,
 }
 
-/// The answers to `import.events`, summed up.
+/// The answer to `import.events`, or the sum of several.
 #[derive(Default, Deserialize)]
 struct ImportedBatch {
     applied: u64,
     skipped: u64,
     rejected: Vec<RejectedEvent>,
-    /// Number of rejected events in all batches; `rejected` lists only the first of them.
+    /// In a sum: number of rejected events, of which `rejected` lists only the first.
     #[serde(default)]
     rejected_count: u64,
 }
@@ -202,7 +202,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
     Ok(imported)
 }
 
-/// The receiver of the calls: the daemon, or, for a dry run without a running daemon, a preview from its files.
+/// The receiver of the calls: the daemon or, for a dry run while no daemon runs, a preview based on its files.
 enum Target {
     Running(Client),
     AtRest(Preview),
@@ -228,7 +228,8 @@ fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Resu
     Ok(target.call::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
-/// Sends the log in batches. After an error, part of a batch may be stored; a repeated import skips those events.
+/// Sends the log in batches. After an error, the earlier batches and perhaps a part of the last one are stored; a
+/// repeated import skips these events.
 fn take_events(
     database: &GoDatabase,
     total: u64,
@@ -274,7 +275,7 @@ fn row(event: &GoEvent) -> Result<Value, RejectedEvent> {
     }))
 }
 
-/// Marks messages as read that Go Thrum's tables record as read without an event.
+/// Marks the messages as read that the agent has read according to Go Thrum's tables; its log lacks some readings.
 fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Result<u64, Error> {
     let mut marked = 0;
     for ids in database.read_by(agent_id)?.chunks(limits::MAX_BATCH_EVENTS) {

@@ -60,7 +60,7 @@ impl Source {
         if !held {
             return Ok(());
         }
-        // Go Thrum does not have this file.
+        // Only our daemon has this file.
         if self.database.with_file_name("daemon.json").is_file() {
             return Err(thrum_store::not_gos(&self.database));
         }
@@ -145,8 +145,8 @@ impl Source {
     }
 }
 
-/// Returns the id under which peers know a daemon that never stored its id: v0.5.9 derived it from the machine's name
-/// at every start.
+/// Returns the id under which peers know a daemon whose `peers.json` does not contain it: its only id or, of several,
+/// the one derived from this machine's name, as v0.5.9 derived it at every start.
 pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
     let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
     match own_ids {
@@ -168,7 +168,7 @@ fn id_of_host(hostname: &str) -> String {
 /// Reads the text of a small file of another program; `None` if there is no such file.
 ///
 /// # Errors
-/// `refused` if the file cannot be read as UTF-8 or is too long: without it, the import would guess what it says.
+/// `refused` if the file cannot be read as UTF-8 or is too long: the import must not guess what the file says.
 fn small_file(path: &Path) -> Result<Option<String>, Error> {
     let refused = |why: String| Error::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display()));
     let about = match fs::metadata(path) {

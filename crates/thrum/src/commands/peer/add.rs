@@ -1,4 +1,4 @@
-//! `thrum peer add`: shows a code, and waits for the other machine.
+//! `thrum peer add`: shows a code, and waits for another daemon to join.
 //!
 //! The pairing session belongs to the connection that started it. This command holds that connection until it is done,
 //! so that Ctrl-C, a crash or a closed terminal ends the session as well.
@@ -49,7 +49,7 @@ pub(crate) struct Args {
 pub(crate) struct Paired {
     /// `paired`, or `waiting` while no daemon has joined.
     status: String,
-    /// The wrong codes and refused callers so far, while no daemon has joined.
+    /// All wrong codes and refused callers so far; empty once a daemon has joined.
     attempts: Vec<Attempt>,
     peer_name: String,
     peer_address: String,
@@ -59,7 +59,7 @@ pub(crate) struct Paired {
     message: Option<String>,
 }
 
-/// A wrong code in `peer.wait_pairing`, or a caller that was refused.
+/// A failed attempt to join: a wrong code, or a caller that was refused after too many wrong codes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Attempt {
@@ -163,7 +163,7 @@ impl Render for Joined {
         let whom = if self.with_address { format!("{name} ({address})") } else { name };
         page.line(match (syncing, message) {
             (true, _) => format!("Paired with {whom}. Syncing started."),
-            // The daemon's sentence is complete and names the address.
+            // The daemon's sentence is complete: it names the peer and, if that does not answer, the address.
             (false, Some(sentence)) => printable(sentence),
             (false, None) => {
                 format!("Paired with {whom}, but {address} does not answer yet; it is retried.")

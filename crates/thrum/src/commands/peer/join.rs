@@ -151,9 +151,9 @@ struct Way {
     plain: bool,
 }
 
-/// Determines whether the code may be sent. If the other daemon cannot be joined otherwise, the user is asked at a
-/// terminal, before typing the code, and sees its recipient. Without a terminal, our daemon refuses to send the code
-/// unless `--plain` is given.
+/// Determines whether the code may be sent. If the other daemon cannot be joined otherwise, a user at a terminal is
+/// shown the recipient and asked, before the prompt for the code. Without a terminal, our daemon refuses to send the
+/// code unless `--plain` is given.
 fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Error> {
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
@@ -180,7 +180,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
 /// The result of `thrum peer join`.
 pub(crate) enum JoinResult {
     Joined(Joined),
-    /// The daemons that wait, for a program that named none.
+    /// The waiting daemons, for a program that gave no input.
     Waiting(Answer<WaitingDaemons>),
 }
 
@@ -220,9 +220,9 @@ impl Target {
     }
 }
 
-/// Chooses the daemon to join if the user named none. At a terminal, the waiting daemons are offered; elsewhere
-/// standard input names one, or with `--json` and no input they are listed. A code without an address is for the only
-/// daemon that waits.
+/// Chooses the daemon to join if the command line names none. At a terminal, the user chooses among the waiting
+/// daemons. Without one, standard input names the daemon; with `--json` and no input, the waiting daemons are listed. A
+/// code without an address is for the only daemon that waits.
 fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Error> {
     let look = |client: &mut Client| -> Result<Answer<WaitingDaemons>, Error> {
         let progress = cx.output.progress("Looking for waiting daemons", None);
@@ -274,7 +274,7 @@ fn ask_which(found: &WaitingDaemons, mut code: Option<String>, cx: &Context) -> 
         1 => "Press Enter to join it, or type another address: ",
         _ => "Which one? Its number, or another address: ",
     };
-    // A code alone does not identify its daemon if several daemons wait, or none.
+    // If several daemons wait, or none, a code does not identify its daemon, so ask once more.
     for _ in 0..2 {
         match pick(answer(cx, question, "the address")?.trim(), &found.daemons)? {
             Picked::Target(target) => return Ok(Target { code: target.code.or(code), ..target }),
@@ -284,11 +284,11 @@ fn ask_which(found: &WaitingDaemons, mut code: Option<String>, cx: &Context) -> 
     Err(nobody_named(found))
 }
 
-/// The user's input where a daemon is to be chosen.
+/// The user's answer to the question which daemon to join.
 #[derive(Debug, PartialEq, Eq)]
 enum Picked {
     Target(Target),
-    /// A code without a daemon that it clearly belongs to.
+    /// A code alone, although not exactly one daemon waits.
     Code(String),
 }
 

@@ -88,7 +88,7 @@ impl Command {
 /// The peers as a table.
 struct List(Answer<Vec<Peer>>);
 
-/// The peers with everything known about each.
+/// The peers with their details.
 struct Details(Answer<Vec<Peer>>);
 
 fn list(cx: &Context) -> Result<List, Error> {

@@ -100,8 +100,8 @@ impl Render for Pong {
     }
 }
 
-/// The clock offset, in milliseconds, below which two clocks count as the same: smaller offsets cannot be measured over
-/// a network.
+/// The clock offset, in milliseconds, below which two clocks count as the same: an offset that is measured over a
+/// network may be wrong by that much.
 const SAME_CLOCK_MS: u64 = 100;
 
 #[cfg(test)]

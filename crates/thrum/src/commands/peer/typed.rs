@@ -20,7 +20,7 @@ impl Typed {
     /// `--plain`.
     ///
     /// # Errors
-    /// `Invalid` if the line has neither an address nor a code; `Refused` for what only Go Thrum can do.
+    /// `Invalid` if the line has another form; `Refused` for what only Go Thrum can do.
     pub(super) fn read(line: &str) -> Result<Self, Error> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         if words.starts_with(&["thrum", "peer", "join"]) {
@@ -55,12 +55,12 @@ impl Typed {
 /// Parses the answer to a question for the code, which may be a whole pasted line.
 ///
 /// # Errors
-/// `Invalid` if it contains no code.
+/// `Invalid` if it contains no code; otherwise that of [`Typed::read`].
 pub(super) fn read_code(line: &str) -> Result<String, Error> {
     if let Some(code) = code(line)? {
         return Ok(code);
     }
-    // Only a line with an address can contain a code beside it.
+    // A pasted line has an address with a colon. Anything else is a mistyped code.
     let pasted = if line.contains(':') { Typed::read(line)?.code } else { None };
     pasted.ok_or_else(|| {
         Error::new(ErrorKind::Invalid, "a pairing code is four digits, 0-9")

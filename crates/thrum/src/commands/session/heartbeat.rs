@@ -43,7 +43,7 @@ pub(crate) struct Args {
 /// The result of a heartbeat.
 pub(crate) struct HeartbeatSent {
     answer: Answer<Beaten>,
-    /// `true` if git did not answer in time.
+    /// `true` if git failed or did not answer in time.
     unanswered: bool,
 }
 
@@ -67,8 +67,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<HeartbeatSent, Error> {
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    // A session given by its id may be that of an agent in another worktree, so do not report the git state of this
-    // one.
+    // A session given by its id may belong to an agent in another worktree, so do not report this worktree's state.
     let work = if mine.identity.is_some() { work_report::work(cx)? } else { None };
     let unanswered = work.as_ref().is_some_and(|work| work.unanswered);
     let answer = client.call(

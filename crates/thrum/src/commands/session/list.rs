@@ -85,7 +85,7 @@ impl Render for Answer<Sessions> {
                 status,
             } = session;
             let state = match (ended_at, end_reason) {
-                // Go Thrum's word for the reason claims a crash, but it is unknown whether there was one.
+                // Go Thrum's word for a session that a new one replaced, whether or not there was a crash.
                 (Some(_), Some(reason)) if reason == "crash_recovered" => {
                     format!("{status} (replaced by a new session)")
                 }

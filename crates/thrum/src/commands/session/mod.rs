@@ -62,7 +62,7 @@ fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Resul
     Ok(Mine { session_id, identity: Some(identity) })
 }
 
-/// Changes the identity file of this agent, if there is one in this worktree.
+/// Changes an agent's identity file; does nothing without an agent, or if it has no file in this worktree.
 fn update_identity(
     identity: Option<Identity>,
     cx: &Context,

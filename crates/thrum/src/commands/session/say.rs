@@ -51,7 +51,8 @@ pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<OneLine, Error> 
     Ok(confirmation("Intent", &text, set))
 }
 
-/// Sets the intent of a session, and stores the intent in the identity file of the agent `of`, if one is given.
+/// Sets the intent of a session. If `of` is given and has an identity file in this worktree, also stores the intent
+/// there.
 ///
 /// # Errors
 /// Returns the daemon's error, or that of writing the identity file.

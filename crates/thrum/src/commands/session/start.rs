@@ -42,7 +42,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     Ok(OneLine { line, value: with_intent(started.raw, args.intent.as_deref()) })
 }
 
-/// Starts a session of this agent with the state of the worktree, and stores session and intent in the identity file.
+/// Starts a session of this agent with the state of the worktree, and stores session and intent in the agent's identity
+/// file, if it has one in this worktree.
 ///
 /// # Errors
 /// Returns the daemon's error, or that of writing the identity file.

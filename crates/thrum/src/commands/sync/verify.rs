@@ -35,7 +35,7 @@ struct VerifiedPeer {
     error: Option<String>,
 }
 
-/// The numbers of events that each side holds of one origin's log and has purged of it, where the two sides differ.
+/// How many events of one origin's log each side holds and has purged. Only for logs in which the two sides differ.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Difference {
@@ -62,7 +62,7 @@ struct Missing {
     note: Option<String>,
 }
 
-/// Events that one side is missing.
+/// Events that are missing on one side.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct MissingEvents {

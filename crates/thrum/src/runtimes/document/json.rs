@@ -182,7 +182,7 @@ pub(super) fn take_element(text: &str, path: &[&str], value: &Value, before: &Be
     })
 }
 
-/// Removes the entries that correspond to `value` from an array and returns `true` if the array changed.
+/// Removes from an array the entries that correspond to `value`. Returns `true` if the array changed.
 fn take_from(array: &CstArray, value: &Value, was_there: bool) -> bool {
     let mut has_taken = false;
     for node in array.elements() {

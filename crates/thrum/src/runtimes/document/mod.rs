@@ -78,7 +78,8 @@ pub(super) fn with(text: &str, parts: &[Part]) -> Result<String, Error> {
 }
 
 /// Returns the text without these parts; `None` if nothing is left and there is no `before`. `before` is the original
-/// text, if it is known: everything in it stays, and a text that is unchanged since setup becomes `before` again.
+/// text, if it is known. A text that is unchanged since setup becomes `before` again. In a changed text, permissions,
+/// required members and empty lists and objects that were in `before` stay.
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the parts require.
@@ -116,7 +117,7 @@ pub(super) fn without(text: &str, parts: &[Part], before: Option<&str>) -> Resul
     Ok((before.is_some() || !is_empty).then(|| format!("{mark}{left}")))
 }
 
-/// Returns the command lines that still run a hook of ours after our parts were removed.
+/// Returns the command lines that still run a hook of ours in a text from which our parts were removed.
 pub(super) fn still_runs(text: &str, parts: &[Part]) -> Vec<String> {
     let text = after_mark(text).1;
     let entries = match parts.iter().find(|part| matches!(part, Part::Element(..) | Part::Hooks(..))) {

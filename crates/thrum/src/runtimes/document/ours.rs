@@ -73,7 +73,7 @@ pub(super) fn runs_thrum(entry: &Value) -> bool {
     line(entry).is_some_and(|line| words(&line).first().is_some_and(|word| is_thrum(word)))
 }
 
-/// Returns `true` if a command line does something besides running our hook, so that removing the line would lose it.
+/// Returns `true` if a command line does something besides running our hook, which would be lost with the line.
 /// Variable assignments, a path, a check whether `thrum` is installed, and an exit status (`|| true`, `exit 0`) do not
 /// count.
 pub(super) fn does_more(line: &str) -> bool {

@@ -24,7 +24,7 @@ pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, E
         return Ok(text.to_owned());
     }
     let added = append(text, &format!("[{name}]\n{lines}"));
-    // A parent table may be written as a value. No table can be added to it, so parsing fails.
+    // If a parent table is written as a value, no table can be added to it, and parsing fails.
     parse(&added)?;
     Ok(added)
 }
@@ -46,7 +46,7 @@ pub(super) fn take_table(text: &str, name: &str) -> Result<String, Error> {
     Ok(cut(text, ranges))
 }
 
-/// Returns the command of our server's table and its arguments; `None` if there is no such table.
+/// Returns the command and the arguments in our server's table; `None` if there is no such table.
 ///
 /// # Errors
 /// `invalid` if the item in its place has no `command`, or if the text is not TOML.
