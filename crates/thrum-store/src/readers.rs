@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -66,8 +66,10 @@ impl Readers {
     /// SQLite's, and the question's own.
     pub fn with<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let conn = self.take()?;
+        let lost = Lost(self);
         let answer = read(&conn, &self.home, question);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(lost);
+        let mut idle = self.idle();
         // Drop a connection whose transaction could not be ended; it would keep its old view for ever.
         if conn.is_autocommit() {
             idle.connections.push(conn);
@@ -78,8 +80,12 @@ impl Readers {
         answer
     }
 
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Result<Connection, StoreError> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         loop {
             if let Some(conn) = idle.connections.pop() {
                 return Ok(conn);
@@ -91,6 +97,16 @@ impl Readers {
             }
             idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// Counts a connection as closed if the question panics. Otherwise every caller would wait for ever after a few panics.
+struct Lost<'r>(&'r Readers);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        self.0.idle().open -= 1;
+        self.0.returned.notify_one();
     }
 }
 

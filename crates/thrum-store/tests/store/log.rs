@@ -300,3 +300,15 @@ fn the_write_ahead_log_is_emptied_once_nothing_is_written_and_nobody_reads_it() 
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_question_that_panics_takes_no_connection_away_from_others() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let readers = Readers::new(&node.path(), &node.home());
+    for _ in 0..10 {
+        let question = || readers.with(|_| -> Result<(), StoreError> { panic!("on purpose") });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(question)).is_err());
+    }
+    assert_eq!(readers.with(|reader| reader.latest()).expect("reads"), 1);
+}
