@@ -35,7 +35,7 @@ use thrum_store::{
     backup::{self, FORM, Kept, Manifest},
 };
 
-use crate::{ambient::System, disk, identity, lock, paths::Repo};
+use crate::{ambient::System, identity, lock, paths::Repo, private_files};
 
 pub use replace::set_aside;
 pub(crate) use replace::{Why, replace, undo};
@@ -103,7 +103,7 @@ pub fn make(
     beside.push(format!(".{}.part", std::process::id()));
     let beside = Unfinished(PathBuf::from(beside));
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0);
-    let file = open.map_err(|error| disk::io_error("write", to, &error))?;
+    let file = open.map_err(|error| private_files::io_error("write", to, &error))?;
     let manifest = Manifest {
         form: FORM,
         version: version.to_owned(),
@@ -121,11 +121,13 @@ pub fn make(
         }
         other => other.into(),
     })?;
-    let moved =
-        file.sync_all().and_then(|()| move_without_replacing(&beside.0, to)).and_then(|()| disk::sync_directory(to));
+    let moved = file
+        .sync_all()
+        .and_then(|()| move_without_replacing(&beside.0, to))
+        .and_then(|()| private_files::sync_directory(to));
     moved.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => exists(),
-        _ => disk::io_error("write", to, &error),
+        _ => private_files::io_error("write", to, &error),
     })?;
     let bytes = fs::metadata(to).map_or(0, |about| about.len());
     Ok(Made { file: to.to_owned(), manifest, bytes })
@@ -171,21 +173,22 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
         FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
     for directory in DIRECTORIES {
         let path = repo.thrum_dir().join(directory);
-        let unreadable = |error| disk::io_error("read", &path, &error);
+        let unreadable = |error| private_files::io_error("read", &path, &error);
         let entries = match fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.map_err(unreadable)?,
         };
         for entry in entries {
             let entry = entry.map_err(unreadable)?;
-            let file_type = entry.file_type().map_err(|error| disk::io_error("read", &entry.path(), &error))?;
+            let file_type =
+                entry.file_type().map_err(|error| private_files::io_error("read", &entry.path(), &error))?;
             let name = entry.file_name().into_string().map(|name| format!("{directory}/{name}"));
             names.extend(name.ok().filter(|name| is_ours(name) && !file_type.is_symlink() && !file_type.is_dir()));
         }
     }
     let mut files = Vec::new();
     for name in names {
-        match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
+        match private_files::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
             Ok(Some(content)) => files.push(Kept { name, content }),
             Err(error) if error.kind != ErrorKind::Invalid || FILES.contains(&name.as_str()) => return Err(error),
             _ => {}
@@ -232,7 +235,7 @@ pub struct Restored {
 /// damaged backup and for another program's database; `invalid` for a directory or another special file; file system
 /// errors. After an error nothing has changed.
 pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
-    disk::make_private_dir(&repo.var())?;
+    private_files::make_private_dir(&repo.var())?;
     let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
     copy(file, &database.0)?;
     let shown = file.display();
@@ -267,14 +270,14 @@ pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
 }
 
 fn copy(file: &Path, to: &Path) -> Result<(), Error> {
-    let mut source = File::open(file).map_err(|error| disk::io_error("read", file, &error))?;
-    let about = source.metadata().map_err(|error| disk::io_error("read", file, &error))?;
+    let mut source = File::open(file).map_err(|error| private_files::io_error("read", file, &error))?;
+    let about = source.metadata().map_err(|error| private_files::io_error("read", file, &error))?;
     if !about.is_file() {
         return Err(Error::new(ErrorKind::Invalid, format!("{} is no file", file.display())));
     }
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to);
-    let mut target = open.map_err(|error| disk::io_error("write", to, &error))?;
-    io::copy(&mut source, &mut target).map_err(|error| disk::io_error("write", to, &error))?;
+    let mut target = open.map_err(|error| private_files::io_error("write", to, &error))?;
+    io::copy(&mut source, &mut target).map_err(|error| private_files::io_error("write", to, &error))?;
     Ok(())
 }
 
@@ -295,9 +298,9 @@ impl Prepared {
         for Kept { name, content } in self.files.iter().filter(|file| is_ours(&file.name)) {
             let path = repo.thrum_dir().join(name);
             if path.symlink_metadata().is_err() {
-                path.parent().map_or(Ok(()), |parent| disk::make_dir(parent, 0o750))?;
+                path.parent().map_or(Ok(()), |parent| private_files::make_dir(parent, 0o750))?;
                 let content = if name == FILES[0] { forgetful(content)? } else { content.clone() };
-                disk::write_private(&path, &content)?;
+                private_files::write_private(&path, &content)?;
                 added.push(name.clone());
             }
         }

@@ -13,10 +13,10 @@ use thrum_sync::registry::Registry;
 use crate::{
     ambient::System,
     backup::{Unfinished, Why, replace, undo},
-    disk,
     identity::{self, Claim, Identity},
     lock, origin,
     paths::Repo,
+    private_files,
 };
 
 /// Examines the database of `repo`, whether or not its daemon runs; `None` if there is no database yet. `scratch` is a
@@ -125,7 +125,7 @@ pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
     let identity = Identity::load(repo, Claim::None, &mut System)?;
     let next = Unfinished(repo.var().join(format!("messages.db.{}.salvaging", std::process::id())));
     let made = FileOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next.0);
-    made.map_err(|error| disk::io_error("write", &next.0, &error))?;
+    made.map_err(|error| private_files::io_error("write", &next.0, &error))?;
     let options = OpenOptions::new(identity.key().clone(), identity.left());
     let salvaged = if database.exists() || has_log(repo) {
         salvage(&database, &next.0, options, Box::new(System))?

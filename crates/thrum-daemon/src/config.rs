@@ -13,9 +13,9 @@ use thrum_core::{
 };
 
 use crate::{
-    disk,
     env::{Environment, Origin},
     paths::Repo,
+    private_files,
 };
 
 /// A setting that can be changed in the file.
@@ -347,7 +347,7 @@ pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>,
     let dir = repo.thrum_dir();
     let lock = File::open(dir)
         .and_then(|dir| dir.lock().map(|()| dir))
-        .map_err(|error| disk::io_error("lock", dir, &error))?;
+        .map_err(|error| private_files::io_error("lock", dir, &error))?;
     let mut file = read(repo)?;
     let (section, name) = key.path();
     let section = file.entry(section).or_insert_with(|| Value::Object(Map::new()));
@@ -359,13 +359,15 @@ pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>,
         None => section.remove(name),
     };
     let text = format!("{:#}\n", Value::Object(file));
-    disk::write_private(&repo.config(), text.as_bytes())?;
+    private_files::write_private(&repo.config(), text.as_bytes())?;
     drop(lock);
     Ok(before)
 }
 
 fn read(repo: &Repo) -> Result<Map<String, Value>, Error> {
-    let Some(bytes) = disk::read_private(&repo.config(), limits::MAX_ENV_FILE_BYTES)? else { return Ok(Map::new()) };
+    let Some(bytes) = private_files::read_private(&repo.config(), limits::MAX_ENV_FILE_BYTES)? else {
+        return Ok(Map::new());
+    };
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
     }

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
-use crate::{disk, logging::LogFormat, origin, paths::Repo};
+use crate::{logging::LogFormat, origin, paths::Repo, private_files};
 
 /// Variables that a `.env` may not set if git tracks the file, or cannot say whether it does. A cloned repository
 /// could otherwise send mail to somebody else's tailnet, and a tracked key is readable by anyone with a clone of the
@@ -189,15 +189,15 @@ impl Environment {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(disk::io_error("read", path, &error)),
+            Err(error) => return Err(private_files::io_error("read", path, &error)),
         };
-        let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
+        let bytes = private_files::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
         let Parsed { mut values, unreadable: wrong, may_hold_secret } =
             Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
         self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
         self.leave_out_what_came_with_the_repository(path, &mut values, is_tracked);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
-        let mode = file.metadata().map_err(|error| disk::io_error("look at", path, &error))?.mode();
+        let mode = file.metadata().map_err(|error| private_files::io_error("look at", path, &error))?.mode();
         if may_hold_secret && mode & 0o044 != 0 {
             let warning = Error::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));
             self.warnings.push(warning.hint(format!("Run `chmod 600 {}`.", path.display())));
@@ -250,7 +250,7 @@ impl Environment {
 /// its lines about Thrum, cannot be read.
 pub fn may_hold_secret(path: &Path) -> bool {
     let bytes = match File::open(path) {
-        Ok(file) => disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES),
+        Ok(file) => private_files::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES),
         Err(error) => return error.kind() != io::ErrorKind::NotFound,
     };
     bytes.map_or(true, |bytes| Parsed::read(bytes).map_or(true, |parsed| parsed.may_hold_secret))

@@ -21,13 +21,13 @@ use crate::{
     ambient::System,
     config::{self, Config, Key},
     daemon::{Daemon, Live},
-    disk,
     env::{Environment, Parsed, Settings},
     hold::Hold,
     identity::{Claim, Identity},
     large::LargeAnswers,
     lock,
     paths::Repo,
+    private_files,
     rpc::{
         connection::{self, Kept, Reply, Service, TimeBound},
         envelope::Params,
@@ -124,7 +124,7 @@ impl Socket {
             .worker_threads(1)
             .enable_all()
             .build()
-            .map_err(|error| disk::io_error("start a runtime for", root, &error))?;
+            .map_err(|error| private_files::io_error("start a runtime for", root, &error))?;
         let mut identity = Identity::load(&repo, Claim::None, &mut System)?;
         let hold = Hold::new(lock::acquire(&repo)?, &repo);
         let storage = Arc::new(Storage::open(&repo, &mut identity, hold.clone())?);
@@ -151,7 +151,8 @@ impl Socket {
             let _entered = runtime.enter();
             shutdown.spawn(wake_registry::follow(Arc::clone(&wakes), Arc::clone(&storage), shutdown.clone()));
         }
-        let large = LargeAnswers::start(1).map_err(|error| disk::io_error("start a thread for", root, &error))?;
+        let large =
+            LargeAnswers::start(1).map_err(|error| private_files::io_error("start a thread for", root, &error))?;
         let daemon = Daemon {
             forgetting: Arc::default(),
             id,

@@ -44,7 +44,7 @@ use std::{
 use thrum_core::{Error, ErrorKind, Retry};
 use tokio_util::sync::CancellationToken;
 
-use crate::{disk, lock::Lock, paths::Repo};
+use crate::{lock::Lock, paths::Repo, private_files};
 
 /// Handle to the state directory of the running daemon; clones share the state.
 #[derive(Clone, Debug)]
@@ -74,11 +74,11 @@ struct OpenFile {
 impl OpenFile {
     /// Returns the file at a path; `None` if there is none.
     fn at(path: PathBuf) -> Option<Self> {
-        disk::file_identity(&path).map(|identity| Self { path, identity })
+        private_files::file_identity(&path).map(|identity| Self { path, identity })
     }
 
     fn is_in_place(&self) -> bool {
-        disk::file_identity(&self.path) == Some(self.identity)
+        private_files::file_identity(&self.path) == Some(self.identity)
     }
 }
 

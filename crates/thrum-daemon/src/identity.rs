@@ -25,7 +25,7 @@ use thrum_store::StoreFingerprint;
 use thrum_sync::held_dir::HeldDir;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{disk, paths::Repo, shutdown::Shutdown};
+use crate::{paths::Repo, private_files, shutdown::Shutdown};
 
 /// The user's decision about a copied `.thrum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Identity {
     }
 
     fn of(file: PathBuf, record: Record, new_log: bool) -> Result<Self, Error> {
-        let (directory, _) = HeldDir::of(&file).map_err(|error| disk::io_error("write", &file, &error))?;
+        let (directory, _) = HeldDir::of(&file).map_err(|error| private_files::io_error("write", &file, &error))?;
         Ok(Self { file, directory, record, new_log })
     }
 
@@ -148,9 +148,9 @@ impl Identity {
 
     fn save(&self) -> Result<(), Error> {
         let json = serde_json::to_vec_pretty(&self.record)
-            .map_err(|error| disk::io_error("write", &self.file, &error.into()))?;
+            .map_err(|error| private_files::io_error("write", &self.file, &error.into()))?;
         let name = Path::new(self.file.file_name().unwrap_or_default());
-        self.directory.replace(name, &json).map_err(|error| disk::io_error("write", &self.file, &error))
+        self.directory.replace(name, &json).map_err(|error| private_files::io_error("write", &self.file, &error))
     }
 }
 
@@ -210,7 +210,7 @@ fn close_to_others(file: &Path) -> Result<(), Error> {
     if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
         tracing::warn!(path = %file.display(), "the file could be read by others; its mode is 0600 again");
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
-            .map_err(|error| disk::io_error("protect", file, &error))?;
+            .map_err(|error| private_files::io_error("protect", file, &error))?;
     }
     Ok(())
 }
@@ -224,7 +224,7 @@ pub(crate) fn has_left(repo: &Repo) -> Result<bool, Error> {
 }
 
 fn read(file: &Path) -> Result<Option<Record>, Error> {
-    let Some(bytes) = disk::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
+    let Some(bytes) = private_files::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     // The text of a parse error is not shown, because it may quote the key.
     serde_json::from_slice(&bytes).map(Some).map_err(|_| {
         Error::new(ErrorKind::Failed, format!("{} is damaged", file.display()))
@@ -268,7 +268,9 @@ fn set_aside(path: &Path) -> Result<(), Error> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".old");
     match fs::rename(path, &aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk::io_error("rename", path, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(private_files::io_error("rename", path, &error))
+        }
         _ => Ok(()),
     }
 }

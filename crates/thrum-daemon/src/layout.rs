@@ -22,7 +22,7 @@ use std::{
 
 use thrum_core::limits;
 
-use crate::disk;
+use crate::private_files;
 
 /// Returns the top level of the git worktree that contains `start`, or `start` itself outside git. A directory that
 /// contains only a bare repository and a `.git` file leading to it counts as a worktree.
@@ -97,7 +97,7 @@ fn git_dir(top: &Path) -> Option<PathBuf> {
 }
 
 fn small_text(path: &Path) -> Option<String> {
-    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
+    let bytes = private_files::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
     String::from_utf8(bytes).ok()
 }
 

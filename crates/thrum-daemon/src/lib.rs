@@ -11,7 +11,6 @@ pub mod checkup;
 mod collisions;
 pub mod config;
 mod daemon;
-mod disk;
 pub mod env;
 mod forgetting;
 #[cfg(feature = "fuzzing")]
@@ -32,6 +31,7 @@ pub mod paths;
 pub mod pidfile;
 mod presence;
 pub mod preview;
+mod private_files;
 mod process;
 mod programs;
 mod rpc;

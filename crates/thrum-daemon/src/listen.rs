@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{disk, paths::Repo};
+use crate::{paths::Repo, private_files};
 
 /// An open socket. When dropped, its file is removed unless another file is at that path by now.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Listening {
 impl Listening {
     /// Returns `true` if clients that connect to the path reach this socket.
     pub(crate) fn is_in_place(&self) -> bool {
-        self.identity.is_some() && disk::file_identity(&self.path) == self.identity
+        self.identity.is_some() && private_files::file_identity(&self.path) == self.identity
     }
 }
 
@@ -45,7 +45,7 @@ impl Drop for Listening {
 pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
     let path = repo.socket_to_open();
     if let Some(directory) = path.parent() {
-        disk::make_private_dir(directory)?;
+        private_files::make_private_dir(directory)?;
     }
     let until = Instant::now() + limits::STATE_LOOK * 3;
     while let Err(error) = clear(&path).await {
@@ -55,17 +55,17 @@ pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
         }
         sleep(limits::SOCKET_PROBE / 5).await;
     }
-    let listener = UnixListener::bind(&path).map_err(|error| disk::io_error("listen on", &path, &error))?;
-    let listening = Listening { listener, identity: disk::file_identity(&path), path };
+    let listener = UnixListener::bind(&path).map_err(|error| private_files::io_error("listen on", &path, &error))?;
+    let listening = Listening { listener, identity: private_files::file_identity(&path), path };
     fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| disk::io_error("protect", &listening.path, &error))?;
+        .map_err(|error| private_files::io_error("protect", &listening.path, &error))?;
     Ok(listening)
 }
 
 async fn clear(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(disk::io_error("look at", path, &error)),
+        Err(error) => return Err(private_files::io_error("look at", path, &error)),
         Ok(about) if !about.file_type().is_socket() => {
             return Err(
                 Error::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away.")
@@ -82,7 +82,7 @@ async fn clear(path: &Path) -> Result<(), Error> {
             .hint("Stop that daemon first."));
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk::io_error("remove", path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(private_files::io_error("remove", path, &error)),
         _ => Ok(()),
     }
 }

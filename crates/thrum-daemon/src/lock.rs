@@ -20,7 +20,7 @@ use rustix::process::{Flock, FlockType, Pid};
 
 use thrum_core::{Error, ErrorKind};
 
-use crate::{disk, paths::Repo, pidfile};
+use crate::{paths::Repo, pidfile, private_files};
 
 /// The right to be the daemon of a repository, held until dropped.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ fn acquire_waiting(repo: &Repo, mut wait: impl FnMut()) -> Result<Lock, Error> {
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let open =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
-    let file = open.map_err(|error| disk::io_error("open", &path, &error))?;
+    let file = open.map_err(|error| private_files::io_error("open", &path, &error))?;
     let began = Instant::now();
     let mut taken = file.try_lock();
     while matches!(taken, Err(TryLockError::WouldBlock))
@@ -98,13 +98,13 @@ fn acquire_waiting(repo: &Repo, mut wait: impl FnMut()) -> Result<Lock, Error> {
         Ok(()) => {
             // On a file system without record locks, the holder can still be found through its socket.
             let _ = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-            let about = file.metadata().map_err(|error| disk::io_error("look at", &path, &error))?;
+            let about = file.metadata().map_err(|error| private_files::io_error("look at", &path, &error))?;
             let lock = Lock { _file: file, identity: (about.dev(), about.ino()), path };
             // If the directory was replaced meanwhile, it contains another lock file.
             if lock.is_in_place() { Ok(lock) } else { Err(already_running(repo)) }
         }
         Err(TryLockError::WouldBlock) => Err(already_running(repo)),
-        Err(TryLockError::Error(error)) => Err(disk::io_error("lock", &path, &error)),
+        Err(TryLockError::Error(error)) => Err(private_files::io_error("lock", &path, &error)),
     }
 }
 

@@ -42,7 +42,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, Registry, Scope},
 };
 
-use crate::{ambient::now, disk};
+use crate::{ambient::now, private_files};
 
 /// The prefixes of the lines whose wording is Go Thrum's.
 const GO_PREFIXES: [&str; 3] = ["[pairing] ", "periodic_sync: ", "sync.notify: "];
@@ -246,7 +246,7 @@ struct Rotating {
 
 impl Rotating {
     fn open(path: &Path, most: u64) -> Result<Self, Error> {
-        let failed = |error| disk::io_error("open the log", path, &error);
+        let failed = |error| private_files::io_error("open the log", path, &error);
         let (directory, name) = HeldDir::of(path).map_err(failed)?;
         let file = directory.append(&name).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();

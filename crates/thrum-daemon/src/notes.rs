@@ -12,7 +12,7 @@ use std::{
 
 use thrum_core::{Error, ErrorKind, Timestamp, limits, name};
 
-use crate::{disk, paths::Repo};
+use crate::{paths::Repo, private_files};
 
 /// The notes of the agents of one worktree.
 #[derive(Clone, Debug)]
@@ -85,10 +85,12 @@ impl Notes {
         if !self.is_there()? {
             return Ok(None);
         }
-        let Some(content) = disk::read_private(&path, limits::MAX_NOTES_BYTES as u64)? else { return Ok(None) };
+        let Some(content) = private_files::read_private(&path, limits::MAX_NOTES_BYTES as u64)? else {
+            return Ok(None);
+        };
         let written = fs::metadata(&path)
             .and_then(|about| about.modified())
-            .map_err(|error| disk::io_error("look at", &path, &error))?;
+            .map_err(|error| private_files::io_error("look at", &path, &error))?;
         Ok(Some(Note {
             content,
             updated_at: Timestamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
@@ -103,8 +105,8 @@ impl Notes {
     pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Error> {
         let path = self.path(agent, part)?;
         check(content)?;
-        disk::make_private_dir(&self.0)?;
-        disk::write_private(&path, content)?;
+        private_files::make_private_dir(&self.0)?;
+        private_files::write_private(&path, content)?;
         Ok(path)
     }
 
@@ -120,7 +122,7 @@ impl Notes {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(disk::io_error("remove", &path, &error)),
+            Err(error) => Err(private_files::io_error("remove", &path, &error)),
         }
     }
 
@@ -130,7 +132,7 @@ impl Notes {
             Ok(about) if about.is_dir() => Ok(true),
             Ok(_) => Err(no_directory(&self.0)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(disk::io_error("look at", &self.0, &error)),
+            Err(error) => Err(private_files::io_error("look at", &self.0, &error)),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
-use crate::{disk, layout, pidfile};
+use crate::{layout, pidfile, private_files};
 
 /// A repository that uses Thrum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Repo {
     /// that leads out of the repository; `invalid` if its redirect is not the absolute path of a directory, or leads
     /// to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Error> {
-        let start = fs::canonicalize(start).map_err(|error| disk::io_error("look at", start, &error))?;
+        let start = fs::canonicalize(start).map_err(|error| private_files::io_error("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
         match (root, layout::nearest_git(&start)) {
             (Some(root), top) if top.is_none_or(|top| root.starts_with(top)) => Self::at(root),
@@ -71,16 +71,16 @@ impl Repo {
     /// The errors of [`discover`](Self::discover) and of the file system. Nothing is written through a link that leads
     /// elsewhere.
     pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Error> {
-        let root = fs::canonicalize(root).map_err(|error| disk::io_error("look at", root, &error))?;
+        let root = fs::canonicalize(root).map_err(|error| private_files::io_error("look at", root, &error))?;
         let mut local = root.join(".thrum");
         if fs::symlink_metadata(&local).is_ok_and(|about| about.is_symlink()) {
             local = resolve_inside(&root)?;
         }
-        disk::make_dir(&local, 0o750)?;
-        disk::refuse_links(&[&local.join("identities")])?;
-        disk::make_dir(&local.join("identities"), 0o750)?;
+        private_files::make_dir(&local, 0o750)?;
+        private_files::refuse_links(&[&local.join("identities")])?;
+        private_files::make_dir(&local.join("identities"), 0o750)?;
         if let Some(target) = redirect_to.filter(|target| **target != local) {
-            disk::write_private(&local.join("redirect"), format!("{}\n", target.display()).as_bytes())?;
+            private_files::write_private(&local.join("redirect"), format!("{}\n", target.display()).as_bytes())?;
         }
         let repo = Self::at(&root)?;
         repo.make_var()?;
@@ -94,10 +94,10 @@ impl Repo {
     /// File system errors; `refused` if `var` is a link or belongs to another user.
     pub(crate) fn make_var(&self) -> Result<(), Error> {
         let var = self.var();
-        disk::make_private_dir(&var)?;
+        private_files::make_private_dir(&var)?;
         let ignore = var.join(".gitignore");
         if ignore.symlink_metadata().is_err() {
-            disk::write_private(&ignore, b"*\n")?;
+            private_files::write_private(&ignore, b"*\n")?;
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ pub(crate) fn runtime_dir() -> PathBuf {
 /// mail and keys go.
 fn resolve_inside(root: &Path) -> Result<PathBuf, Error> {
     let named = root.join(".thrum");
-    let dir = fs::canonicalize(&named).map_err(|error| disk::io_error("look at", &named, &error))?;
+    let dir = fs::canonicalize(&named).map_err(|error| private_files::io_error("look at", &named, &error))?;
     if !dir.starts_with(root) {
         return Err(Error::new(
             ErrorKind::Refused,
@@ -314,7 +314,7 @@ fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Error> {
             },
         )
     };
-    let Some(bytes) = disk::read_private(&file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
+    let Some(bytes) = private_files::read_private(&file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8".to_owned()))?;
     let target = Path::new(text.trim());
     if !target.is_absolute() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{Error, limits};
 use thrum_sync::held_dir::HeldDir;
 
-use crate::disk;
+use crate::private_files;
 
 /// The daemon's description of itself, with Go Thrum's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct PidFile {
 
 /// Reads a pid file, including the plain number that old versions wrote. `None` if the file is missing or invalid.
 pub fn read(path: &Path) -> Option<PidFile> {
-    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
+    let bytes = private_files::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
     let text = std::str::from_utf8(&bytes).ok()?.trim();
     match text.parse() {
         Ok(pid) => Some(PidFile { pid, repo_path: None, started_at: None, socket_path: None }),
@@ -47,9 +47,9 @@ pub(crate) fn write(path: &Path, repo_path: &Path, socket: &Path, started_at: &s
         started_at: Some(started_at.to_owned()),
         socket_path: Some(socket.to_owned()),
     };
-    let json = serde_json::to_vec(&file).map_err(|error| disk::io_error("write", path, &error.into()))?;
-    let (directory, name) = HeldDir::of(path).map_err(|error| disk::io_error("write", path, &error))?;
-    directory.replace(&name, &json).map_err(|error| disk::io_error("write", path, &error))?;
+    let json = serde_json::to_vec(&file).map_err(|error| private_files::io_error("write", path, &error.into()))?;
+    let (directory, name) = HeldDir::of(path).map_err(|error| private_files::io_error("write", path, &error))?;
+    directory.replace(&name, &json).map_err(|error| private_files::io_error("write", path, &error))?;
     Ok(PidRecord { directory, name })
 }
 

@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use thrum_sync::blocking::blocking;
 
 use crate::{
-    acknowledged::Acknowledged, ambient::System, config::Config, disk, hold::Hold, identity::Identity, large::Turn,
-    paths::Repo,
+    acknowledged::Acknowledged, ambient::System, config::Config, hold::Hold, identity::Identity, large::Turn,
+    paths::Repo, private_files,
 };
 
 /// The open log and its projection.
@@ -41,7 +41,7 @@ impl Storage {
     /// Those of [`Store::open`]; file system errors.
     pub(crate) fn open(repo: &Repo, identity: &mut Identity, hold: Hold) -> Result<Self, Error> {
         let path = repo.database();
-        disk::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
+        private_files::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
         let mut options = OpenOptions::new(identity.key().clone(), identity.left());
         options.new_log = identity.new_log;
         let store = Store::open(&path, options, Box::new(System))?;
@@ -51,8 +51,8 @@ impl Storage {
         let acknowledged = Acknowledged::new(store.reader().acknowledged()?);
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
-        let writer =
-            Writer::start(store, announce).map_err(|error| disk::io_error("start the writer of", &path, &error))?;
+        let writer = Writer::start(store, announce)
+            .map_err(|error| private_files::io_error("start the writer of", &path, &error))?;
         let of = repo.clone();
         let quota = Box::new(move || Config::current(&of).quota());
         Ok(Self {

@@ -9,8 +9,9 @@ use std::{
 use thrum_core::{limits, name};
 
 use crate::{
-    disk, layout,
+    layout,
     paths::{self, Repo},
+    private_files,
 };
 
 /// Maximum number of worktrees to read. Git keeps one directory for each, and nobody works in a thousand.
@@ -37,7 +38,7 @@ pub fn of(repo: &Repo) -> Vec<PathBuf> {
 /// Returns the worktree that belongs to one of git's worktree directories: the parent of the `.git` file named in
 /// `gitdir`.
 fn linked(git_dir: &Path) -> Option<PathBuf> {
-    let bytes = disk::read_private(&git_dir.join("gitdir"), limits::MAX_SMALL_FILE_BYTES).ok()??;
+    let bytes = private_files::read_private(&git_dir.join("gitdir"), limits::MAX_SMALL_FILE_BYTES).ok()??;
     let text = String::from_utf8(bytes).ok()?;
     let top = fs::canonicalize(git_dir.join(text.trim()).parent()?).ok()?;
     top.is_dir().then_some(top)

@@ -39,9 +39,9 @@ mod purged_ranges;
 pub mod query;
 mod readers;
 mod rejected;
-mod room;
 mod salvage;
 mod store;
+mod transaction_room;
 mod tx;
 mod writer;
 

@@ -9,7 +9,7 @@ use thrum_core::{
     exchange::{Applied, Batch},
 };
 
-use crate::room::{PIECE, PIECE_BYTES};
+use crate::transaction_room::{PIECE, PIECE_BYTES};
 
 /// Splits a batch into pieces, in order. There is at least one piece, and the last one has the checkpoint.
 pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, RangeSet, SetDigest, limits};
 
-use crate::{StoreError, origin::Counters, purged_ranges, room};
+use crate::{StoreError, origin::Counters, purged_ranges, transaction_room};
 
 /// An origin and the id of one of its logs.
 type LogName = (String, String);
@@ -72,7 +72,7 @@ impl Progress {
             kept_out: BTreeMap::new(),
             scrub: false,
             turn: String::new(),
-            piece: room::PIECE,
+            piece: transaction_room::PIECE,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     origin::{self, Counters, StoreFingerprint},
     pieces::{pieces, sum},
     progress::Progress,
-    room,
+    transaction_room,
 };
 
 /// Options for opening a database.
@@ -475,7 +475,7 @@ impl Store {
         loop {
             let folded = self.fold_due_piece()?;
             all += folded;
-            if folded < room::PIECE {
+            if folded < transaction_room::PIECE {
                 break;
             }
         }
@@ -483,7 +483,7 @@ impl Store {
         Ok(all)
     }
 
-    /// Folds the parked events that have become due, at most [`room::PIECE`], and returns their number. Also corrects
+    /// Folds the parked events that have become due, at most [`transaction_room::PIECE`], and returns their number. Also corrects
     /// the effects of a clock that went back. Call it regularly; it is cheap when no event is due.
     ///
     /// # Errors

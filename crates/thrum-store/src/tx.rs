@@ -22,7 +22,9 @@ use thrum_core::{
     limits,
 };
 
-use crate::{Reader, StoreError, cutoff, deferred::Deferred, origin::Counters, progress::Progress, room::Room};
+use crate::{
+    Reader, StoreError, cutoff, deferred::Deferred, origin::Counters, progress::Progress, transaction_room::Room,
+};
 
 /// The transaction in which a job runs.
 pub struct Tx<'s> {

@@ -35,8 +35,8 @@ use thrum_core::{
 use crate::{
     Store, StoreError, Tx,
     pieces::{Content, pieces, sum},
-    room::PIECE,
     store::Job,
+    transaction_room::PIECE,
 };
 
 /// Interval between checks for parked events that have become due.

@@ -16,7 +16,7 @@ use std::{
 use thrum_core::Error;
 use thrum_store::backup;
 
-use crate::{disk, paths::Repo};
+use crate::{paths::Repo, private_files};
 
 /// The reason for replacing a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Why {
 /// durable failed, which the message says, or putting the former one back failed, which [`undo`] tries again.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
-    durable.map_err(|error| disk::io_error("read back", new, &error))?;
+    durable.map_err(|error| private_files::io_error("read back", new, &error))?;
     let former = if database.exists() {
         // Fold the former database's log into it first. This fails if the database is damaged, which may be the reason
         // for restoring; its log is then moved along with it. A database that is known to be damaged is kept unchanged.
@@ -65,16 +65,17 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
     };
     // Make the move of the log durable first. Otherwise the new database might be found beside the former log after a
     // power cut.
-    let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
+    let placed = moved.and_then(|()| private_files::sync_directory(database)).and_then(|()| fs::rename(new, database));
     if let Err(error) = placed {
         if let Some(former) = &former {
             take_back(database, former)?;
         }
-        return Err(disk::io_error("replace", database, &error));
+        return Err(private_files::io_error("replace", database, &error));
     }
     // This file belongs to the former database. A failure is harmless, because SQLite would notice the mismatch.
     let _ = remove(&with(database, "-shm"));
-    disk::sync_directory(database).map_err(|error| disk::io_error("make durable the restored", database, &error))?;
+    private_files::sync_directory(database)
+        .map_err(|error| private_files::io_error("make durable the restored", database, &error))?;
     Ok(former)
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
 pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
     let database = repo.database();
     let Some(var) = database.parent() else { return Ok(()) };
-    let entries = fs::read_dir(var).map_err(|error| disk::io_error("read", var, &error))?;
+    let entries = fs::read_dir(var).map_err(|error| private_files::io_error("read", var, &error))?;
     let inode = |path: &Path| fs::symlink_metadata(path).map(|about| (about.dev(), about.ino())).ok();
     let used = inode(&database);
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -100,7 +101,7 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
             tracing::warn!("a restoration was interrupted; the database is the one from before it");
             take_back(&database, &path)?;
         } else if UNFINISHED.iter().any(|name_of| name.split_once(name_of).is_some_and(|(pid, _)| !runs(pid))) {
-            remove(&path).map_err(|error| disk::io_error("remove", &path, &error))?;
+            remove(&path).map_err(|error| private_files::io_error("remove", &path, &error))?;
         }
     }
     Ok(())
@@ -130,7 +131,7 @@ fn runs(pid: &str) -> bool {
 /// Gives a database a second name.
 fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Error> {
     let former = free(database, why);
-    fs::hard_link(database, &former).map_err(|error| disk::io_error("keep", database, &error))?;
+    fs::hard_link(database, &former).map_err(|error| private_files::io_error("keep", database, &error))?;
     Ok(former)
 }
 
@@ -165,7 +166,7 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };
-    back.and_then(|()| remove(former)).map_err(|error| disk::io_error("put back", former, &error))
+    back.and_then(|()| remove(former)).map_err(|error| private_files::io_error("put back", former, &error))
 }
 
 /// Returns `true` if a database was written to after its log was moved. The move is the last change of the log file's

@@ -51,7 +51,7 @@ mod work;
 
 use thrum_core::{Event, Payload};
 
-use crate::{StoreError, Tx, room::PIECE};
+use crate::{StoreError, Tx, transaction_room::PIECE};
 pub(crate) use finish::finish;
 pub(crate) use message::withdraw as withdraw_message;
 pub(crate) use own_rows::OwnRows;

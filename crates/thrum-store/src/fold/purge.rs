@@ -25,7 +25,7 @@ use crate::{
     cutoff::{self, Aged},
     migrate::overwrite,
     parked_kind::ParkedKind,
-    room::PIECE_BYTES,
+    transaction_room::PIECE_BYTES,
 };
 
 /// Folds a purge. The effective cutoff is never later than the purge itself, because a purge cannot remove events

@@ -11,7 +11,7 @@
 use thrum_core::{Payload, limits};
 
 use super::{events, finish};
-use crate::{StoreError, Tx, cutoff, room::Room};
+use crate::{StoreError, Tx, cutoff, transaction_room::Room};
 
 /// Discards the projection and folds the whole log in one transaction: half a projection would show read mail as
 /// unread, and agents that are gone. One event is in memory at a time, plus about `Deferred::MOST` names of targets to

@@ -12,7 +12,7 @@ use super::{
     pending::{self, Pending},
     purge, refold, session,
 };
-use crate::{StoreError, Tx, room::PIECE};
+use crate::{StoreError, Tx, transaction_room::PIECE};
 
 /// Does as much of the pending work as this transaction has room for.
 pub(crate) fn work(tx: &mut Tx<'_>) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ mod message;
 mod moving;
 mod presence;
 mod purge;
+mod receipt;
 mod session;
 mod work;
 
