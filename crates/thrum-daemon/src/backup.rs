@@ -18,7 +18,7 @@
 mod replace;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -270,7 +270,10 @@ pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
 }
 
 fn copy(file: &Path, to: &Path) -> Result<(), Error> {
-    let mut source = File::open(file).map_err(|error| private_files::io_error("read", file, &error))?;
+    // Otherwise opening a named pipe waits for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let source = OpenOptions::new().read(true).custom_flags(flags).open(file);
+    let mut source = source.map_err(|error| private_files::io_error("read", file, &error))?;
     let about = source.metadata().map_err(|error| private_files::io_error("read", file, &error))?;
     if !about.is_file() {
         return Err(Error::new(ErrorKind::Invalid, format!("{} is no file", file.display())));

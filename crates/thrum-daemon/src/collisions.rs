@@ -33,28 +33,32 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
 
 /// Searches the events after the sequence `after`. Returns the one after which the next search begins: `latest`, or
 /// `after` again if the search failed.
-async fn searched_up_to(storage: &Arc<Storage>, after: u64, latest: u64) -> u64 {
-    match search(storage, after).await {
-        Ok(()) => latest,
-        Err(error) => {
-            tracing::warn!(%error, "cannot search for files that two agents have changed");
-            after
+async fn searched_up_to(storage: &Arc<Storage>, mut after: u64, latest: u64) -> u64 {
+    loop {
+        match search(storage, after).await {
+            Ok(None) => return latest,
+            Ok(Some(reached)) => after = reached,
+            Err(error) => {
+                tracing::warn!(%error, "cannot search for files that two agents have changed");
+                return after;
+            }
         }
     }
 }
 
-/// Searches the events after the sequence `after` for collisions, and records the new ones.
-async fn search(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
-    let new_collisions = storage.read(move |reader| {
-        let changed = reader.updated_since(after)?;
+/// Searches the events after the sequence `after` for collisions, and records the new ones. Returns the sequence up to
+/// which it has searched if there may be more.
+async fn search(storage: &Arc<Storage>, after: u64) -> Result<Option<u64>, Error> {
+    let searched = storage.read(move |reader| {
+        let (changed, reached) = reader.updated_since(after)?;
         let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };
-        reader.new_collisions(found, System.now())
+        Ok((reader.new_collisions(found, System.now())?, reached))
     });
-    let new_collisions = new_collisions.await?;
+    let (new_collisions, reached) = searched.await?;
     if !new_collisions.is_empty() {
         storage.write(move |tx| tx.record_collisions(new_collisions)).await?;
     }
-    Ok(())
+    Ok(reached)
 }
 
 #[cfg(test)]

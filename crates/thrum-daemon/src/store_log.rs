@@ -92,12 +92,13 @@ impl Log for Storage {
     }
 
     fn forget(&self, peer: &str) -> Result<(), Error> {
-        self.acknowledged.forget(peer);
-        let peer = peer.to_owned();
+        let removed = peer.to_owned();
         self.write_now(move |tx| {
-            tx.save_acknowledged(&peer, true, &[])?;
-            tx.forget(&peer)
-        })
+            tx.save_acknowledged(&removed, true, &[])?;
+            tx.forget(&removed)
+        })?;
+        self.acknowledged.forget(peer);
+        Ok(())
     }
 
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error> {

@@ -108,27 +108,30 @@ const AT_ONCE: usize = 16;
 
 impl Reader<'_> {
     /// Returns the agents, with their homes, whose work contexts were updated after `sequence`. Reads at most the first
-    /// [`limits::MAX_BATCH_EVENTS`] updates.
+    /// [`limits::MAX_BATCH_EVENTS`] updates; if there may be more, also returns the sequence of the last one that was
+    /// read.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn updated_since(&self, sequence: u64) -> Result<Vec<(String, String)>, StoreError> {
+    pub fn updated_since(&self, sequence: u64) -> Result<(Vec<(String, String)>, Option<u64>), StoreError> {
         #[derive(Deserialize)]
         struct Update {
             agent_id: String,
         }
         let mut statement = self.conn.prepare_cached(
-            "SELECT body, origin_daemon FROM events WHERE sequence > ?1 AND type = 'agent.update' ORDER BY sequence LIMIT ?2",
+            "SELECT body, origin_daemon, sequence FROM events WHERE sequence > ?1 AND type = 'agent.update' ORDER BY sequence LIMIT ?2",
         )?;
         let mut rows = statement.query((sequence, limits::MAX_BATCH_EVENTS))?;
-        let mut agents = BTreeSet::new();
+        let (mut agents, mut read, mut reached) = (BTreeSet::new(), 0, None);
         while let Some(row) = rows.next()? {
+            read += 1;
+            reached = Some(row.get(2)?);
             let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
             if let Ok(Update { agent_id }) = serde_json::from_str(body) {
                 agents.insert((agent_id, row.get(1)?));
             }
         }
-        Ok(agents.into_iter().collect())
+        Ok((agents.into_iter().collect(), reached.filter(|_| read == limits::MAX_BATCH_EVENTS)))
     }
 
     /// Finds files that agents of this daemon and other agents changed at nearly the same time, where at least one of

@@ -48,7 +48,8 @@ fn elsewhere(node: &mut Node, files: &[(&str, i64)]) {
 fn found(node: &mut Node) -> Vec<String> {
     let now = node.world.clone().now();
     let reader = node.store.reader();
-    let changed = reader.updated_since(0).expect("reads");
+    let (changed, reached) = reader.updated_since(0).expect("reads");
+    assert_eq!(reached, None, "all were read");
     let found = reader.collisions_of(&changed, now).expect("reads");
     node.store.write(move |tx| tx.record_collisions(found)).expect("notes");
     told(node, None)
@@ -163,4 +164,21 @@ fn the_search_ends_when_enough_collisions_are_found() {
         .collect();
     assert_eq!(search(&changed[..1]), 2 * limits::MAX_COLLISIONS, "those of one pair are complete");
     assert_eq!(search(&changed), 2 * limits::MAX_COLLISIONS, "the second agent is not looked at");
+}
+
+#[test]
+fn more_updates_than_are_read_at_once_are_read_in_parts() {
+    let mut node = Node::new(1);
+    let updates: Vec<_> = (0..=limits::MAX_BATCH_EVENTS)
+        .map(|n| {
+            let body = json!({"agent_id": format!("agent{n}"), "work_contexts": []});
+            foreign(&format!("evt_{n}"), "d_go", n as i64 + 1, "agent.update", body)
+        })
+        .collect();
+    node.apply(&updates);
+    let (first, reached) = node.store.reader().updated_since(0).expect("reads");
+    let reached = reached.expect("there is one more");
+    assert_eq!(first.len(), limits::MAX_BATCH_EVENTS);
+    let (rest, end) = node.store.reader().updated_since(reached).expect("reads");
+    assert_eq!((rest, end), (vec![(format!("agent{}", limits::MAX_BATCH_EVENTS), "d_go".to_owned())], None));
 }

@@ -138,9 +138,10 @@ fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
     let beside = PathBuf::from(beside);
+    // A file that is there already is another one's, and is not removed.
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+    let file = opened.map_err(|error| Failed::Writing(error).to(&shown))?;
     let complete = || -> Result<T, Failed> {
-        let file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(Failed::Writing)?;
         let mut out = BufWriter::new(file);
         let written = write(&mut out)?;
         out.into_inner()

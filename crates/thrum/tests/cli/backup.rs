@@ -154,6 +154,8 @@ fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothin
     }
     repo.thrum(&["restore", "nowhere.backup", "--yes"]).fails(3, "nowhere.backup");
     repo.thrum(&["restore", ".", "--yes"]).fails(2, "no file");
+    rustix::fs::mkfifoat(rustix::fs::CWD, repo.path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+    repo.thrum(&["restore", repo.path("pipe").to_str().unwrap(), "--yes"]).fails(2, "no file");
     assert_eq!(repo.inbox_contents("ann"), ["stays"]);
     let left_over: Vec<_> = fs::read_dir(repo.path(".thrum/var"))
         .unwrap()

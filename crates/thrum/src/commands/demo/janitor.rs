@@ -18,7 +18,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use thrum_core::{Error, ErrorKind};
-use thrum_daemon::{paths::Repo, pidfile};
+use thrum_daemon::{lock, paths::Repo};
 
 use crate::{
     commands::{daemon, demo::failed},
@@ -93,10 +93,8 @@ fn end_daemons(dir: &Path) {
         if daemon::halt(&repo).is_ok() || !start::lock_is_held(&repo) {
             continue;
         }
-        // The daemon did not stop when asked. It still holds the lock, so unless it is just starting, the process id in
-        // the pid file is its own.
-        let pid = pidfile::read(&repo.pid_file()).and_then(|file| i32::try_from(file.pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        // The daemon did not stop when asked. The lock names its process, while the pid file may be of an earlier one.
+        if let Some(pid) = lock::holder(&repo) {
             let _ = kill_process(pid, Signal::KILL);
         }
     }

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
     if args.timeout.is_zero() || args.timeout > limits::PAIRING_SESSION {
         return Err(Error::new(
             ErrorKind::Invalid,
-            format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION)),
+            format!("--timeout is from 1s to {}", time::brief(limits::PAIRING_SESSION)),
         ));
     }
     let mut params = json!({"timeout_seconds": args.timeout.as_secs().max(1)});
