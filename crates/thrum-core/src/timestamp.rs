@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z, used for an event whose time cannot be parsed.
+    /// 1970-01-01T00:00:00Z, which also stands for "no time". An event has it if neither its timestamp nor its id has a
+    /// readable time.
     pub const ZERO: Self = Self(0);
 
     /// 2026-01-01T00:00:00Z, when this program did not exist yet. A clock that shows an earlier time is not set.

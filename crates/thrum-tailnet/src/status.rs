@@ -17,7 +17,7 @@ pub struct Status {
     pub why: String,
     /// The state of the transport.
     pub state: State,
-    /// What is wrong, in one sentence. Also set while a node starts, and on a running node whose requested name was
+    /// What is wrong, in one sentence. Also set during most of a node's start, and on a running node whose requested name was
     /// taken; otherwise `None`.
     pub sentence: Option<String>,
     /// How to solve the problem; `None` if there is nothing to do.
@@ -38,7 +38,7 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// The refused callers.
     pub refused: Refused,
-    /// When the current state began.
+    /// When the current state began; a start counts from when the transport was created.
     pub since: Timestamp,
 }
 

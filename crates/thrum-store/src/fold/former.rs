@@ -8,21 +8,21 @@
 //!
 //! The moves are computed from all registrations of one agent, whenever the agent is recomputed (`agent.rs`):
 //!
-//! * Only a daemon that signs can declare a move, and only from one that does not: a daemon with a key can sign for
-//!   itself.
+//! * Only a daemon that signs can declare a move, and only from one that does not: no other daemon may speak for a
+//!   former home that could sign for itself.
 //! * The first declaration counts, by the times in the events. A peer that lies about the time can still come first,
 //!   because nothing about the former home can be proven. It gains the right to edit and delete the old mail, which it
 //!   could also do by serving unsigned events in the former home's name. It gains no influence on who receives that
-//!   mail, beyond what any peer with a key has even without a move: a signed creation under one of Go Thrum's ids takes
-//!   precedence (`rank.rs`), so such a peer can replace old mail by its own, which is then shown as that peer's. Mail
-//!   from daemons that bind their ids cannot be changed by others.
-//! * The former home's events count up to the last time at which the move was declared. If later events counted, any
-//!   peer could write in the former home's name and mark new mail as read. They count as those of another agent of the
-//!   same name.
+//!   mail. (Without any move, a peer with a key can replace an unsigned message by one of its own with the same id,
+//!   which is shown as that peer's: a signed creation takes precedence, see `rank.rs`. A message whose id is bound to
+//!   its maker, see `ids::is_made_by`, cannot be replaced.)
+//! * The former home's events count up to the last time at which the move was declared. Later events are treated as
+//!   those of another agent of the same name. Otherwise any peer could write in the former home's name and mark new
+//!   mail as read.
 //! * A move is permanent: a clean-up hides the agent, but its old mail stays its own.
 //!
-//! The former home's registrations only determine since when the agent was registered (which decides its mail to roles
-//! and everyone). Only its current home determines its properties and whether it is still registered. Sessions stay at
+//! The former home's registrations only determine since when the agent was registered (which decides
+//! which messages to roles and to everyone it receives). Only its current home determines its properties and whether it is still registered. Sessions stay at
 //! the former home, as history.
 
 use std::collections::BTreeMap;
@@ -121,8 +121,8 @@ pub(super) fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, 
         .collect()
 }
 
-/// Updates the homes of the agent's messages. Returns those whose home changed and that a daemon other than their
-/// origin edited or deleted: that daemon may have gained or lost the right to do so.
+/// Updates the homes of the agent's messages. Returns the messages whose home changed, if they were edited or deleted by
+/// a daemon other than their origin: that daemon may have gained or lost the right to do so.
 pub(super) fn reassign_messages(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<String>, StoreError> {
     let mut statement = tx.conn.prepare_cached(
         "UPDATE messages SET home = coalesce(

@@ -2,8 +2,8 @@
 //!
 //! A rule is a function over one event, in the file of its subject. It changes rows, defers work that it cannot do by
 //! itself to the end of the batch (`deferred.rs`), and queues work on an unbounded number of rows (`pending.rs`). So no
-//! rule calls another rule, and every caller can pass an event to its rule: a new event, one that is due, or one of a
-//! message that is rebuilt.
+//! rule calls another rule, and any event can be passed to its rule at any time: a new one, a parked one that is due, or
+//! one that belongs to a message being rebuilt.
 //!
 //! Example: a `message.edit` whose content cannot be parsed is parked here, with the reason, and no rule sees it.
 
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{StoreError, Tx};
 
-/// Passes one event of the log to its rule. Parks the event if the rule cannot fold it.
+/// Passes one event of the log to its rule. Parks the event if there is no rule for it, or if the rule cannot fold it
+/// yet.
 pub(super) fn apply(
     tx: &mut Tx<'_>,
     event: &Event,

@@ -54,8 +54,12 @@ pub(super) fn stamp(nanos: i64) -> Timestamp {
 }
 
 /// SQL expression: when the agent of `row` (which has `agent_id` and `home`) last read a message, changed its presence,
-/// or wrote one of the newest few messages under its name. Indexes serve all of these, however many rows there are.
-/// NULL if the agent did none of these, or if its home is ?1, because that daemon sees all calls of the agent.
+/// or wrote a message; only the newest [`NEWEST`] messages under its name are searched. Indexes serve all of these,
+/// however many rows there are. NULL if the agent did none of these. Also NULL if its home is this daemon (?1), which
+/// sees all calls of the agent and keeps its last sign of life in `presence`.
+///
+/// A receipt that lies ahead counts at the time at which it is shown, which may be earlier than that of another receipt.
+/// So the newest receipt that does not lie ahead is looked up, too.
 pub(super) fn written_by(row: &str) -> String {
     let (read, presence_at) = (shown_sql("r.origin", "r.read_at"), shown_sql("p.home", "p.at"));
     format!(
@@ -204,7 +208,8 @@ impl Reader<'_> {
         if homes.all(|home| machines.knows(home)) {
             return Ok(());
         }
-        // Pass all daemons, so that a machine's name does not depend on the others shown.
+        // Pass all daemons, not only `homes`. Otherwise a machine's name would depend on which other machines the same
+        // answer lists.
         let mut statement =
             self.conn.prepare_cached("SELECT home, hostname, max(registered_at) FROM agents GROUP BY home")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;

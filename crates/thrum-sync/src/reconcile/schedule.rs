@@ -3,7 +3,7 @@
 //!
 //! Periodic pulls fetch new events. Events lost below the checkpoint, on either side, are not fetched by any pull, and
 //! would go unnoticed until somebody runs `sync verify`. Therefore a non-legacy peer is asked for its version vector
-//! one sync interval after it was read to its end, and then every [`limits::SYNC_INTERVALS_PER_CHECK`] intervals. A
+//! one sync interval after a pull reached the end of its log, and then every [`limits::SYNC_INTERVALS_PER_CHECK`] intervals. A
 //! difference that stays the same for [`limits::CHECKS_BEFORE_RECONCILE`] checks, one interval apart, is reconciled.
 //! Reconciliations without a result are repeated less and less often. If two daemons run with a peer's key, both are
 //! checked in every interval, because pulls read only one of them.
@@ -130,9 +130,9 @@ impl Reconcile {
         vec![at(one), at(other)]
     }
 
-    /// Waits until the next check of a peer. If two daemons run with its key, waits one sync interval only, even if
-    /// that is discovered meanwhile: they may assign one origin sequence to two events, and no pull fetches the second
-    /// one.
+    /// Waits until the next check of a peer. If two daemons run with its key, waits one sync interval only, also if this
+    /// is discovered during the wait: two such daemons may assign one origin sequence to two events, and no pull fetches
+    /// the second one.
     async fn wait_for_check(&self, peer: &str, pause: Pause) {
         let began = Instant::now();
         loop {
@@ -149,8 +149,8 @@ impl Reconcile {
         }
     }
 
-    /// Returns the logs in which a peer differs, according to the maintained version vectors: cheap on both sides.
-    /// `None` if the comparison failed.
+    /// Returns the logs in which a peer differs, according to the version vectors that both sides keep up to date. Reads
+    /// no events, so it is cheap on both sides. `None` if the comparison failed.
     async fn differs(self: &Arc<Self>, peer: &Peer) -> Option<Vec<Difference>> {
         let ask = async {
             let mut channel = Channel::open(&self.outbound, peer).await.ok()?;
@@ -165,8 +165,8 @@ impl Reconcile {
         Some(ours.differences(&theirs))
     }
 
-    /// Publishes the result of a reconciliation, if there is anything to report. Returns `true` if the published result
-    /// changed.
+    /// Publishes the result of a reconciliation if there is anything to report. Otherwise clears the problems of the
+    /// earlier result. Returns `true` if the published result changed.
     fn show(&self, shown: &mut Option<Repaired>, outcome: &ReconcileOutcome) -> bool {
         let missing = &outcome.missing;
         let result = Repaired {
@@ -184,7 +184,7 @@ impl Reconcile {
     }
 }
 
-/// Clears the problems of an earlier result after a check found no difference. The numbers of events that were fetched
+/// Clears the problems of an earlier result, because no difference is left. The numbers of events that were fetched
 /// or were missing at the peer stay. Returns `true` if the result changed.
 fn nothing_is_missing(shown: &mut Option<Repaired>) -> bool {
     let is_stale = shown.as_ref().is_some_and(|shown| shown.missing_here > 0 || shown.note.is_some());

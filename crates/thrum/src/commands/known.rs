@@ -10,17 +10,17 @@ pub(crate) fn bare(name: &str) -> &str {
     name.strip_prefix('@').unwrap_or(name)
 }
 
-/// Checks that an agent exists. Called only after nothing was found for a name, because an agent that is gone may still
-/// have data here.
+/// Checks that an agent exists or was deleted here. Called only after nothing was found for a name, because an agent
+/// that is gone may still have data here.
 ///
 /// # Errors
-/// `not_found` if no agent has this name; the hint names the closest match, if there is one. Otherwise the daemon's
+/// `not_found` if no agent has or had this name; the hint names the closest match, if there is one. Otherwise the daemon's
 /// error.
 pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, false, cx)
 }
 
-/// Checks that an agent or a role of this name exists. Fails like [`agent`].
+/// Checks that an agent or a role of this name exists, or that the name is `everyone`. Fails like [`agent`].
 pub(crate) fn agent_or_role(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, true, cx)
 }

@@ -215,8 +215,11 @@ fn there_is_no_backup_of_a_damaged_database() {
     let database = repo.path(".thrum/var/messages.db");
     let whole = fs::read(&database).unwrap();
     let page = |bytes: &mut Vec<u8>| {
-        let middle = bytes.len() / 2 / 4096 * 4096;
-        bytes[middle..middle + 8192].fill(0xa5);
+        // A page that is in use; those in the middle of the file may be free.
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        let select = "SELECT rootpage FROM sqlite_schema WHERE name = 'messages'";
+        let number: usize = conn.query_row(select, [], |row| row.get(0)).unwrap();
+        bytes[(number - 1) * 4096..number * 4096].fill(0xa5);
     };
     let event = |bytes: &mut Vec<u8>| {
         fs::write(&database, &*bytes).unwrap();

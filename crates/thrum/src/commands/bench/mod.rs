@@ -44,7 +44,7 @@ Examples:
   thrum bench --messages 500 --events 1000 --json
   thrum bench --agents --messages 100")]
 pub(crate) struct Args {
-    /// Total number of messages to send; the last figures are measured with this many stored
+    /// Number of messages to send in all, roughly; the figures after `message.send` are measured with so many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     messages: u32,
     /// Minimum number of events for the catch-up
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Measure the cost of a hostile peer instead: the duration of `send` for a local agent, and the daemon's memory
     #[arg(long, conflicts_with_all = ["against", "tailnet"])]
     abuse: bool,
-    /// Measure the cost for agents instead: bytes and tokens of their input, hooks, MCP, and the time from a message to a waiting session
+    /// Measure the cost for agents instead: bytes and tokens of their input, the time of hooks and MCP calls, and the time until a message reaches a waiting session
     #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse"])]
     agents: bool,
     /// Compare with another build of thrum: both builds are measured in turn, and each figure is shown as a ratio

@@ -1,4 +1,4 @@
-//! Requests that both our daemon and Go Thrum's answer.
+//! Requests that both our daemon and the daemon of Go Thrum support.
 
 use std::{
     path::{Path, PathBuf},
