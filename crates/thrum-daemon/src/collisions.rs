@@ -50,9 +50,12 @@ async fn searched_up_to(storage: &Arc<Storage>, mut after: u64, latest: u64) -> 
 /// which it has searched if there may be more.
 async fn search(storage: &Arc<Storage>, after: u64) -> Result<Option<u64>, Error> {
     let searched = storage.read(move |reader| {
-        let (changed, reached) = reader.updated_since(after)?;
-        let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };
-        Ok((reader.new_collisions(found, System.now())?, reached))
+        let changed = reader.updated_since(after)?;
+        let found = match changed.agents.as_slice() {
+            [] => Vec::new(),
+            agents => reader.collisions_of(agents, System.now())?,
+        };
+        Ok((reader.new_collisions(found, System.now())?, changed.reached))
     });
     let (new_collisions, reached) = searched.await?;
     if !new_collisions.is_empty() {

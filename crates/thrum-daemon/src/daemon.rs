@@ -18,9 +18,9 @@ use crate::{
     hold::Hold,
     large::LargeAnswers,
     paths::Repo,
-    presence::Presence,
     programs::Programs,
     shutdown::Shutdown,
+    signs_of_life::SignsOfLife,
     storage::Storage,
     tailnet,
     waiters::Waiters,
@@ -61,7 +61,7 @@ pub(crate) struct Live {
     /// Named waits; only the newest wait of a name continues.
     pub(crate) waiters: Waiters,
     /// The agents' last signs of life.
-    pub(crate) presence: Arc<Presence>,
+    pub(crate) presence: Arc<SignsOfLife>,
     /// The state of the agents' programs.
     pub(crate) programs: Arc<Programs>,
     /// The mail that is refused because its author and its recipient have exchanged too many messages without a

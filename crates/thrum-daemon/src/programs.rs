@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{ambient::System, presence, process, shutdown::Shutdown, storage::Storage};
+use crate::{ambient::System, process, shutdown::Shutdown, signs_of_life::SignsOfLife, storage::Storage};
 
 /// The programs of the agents that live at this daemon.
 #[derive(Debug, Default)]
@@ -424,7 +424,7 @@ fn forget_rows(tx: &mut Tx<'_>, sessions: &[String]) -> Result<(), StoreError> {
 pub(crate) async fn follow(
     programs: Arc<Programs>,
     storage: Arc<Storage>,
-    heard: Arc<presence::Presence>,
+    heard: Arc<SignsOfLife>,
     shutdown: Shutdown,
 ) {
     let mut changes = programs.changes();

@@ -103,17 +103,24 @@ impl Touching {
     }
 }
 
+/// The agents whose work contexts were updated.
+pub struct Updated {
+    /// The agents, with their homes.
+    pub agents: Vec<(String, String)>,
+    /// The sequence of the last update that was read, if there may be more.
+    pub reached: Option<u64>,
+}
+
 /// Number of agents whose files are held in memory at once, while those of all others are read one by one.
 const AT_ONCE: usize = 16;
 
 impl Reader<'_> {
-    /// Returns the agents, with their homes, whose work contexts were updated after `sequence`. Reads at most the first
-    /// [`limits::MAX_BATCH_EVENTS`] updates; if there may be more, also returns the sequence of the last one that was
-    /// read.
+    /// Returns the agents whose work contexts were updated after `sequence`. Reads at most the first
+    /// [`limits::MAX_BATCH_EVENTS`] updates.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn updated_since(&self, sequence: u64) -> Result<(Vec<(String, String)>, Option<u64>), StoreError> {
+    pub fn updated_since(&self, sequence: u64) -> Result<Updated, StoreError> {
         #[derive(Deserialize)]
         struct Update {
             agent_id: String,
@@ -131,7 +138,8 @@ impl Reader<'_> {
                 agents.insert((agent_id, row.get(1)?));
             }
         }
-        Ok((agents.into_iter().collect(), reached.filter(|_| read == limits::MAX_BATCH_EVENTS)))
+        let reached = reached.filter(|_| read == limits::MAX_BATCH_EVENTS);
+        Ok(Updated { agents: agents.into_iter().collect(), reached })
     }
 
     /// Finds files that agents of this daemon and other agents changed at nearly the same time, where at least one of

@@ -43,6 +43,7 @@ mod salvage;
 mod store;
 mod transaction_room;
 mod tx;
+mod write_ahead_log;
 mod writer;
 
 pub use arrival::Ahead;

@@ -1,10 +1,6 @@
 //! The store: the only connection that writes to the database.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{
@@ -69,16 +65,6 @@ pub(crate) trait Job {
     /// why the job was not stored, or may not have been.
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
-
-/// The write-ahead log is checkpointed into the database file once this many of its pages are not yet there: SQLite's
-/// default, 4 MB.
-const LOG_PAGES: i64 = 1000;
-
-/// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the log still stays bounded.
-const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
-
-/// Length in bytes up to which the file of the write-ahead log is kept while nothing is written: twice [`LOG_PAGES`].
-const LOG_BYTES_KEPT: u64 = 8 << 20;
 
 /// Jobs of a group, each with its own outcome; `Ok` for a job that did not run.
 type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
@@ -226,47 +212,6 @@ impl Store {
             applied = sum(applied, self.write(|tx| tx.apply(&piece))?);
         }
         Ok(applied)
-    }
-
-    /// Turns off SQLite's automatic checkpoints; the caller must call [`fold_log`](Self::fold_log) between transactions
-    /// in their place.
-    pub(crate) fn fold_log_between(&self) -> Result<(), StoreError> {
-        Ok(self.conn.pragma_update(None, "wal_autocheckpoint", 0)?)
-    }
-
-    /// Checkpoints the write-ahead log into the database file if at least [`LOG_PAGES`] of its pages are not yet there,
-    /// or [`LOG_PAGES_WAITED_FOR`] if jobs wait (`waited_for`). SQLite's automatic checkpoint would run within the
-    /// COMMIT that exceeds the limit, so the caller would wait for both. For a piece of several megabytes, each of the
-    /// two takes tens of milliseconds.
-    pub(crate) fn fold_log(&self, waited_for: bool) {
-        let most = if waited_for { LOG_PAGES_WAITED_FOR } else { LOG_PAGES };
-        let pages = |mode: &str| -> rusqlite::Result<(i64, i64)> {
-            let mut statement = self.conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
-            statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
-        };
-        let outcome = pages("NOOP")
-            .and_then(|(written, folded)| if written - folded >= most { pages("PASSIVE") } else { Ok((0, 0)) });
-        if let Err(error) = outcome {
-            // No data is lost, and the next call tries again.
-            tracing::warn!(%error, "cannot shorten the write-ahead log");
-        }
-    }
-
-    /// Empties the file of the write-ahead log if it is longer than [`LOG_BYTES_KEPT`], as after many writes in a row.
-    /// Does nothing while a reader needs it, so this never waits. To be called while no job waits.
-    pub(crate) fn shrink_log(&self) {
-        let log = self.conn.path().map(|path| connection::beside(Path::new(path), "-wal"));
-        if log.and_then(|log| std::fs::metadata(log).ok()).is_none_or(|log| log.len() <= LOG_BYTES_KEPT) {
-            return;
-        }
-        let shrunk = self
-            .conn
-            .busy_timeout(Duration::ZERO)
-            .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
-            .and_then(|()| self.conn.busy_timeout(connection::BUSY));
-        if let Err(error) = shrunk {
-            tracing::warn!(%error, "cannot empty the write-ahead log");
-        }
     }
 
     /// Runs one job in its own transaction. Uses no savepoint, because many statements in one savepoint are slow

@@ -321,7 +321,7 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
     // Whether the next turn is that of pending work, not of a piece: the two alternate, so that neither delays the
     // other.
     let mut left_first = false;
-    if let Err(error) = store.fold_log_between() {
+    if let Err(error) = store.checkpoint_between() {
         tracing::warn!(%error, "SQLite checkpoints the write-ahead log by itself");
     }
     loop {
@@ -350,7 +350,7 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
             }
             left_first = false;
         }
-        store.fold_log(queue.has_jobs());
+        store.checkpoint_log(queue.has_jobs());
         // Check even if the queues are never empty.
         if Instant::now() >= due_check {
             let mut next = DUE_CHECK;

@@ -48,9 +48,9 @@ fn elsewhere(node: &mut Node, files: &[(&str, i64)]) {
 fn found(node: &mut Node) -> Vec<String> {
     let now = node.world.clone().now();
     let reader = node.store.reader();
-    let (changed, reached) = reader.updated_since(0).expect("reads");
-    assert_eq!(reached, None, "all were read");
-    let found = reader.collisions_of(&changed, now).expect("reads");
+    let changed = reader.updated_since(0).expect("reads");
+    assert_eq!(changed.reached, None, "all were read");
+    let found = reader.collisions_of(&changed.agents, now).expect("reads");
     node.store.write(move |tx| tx.record_collisions(found)).expect("notes");
     told(node, None)
 }
@@ -176,9 +176,9 @@ fn more_updates_than_are_read_at_once_are_read_in_parts() {
         })
         .collect();
     node.apply(&updates);
-    let (first, reached) = node.store.reader().updated_since(0).expect("reads");
-    let reached = reached.expect("there is one more");
-    assert_eq!(first.len(), limits::MAX_BATCH_EVENTS);
-    let (rest, end) = node.store.reader().updated_since(reached).expect("reads");
-    assert_eq!((rest, end), (vec![(format!("agent{}", limits::MAX_BATCH_EVENTS), "d_go".to_owned())], None));
+    let first = node.store.reader().updated_since(0).expect("reads");
+    assert_eq!(first.agents.len(), limits::MAX_BATCH_EVENTS);
+    let rest = node.store.reader().updated_since(first.reached.expect("there is one more")).expect("reads");
+    let last = (format!("agent{}", limits::MAX_BATCH_EVENTS), "d_go".to_owned());
+    assert_eq!((rest.agents, rest.reached), (vec![last], None));
 }

@@ -15,18 +15,18 @@ use thrum_core::{Timestamp, limits};
 
 /// The last signs of life of the agents.
 #[derive(Debug, Default)]
-pub(crate) struct Presence {
+pub(crate) struct SignsOfLife {
     agents: Mutex<HashMap<String, LastSeen>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct LastSeen {
     seen: Timestamp,
-    /// The last sign of life for which [`Presence::seen`] requested a write.
+    /// The last sign of life for which [`SignsOfLife::seen`] requested a write.
     kept: Timestamp,
 }
 
-impl Presence {
+impl SignsOfLife {
     /// Records a sign of life. Returns `true` if it should be written now.
     pub(crate) fn seen(&self, agent: &str, now: Timestamp) -> bool {
         let mut agents = self.agents();
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn every_sign_of_life_counts_and_one_a_minute_is_written() {
-        let presence = Presence::default();
+        let presence = SignsOfLife::default();
         let at = |seconds: u64| Timestamp::ZERO.plus(Duration::from_secs(seconds));
         let written: Vec<bool> =
             [0, 1, 59, 60, 61, 119, 121].into_iter().map(|seconds| presence.seen("ann", at(seconds))).collect();
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_years_ahead_does_not_make_an_agent_present() {
-        let presence = Presence::default();
+        let presence = SignsOfLife::default();
         let now = Timestamp::PLAUSIBLE;
         presence.seen("ann", now.plus(1000 * limits::REMOTE_AGENT_SILENT));
         assert_eq!(presence.last("ann", now), None);
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn invented_names_do_not_fill_the_memory() {
-        let presence = Presence::default();
+        let presence = SignsOfLife::default();
         for number in 0..2 * limits::MAX_PRESENT {
             presence.seen(&format!("agent-{number}"), Timestamp::ZERO);
         }
