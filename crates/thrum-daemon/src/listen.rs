@@ -47,10 +47,12 @@ pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
     if let Some(directory) = path.parent() {
         private_files::make_private_dir(directory)?;
     }
-    let until = Instant::now() + limits::STATE_LOOK * 3;
+    // A process that the last daemon forked holds its socket until it executes its program. A socket in the runtime
+    // directory may also belong to a daemon whose state was replaced and which is about to end.
+    let patience = if path.starts_with(repo.var()) { limits::SOCKET_PROBE } else { limits::STATE_LOOK * 3 };
+    let until = Instant::now() + patience;
     while let Err(error) = clear(&path).await {
-        // A socket in the runtime directory may belong to a daemon whose state was replaced and which is about to end.
-        if path.starts_with(repo.var()) || Instant::now() >= until {
+        if Instant::now() >= until {
             return Err(error);
         }
         sleep(limits::SOCKET_PROBE / 5).await;
@@ -103,6 +105,24 @@ mod tests {
         assert_eq!(error.message, format!("socket {} is in use by another daemon", repo.socket().display()));
         drop(listening);
         assert!(!repo.socket().exists());
+    }
+
+    /// As while a forked process still holds the socket of a daemon that has ended.
+    #[tokio::test]
+    async fn a_socket_that_is_closed_a_moment_later_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        let old = std::os::unix::net::UnixListener::bind(repo.socket()).unwrap();
+        old.set_nonblocking(true).unwrap();
+        let old = UnixListener::from_std(old).unwrap();
+        // The first attempt is answered, and then nothing listens any more.
+        let held = async {
+            let answered = old.accept().await.map(drop);
+            drop(old);
+            answered
+        };
+        let (listening, answered) = tokio::join!(open(&repo), held);
+        assert!(listening.unwrap().is_in_place() && answered.is_ok());
     }
 
     #[tokio::test]

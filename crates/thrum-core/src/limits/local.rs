@@ -27,7 +27,8 @@ pub const WAIT_LOOK: Duration = Duration::from_millis(100);
 /// daemon that was just started gets more time.
 pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
 
-/// How long a daemon that finds a socket file waits for a connection to it. Go Thrum's daemon uses the same value.
+/// How long a daemon that finds a socket file waits for a connection to it, and tries again while one is accepted. Go
+/// Thrum's daemon waits as long.
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
 /// How often a daemon checks that its state directory and its socket are still at their paths. A check of the directory
