@@ -123,18 +123,18 @@ pub struct Candidate {
 
 /// The fields of the envelope of a served event; empty, 0 or `None` where one is missing or has the wrong type.
 struct Envelope<'a> {
-    id: Cow<'a, str>,
-    kind: Cow<'a, str>,
-    origin: Cow<'a, str>,
-    log: Cow<'a, str>,
-    timestamp: Cow<'a, str>,
+    id: &'a str,
+    kind: &'a str,
+    origin: &'a str,
+    log: &'a str,
+    timestamp: &'a str,
     seq: u64,
-    signature: Option<Cow<'a, str>>,
+    signature: Option<&'a str>,
 }
 
 impl<'a> Envelope<'a> {
     fn of_fields(fields: &'a Map<String, Value>) -> Self {
-        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(Cow::from);
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
         Self {
             id: text("event_id").unwrap_or_default(),
             kind: text("type").unwrap_or_default(),
@@ -149,7 +149,7 @@ impl<'a> Envelope<'a> {
     /// Reads the envelope from recognised members; `None` if one of the strings has escapes.
     fn of_members(members: &Members<'a>) -> Option<Self> {
         let text = |name: &str| match members.raw(name) {
-            Some(raw) if raw.starts_with('"') => Some(Some(members.text(name)?.into())),
+            Some(raw) if raw.starts_with('"') => Some(Some(members.text(name)?)),
             _ => Some(None),
         };
         Some(Self {
@@ -199,7 +199,7 @@ impl Candidate {
         envelope: &Envelope<'_>,
         canonical: impl FnOnce() -> Result<Canonical, Malformed>,
     ) -> Result<Self, Malformed> {
-        let Envelope { id, kind, origin, log, timestamp, seq, signature } = envelope;
+        let &Envelope { id, kind, origin, log, timestamp, seq, signature } = envelope;
         if id.is_empty() {
             return Err(Malformed::NoId);
         }
@@ -214,15 +214,15 @@ impl Candidate {
             return Err(Malformed::TooLarge(body.len()));
         }
         let event = Event {
-            id: id.to_string(),
-            kind: kind.to_string(),
+            id: id.to_owned(),
+            kind: kind.to_owned(),
             at,
-            origin: origin.to_string(),
-            log: log.to_string(),
-            seq: *seq,
+            origin: origin.to_owned(),
+            log: log.to_owned(),
+            seq,
             body,
         };
-        Ok(Self { event, unsigned, signature: signature.as_deref().map(str::to_owned) })
+        Ok(Self { event, unsigned, signature: signature.map(str::to_owned) })
     }
 
     /// The event, whether or not its signature is valid.
