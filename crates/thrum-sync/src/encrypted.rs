@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    pub(super) fn identity(key: &DaemonKey) -> Identity {
+    fn identity(key: &DaemonKey) -> Identity {
         Identity {
             daemon_id: key.id().to_string(),
             instance: "0e".to_owned(),
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    fn two() -> (Identity, Identity) {
+    pub(super) fn two() -> (Identity, Identity) {
         (identity(&DaemonKey::generate(&mut System)), identity(&DaemonKey::generate(&mut System)))
     }
 

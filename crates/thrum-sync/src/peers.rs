@@ -29,7 +29,6 @@ use std::{
 
 use thrum_core::{Error, ErrorKind, exchange::Commit, limits};
 use tokio::{sync::watch, time::timeout};
-
 use zeroize::Zeroizing;
 
 use crate::{

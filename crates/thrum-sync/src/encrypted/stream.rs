@@ -80,7 +80,7 @@ pub struct Encrypted<S> {
 }
 
 impl<S> Encrypted<S> {
-    /// Encrypts what is written to `inner` from now on, and decrypts what is read from it.
+    /// Wraps `inner`: written data is sent over it in encrypted frames, and frames received from it are decrypted.
     pub fn new(inner: S, Keys(keys): Keys) -> Self {
         let (received, data, unsent, frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { inner, keys, received, data, read: 0, unsent, frames, sent: 0 }
@@ -88,6 +88,9 @@ impl<S> Encrypted<S> {
 
     /// Puts the unsent data into frames: into one if it can be compressed enough.
     fn seal(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
         let unsent = std::mem::take(&mut self.unsent);
         let mut message = vec![COMPRESSED];
         if compress(&unsent, MAX_DATA, &mut message) {
@@ -238,29 +241,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
 
 #[cfg(test)]
 mod tests {
-    use thrum_core::{Ambient, DaemonKey, Timestamp};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::{
-        super::{answer, begin, tests::identity},
+        super::{answer, begin, tests::two as identities},
         *,
     };
     use crate::transport::Kind;
 
-    struct Seed(u8);
-
-    impl Ambient for Seed {
-        fn now(&mut self) -> Timestamp {
-            Timestamp::ZERO
-        }
-
-        fn fill(&mut self, buffer: &mut [u8]) {
-            buffer.fill(self.0);
-        }
-    }
-
     fn keys() -> (Keys, Keys) {
-        let (a, b) = (identity(&DaemonKey::generate(&mut Seed(1))), identity(&DaemonKey::generate(&mut Seed(2))));
+        let (a, b) = identities();
         let (begun, first) = begin(&a, &b.daemon_id, Kind::Local).unwrap();
         let (second, _, theirs) = answer(&b, &first, Kind::Local).unwrap();
         (begun.complete(&second).unwrap().1, theirs)

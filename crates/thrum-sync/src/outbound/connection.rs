@@ -102,8 +102,7 @@ impl Connection {
                     // The peer encrypted the connection when it opened it. Now both sides prove their keys again, for
                     // the exchanged roles.
                     None => {
-                        let owed = connection.meet().await?;
-                        connection.owed = owed;
+                        connection.owed = connection.meet().await?;
                         Ok(connection)
                     }
                 }
