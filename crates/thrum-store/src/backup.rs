@@ -181,6 +181,6 @@ fn read_files(conn: &Connection) -> Result<Vec<Kept>, StoreError> {
 /// SQLite's; no data is lost then.
 pub fn settle(path: &Path) -> Result<(), StoreError> {
     let conn = connection::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection::empty_log(&conn)?;
     Ok(conn.close().map_err(|(_, error)| error)?)
 }

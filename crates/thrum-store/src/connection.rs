@@ -2,7 +2,7 @@
 //!
 //! SQLite keeps files beside a database (`messages.db-wal`) that belong to it. Opening a database whose own file is
 //! missing or empty deletes its write-ahead log, which may hold the only copy of committed data. [`connect`] refuses
-//! such a file before SQLite opens it.
+//! such a file before SQLite opens it. [`empty_log`] moves the content of the log into the database file.
 
 use std::{
     path::{Path, PathBuf},
@@ -48,6 +48,13 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
     // Otherwise SQLite would copy every page that a job in a savepoint changes to a temporary file.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(conn)
+}
+
+/// Checkpoints the whole write-ahead log into the database file and empties the log's file. Returns `false` if a reader
+/// or another writer still needs a part of it after the connection's busy timeout.
+pub(crate) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
+    let is_busy: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!is_busy)
 }
 
 #[cfg(test)]

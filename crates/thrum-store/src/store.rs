@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// SQLite's; committed data may then still be in the write-ahead log beside the file.
     pub fn close(self) -> Result<(), StoreError> {
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        connection::empty_log(&self.conn)?;
         Ok(self.conn.close().map_err(|(_, error)| error)?)
     }
 
@@ -379,8 +379,7 @@ impl Store {
             rewritten?;
         }
         // A reader that still uses old pages keeps them in the write-ahead log.
-        let busy: bool = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        let done = !busy && (rewrites || is_large);
+        let done = connection::empty_log(&self.conn)? && (rewrites || is_large);
         if done {
             self.conn.execute("UPDATE state SET scrub = 0", [])?;
         }

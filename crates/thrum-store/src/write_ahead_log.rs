@@ -55,10 +55,7 @@ impl Store {
         if log.and_then(|log| std::fs::metadata(log).ok()).is_none_or(|log| log.len() <= LOG_BYTES_KEPT) {
             return;
         }
-        let shrunk = self
-            .conn
-            .busy_timeout(Duration::ZERO)
-            .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        let shrunk = self.conn.busy_timeout(Duration::ZERO).and_then(|()| connection::empty_log(&self.conn));
         let restored = self.conn.busy_timeout(connection::BUSY);
         if let Err(error) = shrunk.and(restored) {
             tracing::warn!(%error, "cannot empty the write-ahead log");
