@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use thrum_core::{Ambient, Error, Machines, Timestamp, limits, name};
-use thrum_sync::Peers;
-use thrum_sync::blocking::blocking;
+use thrum_sync::{Peers, blocking::blocking};
 use thrum_tailnet::Tailnet;
 use tokio::sync::Notify;
 

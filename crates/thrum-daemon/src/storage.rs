@@ -10,9 +10,8 @@ use thrum_core::{
     quota::Amounts,
 };
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-
 use thrum_sync::blocking::blocking;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{
     acknowledged::Acknowledged, ambient::System, config::Config, hold::Hold, identity::Identity, large::Turn,

@@ -12,10 +12,9 @@ use thrum_store::{
     ops,
     query::{Agent, SessionFilter},
 };
-
-use super::agent;
 use thrum_sync::blocking::blocking;
 
+use super::agent;
 use crate::{ambient::System, daemon::Daemon, worktrees};
 
 #[derive(Deserialize)]

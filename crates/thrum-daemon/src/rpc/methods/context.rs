@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, Timestamp, limits};
-
-use super::required;
 use thrum_sync::blocking::blocking;
 
+use super::required;
 use crate::{
     daemon::Daemon,
     notes::{Notes, Part},

@@ -5,9 +5,10 @@ use std::{fs, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, Error, ErrorKind, Event, event::Rejected, limits};
 use thrum_store::{LogCopy, ops::Adopted};
-use thrum_sync::blocking::blocking;
 use thrum_sync::{
-    Log, intake,
+    Log,
+    blocking::blocking,
+    intake,
     legacy::peers::{self, GoPeers, ImportDecision},
     peers::{Replaced, TakenOver},
     protocol::wire::Served,

@@ -10,14 +10,13 @@ use thrum_store::{
     ops::{self, Exchange},
     query::Mailbox,
 };
+use thrum_sync::blocking::blocking;
 
 use super::{
     delivery::Delivery,
     outlook::{Recipients, outlooks},
     required,
 };
-use thrum_sync::blocking::blocking;
-
 use crate::{ambient::System, config::Config, daemon::Daemon, guard::Held};
 
 #[derive(Deserialize)]

@@ -7,7 +7,6 @@ use std::{
 
 use serde::Serialize;
 use thrum_core::{Error, ErrorKind};
-
 use thrum_sync::blocking::blocking;
 
 use crate::{daemon::Daemon, git};
