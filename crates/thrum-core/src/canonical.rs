@@ -2,9 +2,9 @@
 //!
 //! An event that one of our daemons serves is already in canonical form, except for its `sequence`.
 //! [`Canonical::recognise`] proves that in one pass over the bytes and finds the members of the object on the way,
-//! which is much faster than parsing the object and writing it again. It recognises only what is simple to prove
-//! (`scan.rs`). Any other text is parsed and written again with [`Canonical::new`], which gives the same result for a
-//! text that both accept.
+//! which is much faster than parsing the object and writing it again. It recognises only texts for which the proof is
+//! simple (`scan.rs`). Any other text is parsed and written again with [`Canonical::new`], which gives the same result
+//! for a text that both accept.
 //!
 //! Example: `{"a":1,"signature":"x","v":1}` is recognised, and its signed part is `{"a":1,"v":1}`. `{"v":1,"a":1}` and
 //! `{"a":1.0}` are not recognised, and [`Canonical::new`] writes `{"a":1,"v":1}` and `{"a":1}`.

@@ -166,8 +166,8 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 /// Reads the files that belong to the mailbox.
 ///
 /// # Errors
-/// Those of reading: a backup would be incomplete without a file that exists. Only what is no small plain file among
-/// those of the agents is left out.
+/// A file that exists cannot be read: the backup would be incomplete without it. In the agents' directories, everything
+/// except small regular files is left out without an error.
 fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     let mut names: Vec<String> =
         FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();

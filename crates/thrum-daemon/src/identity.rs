@@ -8,9 +8,9 @@
 //! * The path is the recorded one, or the recorded path leads to this very file: nothing happened.
 //! * There is no daemon with this key at the recorded path any more: the repository was moved. The log begins anew,
 //!   because a backup unpacked elsewhere looks the same.
-//! * The same key lies at the recorded path, or what is there cannot be read: this is or may be a copy. Only the user
-//!   knows which of the two is the daemon, so the start is refused until the user decides: `--moved` (this one is the
-//!   daemon) or `--new-identity` (this one becomes a daemon of its own).
+//! * The same key is also at the recorded path, or the file there cannot be read: this repository is, or may be, a
+//!   copy. Only the user knows which of the two is the daemon, so the start is refused until the user decides:
+//!   `--moved` (this one is the daemon) or `--new-identity` (this one becomes a daemon of its own).
 
 use std::{
     fs,

@@ -3,8 +3,8 @@
 use rusqlite::ErrorCode;
 use thrum_core::{Error, ErrorKind};
 
-/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, was rolled back. Only
-/// if the kind of error says so, it may be stored completely instead.
+/// Error of a store operation. The transaction, or the job's part of it, was rolled back, so no part of it is stored.
+/// Only where a variant says so, all of it may be stored instead.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The request itself was refused, for the reason in the error.

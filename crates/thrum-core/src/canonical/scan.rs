@@ -1,7 +1,6 @@
 //! Scans a text for an object in canonical form, and remembers where its members are.
 //!
-//! Strict in one direction only: what is accepted is canonical; some canonical texts are not accepted (see
-//! [`object`]).
+//! Every text that is accepted is canonical. Some canonical texts are not accepted (see [`object`]).
 
 /// Maximum nesting that is accepted.
 const MAX_DEPTH: usize = 32;

@@ -108,8 +108,8 @@ impl Tx<'_> {
     }
 
     /// Resolves the recipients of an answer: the parent's author, at that author's home, and all recipients that the
-    /// parent names, but not the author of the answer. An answer to a message for everyone goes to that message's
-    /// author, not to everyone again. If nobody else is left, the answer goes to its own author. Named recipients that
+    /// parent names, but not the author of the answer. An answer to a message for everyone goes only to that
+    /// message's author. If no recipient remains, the answer goes to the agent that wrote it. Named recipients that
     /// are no longer registered are left out, with a warning. A group of Go Thrum is not resolved again: the recipients
     /// that the parent lists get the answer, which keeps the group's tag.
     ///

@@ -185,7 +185,7 @@ impl Service for Daemon {
         self.hold.check_lately()?;
         let outcome = outcome?;
         // Only a successful call is a sign of life. Calls that act for an agent of another daemon have failed by now.
-        // Those that only read in its name have not, but what is recorded here is never used for such an agent.
+        // Calls that only read for such an agent succeed, but what is recorded for it here is never used.
         if let Ok(Caller { caller_agent_id: Some(agent) }) = params.read() {
             self.heard_of(&agent);
             self.live.git_state.may_have_changed(&agent);
