@@ -16,7 +16,8 @@ use crate::{
 
 impl Reconcile {
     /// Compares events and projection with each peer until all agree, for at most `within`. If a peer still differs
-    /// after normal sync, finds and fetches exactly the missing events.
+    /// after normal sync, finds and fetches exactly the missing events. Ends early if that brought all it can from each
+    /// peer that still differs.
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
@@ -32,7 +33,7 @@ impl Reconcile {
         }
         loop {
             let began = Instant::now();
-            let (mut verified, is_settled) = self.compare(deadline).await?;
+            let (mut verified, is_settled) = self.compare(deadline, &reconciliations).await?;
             // Stop if the next comparison would run out of time: its result would be worth less than this one.
             if is_settled || Instant::now() + limits::VERIFY_PAUSE + began.elapsed() * 2 >= deadline {
                 for peer in &mut verified.peers {
@@ -81,8 +82,12 @@ impl Reconcile {
         }
     }
 
-    /// Compares once. Also returns whether waiting longer would change nothing.
-    async fn compare(&self, deadline: Instant) -> Result<(Verified, bool), Error> {
+    /// Compares once. Also returns whether waiting longer would change nothing, given the reconciliations so far.
+    async fn compare(
+        &self,
+        deadline: Instant,
+        reconciliations: &BTreeMap<String, Reconciliations>,
+    ) -> Result<(Verified, bool), Error> {
         let ticket = self.outbound.ticket();
         let mut asked = JoinSet::new();
         for mut driven in self.outbound.driven() {
@@ -108,11 +113,13 @@ impl Reconcile {
             ))
         })
         .await?;
-        // A peer that agrees, reports no version vector, or is a legacy peer would give the same reply again.
-        let is_settled = answers.iter().all(|(_, answered, status)| {
+        // A peer that agrees, reports no version vector, or is a legacy peer would give the same reply again. A peer
+        // that does not serve what it claims to hold, or serves what must be refused, will not agree.
+        let is_settled = answers.iter().all(|(peer, answered, status)| {
             let says_nothing = status.comparable.as_ref().is_some_and(|theirs| theirs.heads.is_none());
             let agrees = || status.comparable.as_ref().is_some_and(|theirs| compare(&ours, theirs).0 == Verdict::Equal);
-            *answered && (status.legacy == Some(true) || says_nothing || agrees())
+            let is_given_up = || reconciliations.get(&peer.daemon_id).is_some_and(|done| done.is_given_up);
+            *answered && (status.legacy == Some(true) || says_nothing || agrees() || is_given_up())
         });
         let mut peers: Vec<Compared> =
             answers.into_iter().map(|(peer, answered, status)| compare_peer(&peer, answered, &status, &ours)).collect();
@@ -146,6 +153,8 @@ struct Reconciliations {
     /// Whether no other reconciliation is tried, because the last one ended early, or the peer does not serve the
     /// events that it claims to hold.
     is_over: bool,
+    /// Whether the peer itself is the reason for that, so that its next answers would be no better.
+    is_given_up: bool,
 }
 
 impl Reconciliations {
@@ -153,7 +162,11 @@ impl Reconciliations {
     /// fetched any; the numbers of fetched events add up.
     fn add(&mut self, outcome: ReconcileOutcome) {
         self.times += 1;
-        self.is_over = outcome.error.is_some() || outcome.fetched() == 0 && outcome.still() > 0;
+        self.is_given_up = match &outcome.error {
+            Some(error) => error.is_answer(),
+            None => outcome.fetched() == 0 && (outcome.still() > 0 || outcome.note().is_some()),
+        };
+        self.is_over = outcome.error.is_some() || self.is_given_up;
         self.error = outcome.error.map(|error| error.to_string());
         for mut found in outcome.missing {
             let earlier =
