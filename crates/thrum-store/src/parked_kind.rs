@@ -2,7 +2,7 @@
 
 use rusqlite::{
     ToSql,
-    types::{ToSqlOutput, Value},
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef},
 };
 
 /// The column `kind` of the table `parked`. The numbers are stored and never change.
@@ -12,11 +12,12 @@ pub(crate) enum ParkedKind {
     NotUnderstood = 0,
     /// The event's message is not in the log yet.
     MessageMissing = 1,
-    /// The event's message is unlikely to arrive: a purge of one daemon's messages, which leaves the events of other
-    /// daemons about them, may have removed it. If a message of this id does arrive, the event takes effect.
+    /// The event's message is unlikely to arrive: a purge by a daemon that signs nothing, which removes only that
+    /// daemon's own events, may have removed the message. If a message of this id does arrive, the event takes effect.
     MessageMayBePurged = 2,
-    /// The event edits or deletes a message of another daemon, and only the author's daemon may do so. If a creation of
-    /// the message by the event's own daemon arrives and takes precedence, the event takes effect.
+    /// The event edits or deletes a message, and its daemon is neither the one that wrote the message nor the one to
+    /// which the author moved. It takes effect if the author turns out to have moved to its daemon, or if a creation of
+    /// the message by its daemon takes precedence.
     NotAllowed = 3,
     /// The event is a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD). Until it is folded,
     /// the projections of peers may differ.
@@ -25,8 +26,55 @@ pub(crate) enum ParkedKind {
     PurgeFarAhead = 5,
 }
 
+/// The kinds that [wait](ParkedKind::waits), as a list in SQL.
+pub(crate) const WAITING_KINDS: &str = "(0, 1, 4, 5)";
+
+impl ParkedKind {
+    /// All kinds, each at the index that is its number.
+    const ALL: [Self; 6] = [
+        Self::NotUnderstood,
+        Self::MessageMissing,
+        Self::MessageMayBePurged,
+        Self::NotAllowed,
+        Self::PurgeAhead,
+        Self::PurgeFarAhead,
+    ];
+
+    /// Returns `true` if an event of this kind is expected to take effect later, so that it counts as waiting. A new
+    /// kind is also added to [`ALL`](Self::ALL) and, if it waits, to [`WAITING_KINDS`].
+    pub(crate) const fn waits(self) -> bool {
+        match self {
+            Self::NotUnderstood | Self::MessageMissing | Self::PurgeAhead | Self::PurgeFarAhead => true,
+            Self::MessageMayBePurged | Self::NotAllowed => false,
+        }
+    }
+}
+
 impl ToSql for ParkedKind {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Owned(Value::Integer(*self as i64)))
+    }
+}
+
+impl FromSql for ParkedKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = value.as_i64()?;
+        let kind = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
+        kind.copied().ok_or(FromSqlError::OutOfRange(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_in_sql_contains_the_kinds_that_wait() {
+        for (number, kind) in ParkedKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number, "{kind:?}");
+        }
+        let waiting: Vec<String> =
+            ParkedKind::ALL.into_iter().filter(|kind| kind.waits()).map(|kind| (kind as i64).to_string()).collect();
+        assert_eq!(WAITING_KINDS, format!("({})", waiting.join(", ")));
     }
 }

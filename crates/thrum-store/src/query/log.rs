@@ -7,7 +7,10 @@ use thrum_core::{
     limits,
 };
 
-use crate::{Purged, Reader, StoreError, cutoff, digest, fold, parked_kind::ParkedKind};
+use crate::{
+    Purged, Reader, StoreError, cutoff, digest, fold,
+    parked_kind::{ParkedKind, WAITING_KINDS},
+};
 
 /// Maximum number of rows read for a backlog count: a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
@@ -170,15 +173,13 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn troubles(&self, peer: &str) -> Result<Troubles, StoreError> {
-        let mut parked = self.conn.prepare_cached(
-            "SELECT coalesce(sum(p.kind NOT IN (?2, ?3)), 0), coalesce(sum(p.kind = ?2), 0),
+        let mut parked = self.conn.prepare_cached(&format!(
+            "SELECT coalesce(sum(p.kind IN {WAITING_KINDS}), 0), coalesce(sum(p.kind = ?2), 0),
                     max(CASE WHEN p.kind = ?2 THEN e.sequence END)
              FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1",
-        )?;
-        let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) = parked
-            .query_row((peer, ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
+        ))?;
+        let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) =
+            parked.query_row((peer, ParkedKind::NotAllowed), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let mut reason = self.conn.prepare_cached(
             "SELECT e.event_id, p.reason || ' (' || coalesce(e.target, '') || ')'
              FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
@@ -212,8 +213,8 @@ impl Reader<'_> {
             agents: count("SELECT count(*) FROM agents")?,
             parked: self
                 .conn
-                .prepare_cached("SELECT count(*) FROM parked WHERE kind NOT IN (?1, ?2) AND signer <> ?3")?
-                .query_row((ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged, self.home), |row| row.get(0))?,
+                .prepare_cached(&format!("SELECT count(*) FROM parked WHERE kind IN {WAITING_KINDS} AND signer <> ?1"))?
+                .query_row([self.home], |row| row.get(0))?,
             rejected: count("SELECT coalesce(sum(times), 0) FROM rejections")?,
         })
     }

@@ -45,15 +45,14 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn parked(&self) -> Result<(Vec<Parked>, bool), StoreError> {
         let mut groups = self.conn.prepare_cached(
-            "SELECT e.received_from, p.reason, count(*), p.kind NOT IN (?1, ?2), max(e.sequence)
-             FROM parked p CROSS JOIN events e USING (event_id, signer) GROUP BY 1, 2, p.kind ORDER BY 3 DESC, 1, 2 LIMIT ?3",
+            "SELECT e.received_from, p.reason, count(*), p.kind, max(e.sequence)
+             FROM parked p CROSS JOIN events e USING (event_id, signer) GROUP BY 1, 2, p.kind ORDER BY 3 DESC, 1, 2 LIMIT ?1",
         )?;
         let mut last = self.conn.prepare_cached(
             "SELECT e.event_id, e.origin_daemon, e.type, e.at, p.target, p.due
              FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
         )?;
-        let (not_allowed, may_be_purged) = (ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged);
-        let mut rows = groups.query((not_allowed, may_be_purged, limits::MAX_PARKED_GROUPS + 1))?;
+        let mut rows = groups.query([limits::MAX_PARKED_GROUPS + 1])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             if found.len() == limits::MAX_PARKED_GROUPS {
@@ -74,7 +73,7 @@ impl Reader<'_> {
                 peer: row.get(0)?,
                 reason: row.get(1)?,
                 events: row.get(2)?,
-                waits: row.get(3)?,
+                waits: row.get::<_, ParkedKind>(3)?.waits(),
                 last,
             });
         }
