@@ -4,7 +4,7 @@
 //! never keeps the daemon from starting: it becomes a warning and counts as not set. The exception is
 //! `daemon.local_only`, which is on if the file, or the value of the key in it, cannot be used.
 
-use std::{fmt, fs::File, time::Duration};
+use std::{fmt, fs::File, ops::RangeInclusive, time::Duration};
 
 use serde_json::{Map, Value};
 use thrum_core::{
@@ -36,7 +36,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// All keys.
+    /// All keys, each at the index that its `place` returns.
     pub const ALL: [Self; 9] = [
         Self::LocalOnly,
         Self::SyncInterval,
@@ -48,6 +48,21 @@ impl Key {
         Self::WakeCodex,
         Self::Exchange,
     ];
+
+    /// Returns the index of the key in [`ALL`](Self::ALL).
+    const fn place(self) -> usize {
+        match self {
+            Self::LocalOnly => 0,
+            Self::SyncInterval => 1,
+            Self::Tailnet => 2,
+            Self::Quota(Measure::Bytes) => 3,
+            Self::Quota(Measure::Agents) => 4,
+            Self::Quota(Measure::Origins) => 5,
+            Self::Quota(Measure::Parked) => 6,
+            Self::WakeCodex => 7,
+            Self::Exchange => 8,
+        }
+    }
 
     /// Returns the key's name in the form `SECTION.KEY`, as in the file.
     pub const fn name(self) -> &'static str {
@@ -85,13 +100,13 @@ impl Key {
     /// `invalid`, with a description of the valid values.
     pub fn parse(self, text: &str) -> Result<Value, Error> {
         let wrong = || Error::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
-        match self {
-            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => match text.to_ascii_lowercase().as_str() {
+        match self.form() {
+            Form::Boolean => match text.to_ascii_lowercase().as_str() {
                 "true" | "on" | "yes" | "1" => Ok(true.into()),
                 "false" | "off" | "no" | "0" => Ok(false.into()),
                 _ => Err(wrong()),
             },
-            Self::SyncInterval => {
+            Form::Interval(range) => {
                 let seconds = match text.parse::<u64>() {
                     Ok(seconds) => Duration::from_secs(seconds),
                     Err(_) => text
@@ -100,35 +115,36 @@ impl Key {
                         .and_then(|length| length.try_into().ok())
                         .ok_or_else(wrong)?,
                 };
-                if !limits::SYNC_INTERVAL_RANGE.contains(&seconds) || seconds.subsec_nanos() > 0 {
+                if !range.contains(&seconds) || seconds.subsec_nanos() > 0 {
                     return Err(wrong());
                 }
                 Ok(seconds.as_secs().into())
             }
-            Self::Quota(_) | Self::Exchange => match text.parse::<u64>() {
-                Ok(number) if self.range().contains(&number) => Ok(number.into()),
+            Form::Number(range) => match text.parse::<u64>() {
+                Ok(number) if range.contains(&number) => Ok(number.into()),
                 _ => Err(wrong()),
             },
         }
     }
 
     fn expected(self) -> String {
-        match self {
-            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => "true or false".to_owned(),
-            Self::SyncInterval => {
-                let (least, most) =
-                    (limits::SYNC_INTERVAL_RANGE.start().as_secs(), limits::SYNC_INTERVAL_RANGE.end().as_secs());
-                format!("a whole number of seconds from {least} to {most}")
+        match self.form() {
+            Form::Boolean => "true or false".to_owned(),
+            Form::Interval(range) => {
+                format!("a whole number of seconds from {} to {}", range.start().as_secs(), range.end().as_secs())
             }
-            Self::Quota(_) | Self::Exchange => {
-                format!("a whole number from {} to {}", self.range().start(), self.range().end())
-            }
+            Form::Number(range) => format!("a whole number from {} to {}", range.start(), range.end()),
         }
     }
 
-    /// The permitted values of a key that is a plain number.
-    fn range(self) -> std::ops::RangeInclusive<u64> {
-        if self == Self::Exchange { EXCHANGES } else { QUOTAS }
+    /// Returns the permitted values of the key.
+    const fn form(self) -> Form {
+        match self {
+            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => Form::Boolean,
+            Self::SyncInterval => Form::Interval(limits::SYNC_INTERVAL_RANGE),
+            Self::Quota(_) => Form::Number(QUOTAS),
+            Self::Exchange => Form::Number(EXCHANGES),
+        }
     }
 
     fn path(self) -> (&'static str, &'static str) {
@@ -139,15 +155,12 @@ impl Key {
     fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Error> {
         let (section, key) = self.path();
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
-        let fits = match (self, value) {
-            (Self::LocalOnly | Self::Tailnet | Self::WakeCodex, Value::Bool(_)) => true,
-            (Self::SyncInterval, Value::Number(number)) => number
-                .as_u64()
-                .is_some_and(|seconds| limits::SYNC_INTERVAL_RANGE.contains(&Duration::from_secs(seconds))),
-            (Self::Quota(_) | Self::Exchange, Value::Number(number)) => {
-                number.as_u64().is_some_and(|number| self.range().contains(&number))
+        let fits = match self.form() {
+            Form::Boolean => value.is_boolean(),
+            Form::Interval(range) => {
+                value.as_u64().is_some_and(|seconds| range.contains(&Duration::from_secs(seconds)))
             }
-            _ => false,
+            Form::Number(range) => value.as_u64().is_some_and(|number| range.contains(&number)),
         };
         let wrong = || {
             Error::new(
@@ -203,11 +216,21 @@ impl Key {
     }
 }
 
+/// The permitted values of a key.
+enum Form {
+    /// `true` and `false`.
+    Boolean,
+    /// Whole seconds in this range.
+    Interval(RangeInclusive<Duration>),
+    /// Whole numbers in this range.
+    Number(RangeInclusive<u64>),
+}
+
 /// Valid quotas, in megabytes for [`Measure::Bytes`]. The upper bound is more than any machine stores.
-const QUOTAS: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+const QUOTAS: RangeInclusive<u64> = 1..=1_000_000_000;
 
 /// Valid limits of an exchange; 0 means no limit.
-const EXCHANGES: std::ops::RangeInclusive<u64> = 0..=10_000;
+const EXCHANGES: RangeInclusive<u64> = 0..=10_000;
 
 const MEGABYTE: u64 = 1 << 20;
 
@@ -300,9 +323,7 @@ impl Config {
 
     /// Returns one setting.
     pub fn get(&self, key: Key) -> &Setting {
-        let place = Key::ALL.iter().position(|known| *known == key);
-        // `Key::ALL` contains every key.
-        &self.settings[place.unwrap_or_default()]
+        &self.settings[key.place()]
     }
 
     /// Returns how much data of one peer may be stored.
@@ -504,6 +525,20 @@ mod tests {
             assert_eq!(set(&repo, Key::LocalOnly, Some(true.into())).unwrap_err().kind, ErrorKind::Invalid);
             assert_eq!(fs::read_to_string(repo.config()).unwrap(), text, "what somebody wrote is not lost");
         }
+    }
+
+    #[test]
+    fn every_key_has_its_own_setting_and_range() {
+        for (place, key) in Key::ALL.into_iter().enumerate() {
+            assert_eq!(key.place(), place, "{key:?}");
+        }
+        let (_guard, repo) = fixture();
+        fs::write(repo.config(), r#"{"peers":{"max_agents":0},"agents":{"exchange":0}}"#).unwrap();
+        let config = load(&repo, &[("THRUM_EXCHANGE", "10001"), ("THRUM_PEER_MAX_PARKED", "10001")]);
+        assert_eq!(config.quota().agents, Amounts::QUOTA.agents, "a quota is at least 1");
+        assert_eq!(config.quota().parked, 10_001);
+        assert_eq!(config.get(Key::Exchange).value, 0, "no limit, and the variable is out of range");
+        assert_eq!(config.warnings.len(), 2);
     }
 
     #[test]
