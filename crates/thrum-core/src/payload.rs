@@ -71,8 +71,8 @@ pub enum Ages {
 pub enum Legacy {
     /// Knows the type and applies it.
     Applied,
-    /// Keeps and relays the event without applying it. The type's name must not begin with `message.`: Go Thrum stops
-    /// at an unknown type of that form.
+    /// Keeps and relays the event without applying it. An event whose type is named `message.…` is withheld from legacy
+    /// peers instead, since Go Thrum stops at an unknown type of that form.
     Relayed,
 }
 

@@ -69,10 +69,11 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
 }
 
 /// Returns `true` if the user should know that this row is withheld. Rows hidden by a purge or clean-up are no loss,
-/// and neither are rows about a message that the peer does not have. [`Log::long_events`] finds events that are too
-/// long.
+/// and neither are rows about a message that the peer does not have, or of a type that Go Thrum does not apply.
+/// [`Log::long_events`] finds events that are too long.
 fn is_worth_telling(row: &Row, prerequisites: &Prerequisites) -> bool {
-    !prerequisites.hidden && !prerequisites.message_missing && !journal::is_too_long(&row.body)
+    let would_be_applied = EventType::by_name(&row.kind).is_none_or(|known| known.legacy == Legacy::Applied);
+    would_be_applied && !prerequisites.hidden && !prerequisites.message_missing && !journal::is_too_long(&row.body)
 }
 
 /// Returns why an author's name is unusable; `None` if it is usable. A legacy peer uses the name, unmodified, in the
@@ -377,6 +378,22 @@ mod tests {
             assert!(withheld(&row, &on(true)).is_some(), "{kind}");
             assert_eq!(withheld(&row, &on(false)), None, "{kind}");
         }
+    }
+
+    #[test]
+    fn a_withheld_row_is_reported_unless_the_peer_would_not_have_applied_it() {
+        let alone = Prerequisites::default();
+        for (kind, is_reported) in
+            [("message.create", true), ("message.pinned", true), ("file.claim", false), ("agent.woken", false)]
+        {
+            assert_eq!(is_worth_telling(&row(1, kind, "{}"), &alone), is_reported, "{kind}");
+        }
+        let missing = Prerequisites { message_missing: true, ..Prerequisites::default() };
+        let hidden = Prerequisites { hidden: true, ..Prerequisites::default() };
+        for prerequisites in [missing, hidden] {
+            assert!(!is_worth_telling(&row(1, "message.create", "{}"), &prerequisites));
+        }
+        assert!(!is_worth_telling(&row(1, "message.create", &"x".repeat(limits::LEGACY_LINE_BYTES + 1)), &alone));
     }
 
     /// A log in which only rows of type `x` are servable. Counts the examined rows.
