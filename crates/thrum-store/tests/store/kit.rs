@@ -15,6 +15,7 @@ use thrum_core::{
     Ambient, DaemonKey, Draft, Event, Payload, Timestamp,
     event::{Candidate, admit},
     exchange::{Applied, Batch},
+    payload::EventType,
 };
 use thrum_store::{
     OpenOptions, Store, StoreFingerprint,
@@ -195,13 +196,17 @@ impl Node {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
     }
 
-    /// Edits, deletions and receipts that precede every creation of their message in the log.
+    /// Events that wait for their message, but precede every creation of it in the log.
     fn out_of_order(&self) -> u64 {
-        let sql = "SELECT count(*) FROM messages m JOIN events e ON e.target = m.message_id
-                   WHERE e.type IN ('message.edit', 'message.delete', 'message.receipt') AND e.sequence <
-                         (SELECT min(c.sequence) FROM events c WHERE c.target = m.message_id AND c.type = 'message.create')";
         let connection = rusqlite::Connection::open(self.path()).expect("opens");
-        connection.query_row(sql, [], |row| row.get(0)).expect("counts")
+        let sql = "SELECT count(*) FROM messages m JOIN events e ON e.target = m.message_id
+                   WHERE e.type = ?1 AND e.sequence <
+                         (SELECT min(c.sequence) FROM events c WHERE c.target = m.message_id AND c.type = 'message.create')";
+        let mut statement = connection.prepare(sql).expect("prepares");
+        let waiting = Payload::TYPES.iter().filter(|known| known.waits_for_message);
+        waiting
+            .map(|EventType { kind, .. }| statement.query_row([kind], |row| row.get::<_, u64>(0)).expect("counts"))
+            .sum()
     }
 
     /// Mailboxes and audiences whose stored counts differ from their rows, and mail of agents that are gone.

@@ -32,3 +32,4 @@ mod purge;
 mod recorded;
 mod salvage;
 mod states;
+mod tables;

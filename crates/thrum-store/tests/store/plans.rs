@@ -296,12 +296,12 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn is_statement(literal: &str) -> bool {
+pub fn is_statement(literal: &str) -> bool {
     let first = literal.split_whitespace().next().unwrap_or_default();
     matches!(first, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "WITH" | "REPLACE")
 }
 
-fn squeezed(sql: &str) -> String {
+pub fn squeezed(sql: &str) -> String {
     sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -317,7 +317,7 @@ fn constants(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The string literals of Rust source, with their positions.
-fn literals(text: &str) -> Vec<(usize, String)> {
+pub fn literals(text: &str) -> Vec<(usize, String)> {
     let bytes = text.as_bytes();
     let (mut at, mut found) = (0, Vec::new());
     while at < bytes.len() {
