@@ -1,5 +1,7 @@
 //! `thrum status`: shows this agent, its waiting mail, the daemon's state, and every peer.
 
+use std::{collections::BTreeSet, iter};
+
 use serde_json::{Value, json};
 use thrum_core::{
     Error, ErrorKind, Timestamp,
@@ -328,14 +330,33 @@ pub(crate) fn daemon(health: &Health) -> String {
     format!("running, {pid}up {up}, version {}{of}", quote(&health.version))
 }
 
-/// Counts the peers by state: `2 connected`, `1 connected, 1 unreachable`.
+/// Counts the peers by state, connected ones first: `2 connected`, `0 connected, 1 unreachable`.
 pub(crate) fn states(peers: &[Peer]) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for state in ["connected", "connecting", "unreachable", "removed_us", "over_quota"] {
-        let number = peers.iter().filter(|peer| peer.state == state).count();
-        if number > 0 || state == "connected" {
-            words.push(format!("{number} {}", state.replace('_', " ")));
-        }
+    const CONNECTED: &str = "connected";
+    let number = |state: &str| peers.iter().filter(|peer| peer.state == state).count();
+    // Go Thrum's daemon may leave out the state.
+    let others: BTreeSet<&str> =
+        peers.iter().map(|peer| peer.state.as_str()).filter(|state| !["", CONNECTED].contains(state)).collect();
+    let words = iter::once(CONNECTED).chain(others);
+    let words = words.map(|state| format!("{} {}", number(state), printable(&state.replace('_', " "))));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_counted_by_whatever_state_they_have() {
+        let peers = |states: &[&str]| -> Vec<Peer> {
+            states.iter().map(|state| serde_json::from_value(json!({"state": state})).unwrap()).collect()
+        };
+        assert_eq!(states(&[]), "0 connected");
+        assert_eq!(states(&peers(&["connected", "connected"])), "2 connected");
+        assert_eq!(
+            states(&peers(&["unreachable", "over_quota", "", "unreachable"])),
+            "0 connected, 1 over quota, 2 unreachable"
+        );
+        assert_eq!(states(&peers(&["asleep\u{1b}", "connected"])), "1 connected, 1 asleep\\u{1b}");
     }
-    words.join(", ")
 }
