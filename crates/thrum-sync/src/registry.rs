@@ -458,7 +458,7 @@ impl Registry {
     }
 
     /// Returns the two processes that run with a peer's key at the same time, if both were seen within
-    /// [`limits::SAME_KEY`].
+    /// [`limits::SAME_KEY_RECENT`].
     pub fn both(&self, daemon_id: &str, now: Now) -> Option<(Seen, Seen)> {
         self.lives.both(daemon_id, now)
     }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use super::messages::MAX_LINE_BYTES;
 
-/// Most paired peers. Fifty are many; each costs a connection and a request per sync interval.
+/// Most paired peers. Fifty would already be many; each costs a connection and a request per sync interval.
 pub const MAX_PEERS: usize = 200;
 
-/// Most inbound connections from other daemons, authenticated or not: enough for fifty peers, each with one persistent
-/// connection or with the several one-shot connections of Go Thrum.
+/// Most inbound connections from other daemons, authenticated or not: enough for [`MAX_PEERS`] with one persistent
+/// connection each, or for fifty Go Thrum peers with several one-shot connections each.
 pub const MAX_PEER_CONNECTIONS: usize = 256;
 
 /// Most connections of one peer. Above this the peer's oldest connection is closed, so that one peer never locks out
-/// the others. A peer of ours uses one, briefly two. Go Thrum pulls in up to ten threads at once and announces on
-/// further connections.
+/// the others. A peer that is not a legacy peer keeps one, plus one for each ping, comparison or reconciliation in
+/// progress. Go Thrum pulls in up to ten threads at once and announces on further connections.
 pub const MAX_CONNECTIONS_OF_PEER: usize = 16;
 
 /// Most requests of one peer that are processed or answered at once; further requests wait. The bound leaves blocking
@@ -55,7 +55,7 @@ pub const QUOTA_LOOK: Duration = Duration::from_secs(5);
 pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
 
 /// Idle time after which a peer's inbound connection is closed: twenty default sync intervals. A peer with a longer
-/// interval connects again.
+/// interval then reconnects within a second.
 pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// Time within which the rest of a line must arrive once a peer has begun it.
@@ -104,12 +104,14 @@ pub const PEER_INFO: Duration = Duration::from_secs(10);
 /// deadlines.
 pub const MEET: Duration = DIAL.saturating_add(PEER_INFO);
 
-/// First wait after a failed connection attempt to a peer. The wait doubles with each further failure, up to
-/// [`BACKOFF_LAST`], and is shortened at random by up to half.
+/// First wait after a failed connection attempt to a peer, or after a disk error during replication. The wait doubles
+/// with each further failure, up to [`BACKOFF_LAST`]; the replicator shortens it at random by up to half. Also the
+/// least time between dials of a peer that calls, and before another connection is lent to the same peer.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// Longest wait between connection attempts to a peer. Also the interval at which a peer that removed us is contacted
-/// again.
+/// Longest wait between connection attempts to a peer, and between retries after a disk error. Also the interval at
+/// which a peer that removed us is contacted again, and at which the daemon retries to remove a removed peer's events
+/// (`forgetting.rs`).
 pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
 
 /// Deadline for one `peer ping`, everything included.
@@ -126,10 +128,9 @@ pub const PATH_PAUSE: Duration = Duration::from_secs(60);
 /// used continuously.
 pub const TOKEN_MISUSE_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long after its last sign of life a process counts when the status shows that two daemons run with one key. Equal
-/// to the longest wait between two attempts to reach a peer, because a daemon that still runs is heard within that
-/// time.
-pub const SAME_KEY: Duration = BACKOFF_LAST;
+/// How recently each of two processes with one key must have been heard for the status to report them. Equal to the
+/// longest wait between two attempts to reach a peer, because a daemon that still runs is heard within that time.
+pub const SAME_KEY_RECENT: Duration = BACKOFF_LAST;
 
 /// Most processes remembered per daemon key; beyond this the one heard from longest ago is dropped. Two suffice to
 /// detect that two run at once; further ones ran before a restart.

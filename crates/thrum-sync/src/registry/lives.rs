@@ -80,7 +80,7 @@ impl Life {
     }
 
     fn is_fresh(&self, now: Duration) -> bool {
-        now.saturating_sub(self.heard) <= limits::SAME_KEY
+        now.saturating_sub(self.heard) <= limits::SAME_KEY_RECENT
     }
 
     fn seen(&self) -> Seen {
@@ -183,7 +183,8 @@ impl Lives {
 
     /// Returns other processes that use our own key, each with the peer that reports it.
     pub(super) fn others_of_ours(&self, now: Now) -> Vec<(String, Seen)> {
-        let lately = self.reports.iter().filter(|(_, (_, told))| now.tick.saturating_sub(*told) <= limits::SAME_KEY);
+        let lately =
+            self.reports.iter().filter(|(_, (_, told))| now.tick.saturating_sub(*told) <= limits::SAME_KEY_RECENT);
         lately.map(|(by, (seen, _))| (by.clone(), seen.clone())).collect()
     }
 
@@ -220,7 +221,7 @@ mod tests {
         let other = lives.other("d_k", "i1", at(10)).unwrap();
         assert_eq!((other.0.address.as_str(), other.1), ("127.0.0.1:9102", Duration::from_secs(6)));
         // The state clears when one of the processes is gone, and is reported anew when that process returns.
-        let later = 4 + limits::SAME_KEY.as_secs() + 1;
+        let later = 4 + limits::SAME_KEY_RECENT.as_secs() + 1;
         assert_eq!(sign(&mut lives, "i1", 9101, later, later), None);
         assert!(lives.both("d_k", at(later)).is_none() && lives.other("d_k", "i1", at(later)).is_none());
         assert!(sign(&mut lives, "i2", 9102, later + 1, later + 1).is_some());
@@ -258,7 +259,7 @@ mod tests {
         assert!(lives.record_report("d_p", Some(seen.clone()), at(1)));
         assert!(!lives.record_report("d_p", Some(seen.clone()), at(2)), "once");
         assert_eq!(lives.others_of_ours(at(2)), [("d_p".to_owned(), seen.clone())]);
-        assert_eq!(lives.others_of_ours(at(3 + limits::SAME_KEY.as_secs())), []);
+        assert_eq!(lives.others_of_ours(at(3 + limits::SAME_KEY_RECENT.as_secs())), []);
         assert!(!lives.record_report("d_p", None, at(4)) && lives.others_of_ours(at(4)).is_empty());
         assert!(lives.record_report("d_p", Some(seen), at(5)));
         lives.forget("d_p");
