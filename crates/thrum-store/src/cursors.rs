@@ -1,9 +1,9 @@
 //! Cursors of the readers of an agent's mail: positions in our log, after which all mail is new to the reader.
 //!
 //! A message is read once, by the first reader that acts in the agent's name. That is not enough for programs that must
-//! each report every message once, such as two sessions of one agent, or a hook at every turn. Each such program has
-//! its own name here and a cursor, which survives a restart. Cursors are not part of the projection or its digest, and
-//! are not sent to peers.
+//! each report every message once, such as two sessions of one agent, or the two readers of one session's hooks. Each
+//! such program has its own name here and a cursor, which survives a restart. Cursors are not part of the projection or
+//! its digest, and are not sent to peers.
 
 use rusqlite::OptionalExtension;
 use thrum_core::limits;

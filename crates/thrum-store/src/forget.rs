@@ -80,7 +80,7 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Marks the events that this peer brought for removal by [`forget_piece`](Self::forget_piece).
+    /// Starts the removal of the events that this peer brought; [`forget_piece`](Self::forget_piece) does it.
     ///
     /// # Errors
     /// SQLite's.
@@ -110,7 +110,7 @@ impl Tx<'_> {
             .query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((after, mut refolds)) = found else { return Ok(Forgotten { events: 0, is_done: true }) };
-        let (leaving, upto) = self.leaving(peer, after, keeps)?;
+        let (leaving, last_read) = self.leaving(peer, after, keeps)?;
         let mut messages = BTreeSet::new();
         for event in &leaving {
             refolds |= self.take_out(peer, event, &mut messages)?;
@@ -119,7 +119,7 @@ impl Tx<'_> {
             fold::refold_message(self, message_id)?;
         }
         fold::finish(self)?;
-        let is_done = upto.is_none();
+        let is_done = last_read.is_none();
         if is_done {
             if refolds {
                 // Other peers brought further events of the same origins, and the removed events may have hidden the
@@ -132,7 +132,7 @@ impl Tx<'_> {
         } else {
             self.conn.prepare_cached("UPDATE forgetting SET after = ?2, refold = ?3 WHERE peer = ?1")?.execute((
                 peer,
-                upto.unwrap_or(after),
+                last_read.unwrap_or(after),
                 refolds,
             ))?;
         }
@@ -209,8 +209,8 @@ impl Tx<'_> {
         Ok(partial)
     }
 
-    /// Returns `true` if this event was forgotten before: its origin sequence counts as purged, although no purge
-    /// removes the event, as the caller has checked.
+    /// Returns `true` if this event fills an origin sequence that counts as purged: its event was forgotten, or a purge
+    /// that was taken back had removed it or kept it out. The caller has checked that no purge removes it now.
     pub(crate) fn restores(&self, event: &Event) -> Result<bool, StoreError> {
         if event.seq == 0 {
             return Ok(false);

@@ -15,7 +15,8 @@ const KEYS: [&str; 9] =
 /// Places in an answer, with the difference found there.
 pub type Differences = BTreeSet<(String, String)>;
 
-/// Records where `ours` differs from `theirs`. All instants, and all texts that depend on them, count as equal.
+/// Records where `ours` differs from `theirs`. Instants count as equal, and so do texts for the last contact with a
+/// peer ([`settled`]).
 pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Differences) {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => {
@@ -62,10 +63,11 @@ fn name(value: &Value) -> String {
     named.map_or_else(|| settled(value), str::to_owned)
 }
 
-/// Returns a value with times replaced by placeholders.
+/// Returns a value as text. A string that is an instant, or a time of last contact, becomes a placeholder.
 fn settled(value: &Value) -> String {
     match value.as_str() {
         Some(text) if Timestamp::parse(text).is_some() => "TIME".to_owned(),
+        // `ago()` writes `5s ago`, and after a day the date: that of `last_sync` in `recorded.rs`.
         Some(text) if text.ends_with(" ago") || text.starts_with("2026-01-") => "AGO".to_owned(),
         Some(text) => text.to_owned(),
         None => value.to_string(),

@@ -52,7 +52,7 @@ impl Tx<'_> {
         }
         let session_id = self.new_id(IdKind::Session)?;
         let payload = SessionStart { session_id: session_id.clone(), agent_id: agent_id.to_owned() };
-        // A deletion stamped in the future by a wrong clock of ours would hide the start.
+        // A clean-up of the agent that a wrong clock of ours dated in the future would hide the start.
         let deleted = self.reader().deleted_at(agent_id)?;
         let event = self.append_over(Payload::SessionStart(payload), deleted)?;
         self.say(&session_id, agent_id, event.at, beat)?;
@@ -84,7 +84,7 @@ impl Tx<'_> {
         Ok((session, self.shown_at(event.at)))
     }
 
-    /// Sets the session's intent; an empty text clears it. Peers are notified at once.
+    /// Sets the session's intent; an empty text clears it. Always appends an event, even if the text is unchanged.
     ///
     /// # Errors
     /// Those of [`heartbeat`](Self::heartbeat).
@@ -92,10 +92,12 @@ impl Tx<'_> {
         self.heartbeat(session_id, Heartbeat { intent: Some(intent.to_owned()), ..Heartbeat::default() })
     }
 
-    /// Sets the task on which the session works; an empty text clears it. Peers are notified at once.
+    /// Sets the task on which the session works; an empty text clears it. Always appends an event, even if the text is
+    /// unchanged.
     ///
     /// # Errors
-    /// Those of [`set_intent`](Self::set_intent).
+    /// [`ErrorKind::NotFound`] for an unknown session; [`ErrorKind::Refused`] if its agent's home is another daemon, or
+    /// if the session has ended; [`ErrorKind::Invalid`] if the text is too long.
     pub fn set_task(&mut self, session_id: &str, task: &str) -> Result<Timestamp, StoreError> {
         let session = self.own_open_session(session_id)?;
         let mut context = session.context;
@@ -114,21 +116,22 @@ impl Tx<'_> {
     /// [`ErrorKind::Invalid`] for a beat out of bounds.
     pub fn heartbeat(&mut self, session_id: &str, beat: Heartbeat) -> Result<Timestamp, StoreError> {
         beat.check()?;
-        let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
+        let Session { agent_id, start_claimed_at, .. } = self.own_open_session(session_id)?;
         let now = self.now();
         self.seen(&agent_id, now)?;
-        self.say(session_id, &agent_id, started_at, beat)?;
+        self.say(session_id, &agent_id, start_claimed_at, beat)?;
         Ok(now)
     }
 
-    /// Records the work of a session as an event, if it has changed.
+    /// Records the work of a session as an event, if it has changed. Unlike [`heartbeat`](Self::heartbeat), records no
+    /// sign of life.
     ///
     /// # Errors
     /// Those of [`heartbeat`](Self::heartbeat).
     pub fn record_work(&mut self, session_id: &str, beat: Heartbeat) -> Result<(), StoreError> {
         beat.check()?;
-        let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
-        self.say(session_id, &agent_id, started_at, beat)
+        let Session { agent_id, start_claimed_at, .. } = self.own_open_session(session_id)?;
+        self.say(session_id, &agent_id, start_claimed_at, beat)
     }
 
     /// Records a sign of life of an agent, if its home is this daemon. Does not replace a later time.
@@ -149,7 +152,7 @@ impl Tx<'_> {
         &mut self,
         session_id: &str,
         agent_id: &str,
-        started_at: Timestamp,
+        start_claimed_at: Timestamp,
         beat: Heartbeat,
     ) -> Result<(), StoreError> {
         if beat.is_empty() {
@@ -158,14 +161,19 @@ impl Tx<'_> {
         let before = self.reader().session(session_id)?.map(|session| session.context).unwrap_or_default();
         let mut context = before.clone();
         beat.lay_over(&mut context, &self.now().to_string())?;
-        if context == before { Ok(()) } else { self.update(agent_id.to_owned(), context, started_at) }
+        if context == before { Ok(()) } else { self.update(agent_id.to_owned(), context, start_claimed_at) }
     }
 
-    fn update(&mut self, agent_id: String, context: WorkContext, started_at: Timestamp) -> Result<(), StoreError> {
+    fn update(
+        &mut self,
+        agent_id: String,
+        context: WorkContext,
+        start_claimed_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let last_update = self.last_update(&agent_id, &context.session_id)?;
         let at = self.now().max(last_update.next());
         let context = context.for_event(&at.to_string());
-        let after = started_at.max(last_update);
+        let after = start_claimed_at.max(last_update);
         let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
         // Check first: cutting would hide content that must be refused.
         bounds::check(&mut payload)?;

@@ -9,7 +9,7 @@ use crate::{Reader, StoreError, query::Mailbox};
 pub struct Role {
     /// Name of the role.
     pub name: String,
-    /// Time of the earliest registration of an agent that has the role.
+    /// The earliest time since which one of these agents has been registered, in whatever role.
     pub since: Timestamp,
     /// The agents that have the role, by name and home.
     pub agents: Vec<Mailbox>,

@@ -44,9 +44,9 @@ impl Code {
             .hint("Type the code that `thrum peer add` shows on the other machine."))
     }
 
-    /// Returns `true` if `shown` is this code. Compares in constant time.
-    pub fn matches(&self, shown: &str) -> bool {
-        self.0.as_bytes().ct_eq(shown.as_bytes()).into()
+    /// Returns `true` if `presented` is this code. Compares in constant time.
+    pub fn matches(&self, presented: &str) -> bool {
+        self.0.as_bytes().ct_eq(presented.as_bytes()).into()
     }
 
     /// Returns the digits, for the user's terminal, the PAKE, and the wire to a legacy peer.

@@ -47,7 +47,7 @@ impl Wire {
     }
 }
 
-/// A program that took a daemon's port. Answers each line with `answer`, and records it.
+/// A program that took a daemon's port. Records each line that it reads, and replies with `answer`.
 struct Squatter {
     heard: Arc<Mutex<Vec<String>>>,
     _task: AbortOnDropHandle<()>,
@@ -112,7 +112,7 @@ async fn pair() -> (Daemon, Daemon) {
     a.log.register("alpha");
     b.log.register("beta");
     a.pair(&b).await;
-    // Both listen from then on.
+    // Opening a pairing session starts the listener, which stays open.
     for daemon in [&a, &b] {
         let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
         daemon.peers.cancel_pairing(pairing.session);
@@ -121,19 +121,19 @@ async fn pair() -> (Daemon, Daemon) {
     (a, b)
 }
 
-/// C7, C11: a program that takes the port of a stopped daemon gets no token, and is not believed that we were removed.
-/// Includes one that replays a reply of the daemon, and one that plays a legacy peer.
+/// C7, C11: a program that takes the port of a stopped daemon gets no token, and its answer that the peer was removed
+/// is not believed. Includes one that replays a reply of the daemon, and one that plays a legacy peer.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let (mut a, b) = pair().await;
     let address = a.peers.address(Kind::Local).await.unwrap();
     let token = b.peers.list()[0].token.clone().unwrap();
     let own = DaemonKey::generate(&mut System);
-    // The genuine daemon's reply to this peer, but for another handshake.
+    // The genuine daemon's reply to b, from another handshake.
     let begin = |with: &str| encrypted::begin(&kit::identity(b.log.key.get().unwrap()), with, Kind::Local).unwrap().1;
     let old = Wire::to(&a).await.ask(wire::ENCRYPT, json!({"message": begin(&a.id)})).await;
     assert!(old["result"]["message"].is_string(), "{old}");
-    // A reply by another daemon to a handshake with that daemon.
+    // Another daemon's reply to a handshake that b began with it.
     let (other, ..) = encrypted::answer(&kit::identity(&own), &begin(own.id().as_str()), Kind::Local).unwrap();
     a.peers.shutdown().await;
 
@@ -148,7 +148,7 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
                 |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.encrypt"}}),
             ),
         ),
-        // Possibly no attack at all.
+        // The same reply: the error also names the harmless cause.
         (
             "or it runs an older Thrum: update it there",
             Box::new(
@@ -258,7 +258,7 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     let refused = status(&a).await.details.refused.expect("shown");
     assert_eq!((refused.node.id.as_str(), refused.node.name.as_str()), ("local", "another program of this machine"));
     assert_eq!(told_of(&b).await.0.id, "local");
-    assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not concerned");
+    assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not affected");
     assert!(kit::logs().contains(
         "refused a token that was used from another node than its peer's peer=beta node=another program of this machine"
     ));
@@ -292,10 +292,10 @@ async fn an_unanswered_challenge_counts_as_token_misuse_and_a_proof_does_not() {
     assert_eq!(told_of(&b).await.0.id, "local");
 }
 
-/// C7, C11: a complete daemon with a copied registry and a key of its own, and one with a registry older than the last
-/// pairing.
+/// C7, C11: a daemon with a copied registry and its own key, and one with a registry older than the last pairing, are
+/// told that they were removed, and get no events.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copied_and_a_restored_registry_are_nobodys() {
+async fn a_daemon_with_a_copied_or_outdated_registry_is_not_accepted() {
     let (a, mut b) = pair().await;
     let file = b.directory.path().join("peers.json");
     let before = std::fs::read(&file).unwrap();

@@ -62,7 +62,11 @@ fn a_hook_of_a_later_version_blocks_nothing() {
         &[],
     ] {
         let ran = given(repo.command(&[&["hook"], args].concat()), &json!({"session_id": "s1"}));
-        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "programs take 2 for a no: {args:?} {ran:?}");
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (0, ""),
+            "agent programs treat exit code 2 as a refusal: {args:?} {ran:?}"
+        );
     }
     // A payload with unknown fields and another name for the event.
     repo.thrum(&["send", "hello", "--to", "@bob", "--as", "ann"]).ok();
@@ -98,7 +102,7 @@ fn a_worktree_with_two_agents_needs_a_choice() {
     assert_eq!(
         (repo.unread("bob"), repo.unread("eve")),
         (2, 2),
-        "nothing proves that it was taken in this agent's name"
+        "the session changed its agent, so no later hook proves that the mail was taken"
     );
     let served = calls(repo.command(&["mcp", "serve", "--as", "eve"]), &brief);
     assert_eq!(served[0]["structuredContent"]["you"]["name"], "eve");
@@ -127,7 +131,7 @@ fn a_variable_set_for_another_worktree_selects_no_agent() {
     given(stale(&["setup", "claude"]), &json!({}));
     assert!(
         !fs::read_to_string(repo.path(".mcp.json")).unwrap().contains("ann"),
-        "the place says who somebody is, not its settings"
+        "the settings name no agent: the worktree determines it"
     );
 }
 
@@ -146,7 +150,7 @@ fn a_worktree_that_joins_later_has_hooks_and_tools_as_soon_as_it_has_an_agent() 
         command
     };
     let start = || output_text(&given(there(&["hook", "start", "--host", "claude"]), &json!({"session_id": "s1"})));
-    assert_eq!(start(), "", "it is nobody's, and not the agent's of the worktree that it came from");
+    assert_eq!(start(), "", "the new worktree has no agent, and does not inherit the first one's");
     let mut server = Client::run(there(&["mcp", "serve"]));
     server.initialize("2025-11-25");
     let refused = server.call("brief", json!({}));
@@ -188,9 +192,9 @@ fn an_occupied_settings_key_is_left_alone_and_the_text_to_paste_is_shown() {
 }
 
 #[test]
-fn a_model_that_waits_in_a_loop_is_told_to_go_on_and_blocks_nothing() {
+fn a_model_that_waits_in_a_loop_is_told_to_continue_its_work_and_blocks_nothing() {
     let repo = TestRepo::with_reader_and_writer();
-    // Whatever timeout the model asks for, the call ends before the shortest time limit of any client.
+    // Whatever timeout the model asks for, the call waits at most 50 s: some clients limit a call to a minute.
     let heard = instead_of_daemon(&repo, 1, |request| {
         Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "received", "unread": 1, "messages": [{
             "message_id": "msg_1", "agent_id": "ann", "created_at": "2026-03-28T17:05:13Z", "body": {"content": "x"},
@@ -236,7 +240,11 @@ fn five_thousand_unread_messages_are_delivered_in_small_parts() {
         kept.len() < 8 * 1024 && kept.contains("│ 0 words") && kept.contains(" more: thrum inbox --unread"),
         "{kept}"
     );
-    assert_eq!(injected_text(&repo, "stop", &[], json!({})), "", "the rest keeps no turn from ending");
+    assert_eq!(
+        injected_text(&repo, "stop", &[], json!({})),
+        "",
+        "mail that did not fit does not keep the next turn from ending"
+    );
     let server =
         calls(repo.command(&["mcp", "serve"]), &[("brief", json!({})), ("check_messages", json!({"limit": 50}))]);
     for result in &server {
