@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Protocols that this daemon speaks, as listed in `sync.peer_info` and `pair.probe`.
-pub const PROTOCOLS: [&str; 2] = ["lines-1", wire::RANGES];
+pub const PROTOCOLS: [&str; 3] = ["lines-1", wire::RANGES, wire::AHEAD];
 
 /// This daemon's identity, as reported to peers.
 #[derive(Clone, Debug)]
@@ -403,8 +403,9 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
     match asks {
         Asks::Pull(pull) => match page(&pull, &peer.daemon_id, log, askers, now) {
             Ok((page, current)) => {
+                let upto = pull.acknowledged();
                 let read = pull.log.filter(|asked| **asked == *current);
-                (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto: pull.after }))
+                (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto }))
             }
             Err(error) => (wire::error_line(&id, &error.into()), None),
         },

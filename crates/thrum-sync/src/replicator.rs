@@ -2,8 +2,10 @@
 //!
 //! There is one persistent connection with one request in flight. After each input, the state machine takes the first
 //! step that applies: ask the peer for its identity (once per connection, and for `verify`), announce events that the
-//! peer has not been told about, pull if there may be new events. A pull starts at the checkpoint. The events of its
-//! reply are stored together with the new checkpoint before the next pull, which thereby acknowledges them.
+//! peer has not been told about, pull if there may be new events. A pull starts at the checkpoint, and acknowledges the
+//! events up to it. The events of its reply are stored together with the new checkpoint. If the peer has more, and knows
+//! [`AHEAD`], the next pull starts behind the batch that is being stored, and acknowledges only what is stored already.
+//! So one batch is read and checked while the one before it is written.
 //!
 //! Convergence without needless traffic:
 //! * reasons to pull that arrive during a pull set one flag, and cause one more pull;
@@ -35,7 +37,7 @@ mod pulling;
 mod status;
 mod throttle;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use thrum_core::{
     Ambient, Timestamp,
@@ -48,7 +50,7 @@ use crate::{
     backoff::Backoff,
     error::{Timeout, Violation},
     legacy::{self, reading::Reading},
-    protocol::wire::{BadReply, Call, Info, Reply},
+    protocol::wire::{AHEAD, BadReply, Call, Info, Reply},
 };
 pub use interface::{Action, Input};
 pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
@@ -97,7 +99,11 @@ pub struct Replicator {
     reading: Reading,
     flight: Option<Flight>,
     next_id: u64,
-    applying: Option<Applying>,
+    /// The batches that are being stored, oldest first: at most [`limits::BATCHES_IN_PROGRESS`], and one of a peer
+    /// that cannot be read ahead.
+    applying: VecDeque<Applying>,
+    /// Whether the peer knows [`AHEAD`].
+    can_read_ahead: bool,
     due: Option<Cause>,
     /// Cause and result of the current run of pulls, for one log message at the end of the run.
     run: (Cause, Applied),
@@ -148,7 +154,8 @@ impl Replicator {
             reading: Reading::new(checkpoint.as_ref()),
             flight: None,
             next_id: 1,
-            applying: None,
+            applying: VecDeque::new(),
+            can_read_ahead: false,
             due: None,
             run: (Cause::Periodic, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
@@ -239,6 +246,7 @@ impl Replicator {
             Input::TooLong => self.too_long(todo),
             Input::Applied(applied) => self.applied(applied, todo.now),
             Input::ApplyFailed(error) => self.apply_failed(error, todo),
+            Input::NotApplied => self.not_applied(),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
                 self.untold += 1;
@@ -335,9 +343,14 @@ impl Replicator {
         todo.actions.push(Action::Send { id, call });
     }
 
-    /// Returns `true` if a pull is due, no batch is being stored, and the peer is within its quota.
+    /// Returns `true` if a pull is due, the peer is within its quota, and either no batch is being stored, or the next
+    /// one may be read ahead.
     fn may_pull(&self) -> bool {
-        self.due.is_some() && self.applying.is_none() && self.status.exchange.over_quota.is_none()
+        let may_read = match self.applying.back() {
+            None => true,
+            Some(last) => self.can_read_ahead && last.more && self.applying.len() < limits::BATCHES_IN_PROGRESS,
+        };
+        self.due.is_some() && may_read && self.status.exchange.over_quota.is_none()
     }
 
     fn has_unannounced(&self) -> bool {
@@ -383,6 +396,7 @@ impl Replicator {
             self.reading.met();
         }
         self.known = Some(info.log.clone());
+        self.can_read_ahead = info.log.is_some() && info.protocols.iter().any(|protocol| protocol == AHEAD);
         self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);

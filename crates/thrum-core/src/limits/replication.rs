@@ -12,6 +12,10 @@ pub const MAX_BATCH_EVENTS: usize = 1000;
 /// [`MAX_LINE_BYTES`](super::MAX_LINE_BYTES) and fits into the request deadline on a slow link.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// Most batches of one peer that are being checked and stored at the same time. While one is stored, the next one is
+/// read from the network and checked.
+pub const BATCHES_IN_PROGRESS: usize = 3;
+
 /// Most events sent with an announcement.
 pub const MAX_PUSHED_EVENTS: usize = 32;
 

@@ -478,7 +478,7 @@ mod tests {
         // Returns the rows served above `after`, and how many rows were examined.
         let ask = |after: u64| {
             *log.looked_at.lock().unwrap() = 0;
-            let pull = Pull { after, max_batch: 1000, log: None };
+            let pull = Pull { after, max_batch: 1000, log: None, stored: None };
             let page = Askers::page(|| askers.lock().unwrap(), PEER, &pull, &log, Now::default()).unwrap();
             (page.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), *log.looked_at.lock().unwrap())
         };

@@ -15,7 +15,7 @@ use thrum_core::{
     quota::OverQuota,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     task::JoinHandle,
     time::sleep_until,
 };
@@ -189,8 +189,9 @@ struct Run {
     stop: CancellationToken,
 }
 
-/// A batch being stored.
-type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Error>>;
+/// A batch being stored. The result is `None` if it was not stored because the batch before it was not, or because the
+/// peer is over its quota, or the driver was stopped.
+type Storing = JoinHandle<Result<Option<(Applied, Option<OverQuota>)>, Error>>;
 
 /// A check of the peer's quota.
 type QuotaCheck = JoinHandle<Result<Option<OverQuota>, Error>>;
@@ -210,7 +211,10 @@ impl Run {
         let mut condition =
             self.peer.kind().and_then(|kind| outbound.addresses.transport(kind)).map(|transport| transport.condition());
         let mut link: Option<Link> = None;
-        let mut storing: Option<Storing> = None;
+        // In the order of the peer's log.
+        let mut storing: VecDeque<Storing> = VecDeque::new();
+        // Whether the batch that was passed on last is stored, and the next one may be.
+        let mut is_stored: Option<oneshot::Receiver<bool>> = None;
         let mut ends = 0;
         let mut quota_check: Option<QuotaCheck> = Some(self.check_quota());
         let mut check_again = pin!(tokio::time::sleep(Duration::ZERO));
@@ -234,8 +238,17 @@ impl Run {
                         Action::Close => link = None,
                         Action::Apply { log, checkpoint, checkpoint_event, events } => {
                             let (store, peer) = (Arc::clone(&env.log), self.peer.daemon_id.clone());
-                            storing = Some(tokio::task::spawn_blocking(move || {
+                            let before = is_stored.take().filter(|_| !storing.is_empty());
+                            let (tell, told) = oneshot::channel();
+                            is_stored = Some(told);
+                            let stop = self.stop.clone();
+                            storing.push_back(tokio::task::spawn_blocking(move || {
+                                // Check the events while the batch before them is being stored.
                                 let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
+                                let may_store = before.is_none_or(|before| before.blocking_recv() == Ok(true));
+                                if !may_store || stop.is_cancelled() {
+                                    return Ok(None);
+                                }
                                 let applied = store.apply(Batch { checkpoint_event, ..batch })?;
                                 // Ignore a failed check; the next batch with new events triggers another one.
                                 let over = if applied.applied > 0 {
@@ -243,7 +256,9 @@ impl Run {
                                 } else {
                                     None
                                 };
-                                Ok((applied, over))
+                                // Nobody waits if this is the last batch.
+                                let _ = tell.send(over.is_none());
+                                Ok(Some((applied, over)))
                             }));
                         }
                         Action::NoteWelcome => self.record_removal(false).await,
@@ -302,7 +317,7 @@ impl Run {
             }
         }
         drop(link);
-        if let Some(storing) = storing {
+        for storing in storing {
             let _ = storing.await;
         }
     }
@@ -401,17 +416,18 @@ async fn next_event(link: &mut Option<Link>) -> Input {
     }
 }
 
-/// Waits for the batch being stored. Returns the input with its result, preceded by a quota input if the peer is now
-/// over its quota.
-async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
-    let Some(task) = storing else { return pending().await };
+/// Waits for the oldest batch being stored. Returns the input with its result, preceded by a quota input if the peer is
+/// now over its quota.
+async fn finished(storing: &mut VecDeque<Storing>) -> Vec<Input> {
+    let Some(task) = storing.front_mut() else { return pending().await };
     let result = task.await;
-    *storing = None;
+    storing.pop_front();
     match result {
         // The quota comes first, so that no pull starts in between.
-        Ok(Ok((applied, over))) => {
+        Ok(Ok(Some((applied, over)))) => {
             over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
         }
+        Ok(Ok(None)) => vec![Input::NotApplied],
         Ok(Err(error)) => vec![Input::ApplyFailed(error)],
         Err(error) => vec![Input::ApplyFailed(Error::new(ErrorKind::Failed, error.to_string()))],
     }

@@ -26,6 +26,8 @@ pub enum Input {
     Applied(Applied),
     /// The batch could not be stored completely. The checkpoint is unchanged.
     ApplyFailed(Error),
+    /// The batch was not stored, because the one before it was not, or because the peer is over its quota.
+    NotApplied,
     /// `Some` if the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
     /// The peer has lent a connection to us: worth one attempt now, regardless of backoff.
@@ -66,7 +68,9 @@ pub enum Action {
         /// The request.
         call: Call,
     },
-    /// Store a batch; respond with `Applied` or `ApplyFailed`.
+    /// Store a batch after those of earlier `Apply` actions; respond with `Applied`, `ApplyFailed` or `NotApplied`. Up
+    /// to [`BATCHES_IN_PROGRESS`](thrum_core::limits::BATCHES_IN_PROGRESS) batches wait for their responses, which come
+    /// in order. A batch must not be stored if the one before it was not.
     Apply {
         /// The peer's log; empty for a legacy peer.
         log: String,

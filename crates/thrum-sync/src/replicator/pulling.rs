@@ -23,16 +23,29 @@ use crate::{
 };
 
 impl Replicator {
-    /// Builds a pull from the checkpoint, if the checkpoint belongs to the peer's current log; otherwise from the
-    /// start. For a legacy peer, `reading` decides.
+    /// Builds a pull from the end of the last batch that is being stored, or else from the checkpoint, if that belongs
+    /// to the peer's current log; otherwise from the start. For a legacy peer, `reading` decides.
     pub(super) fn pull(&mut self, tick: Duration) -> Pull {
-        let log = self.known.clone().flatten();
-        let after = match (&log, &self.status.checkpoint) {
-            (None, _) => self.reading.ask(tick),
-            (Some(log), Some((known, sequence))) if known == log => *sequence,
-            _ => 0,
+        let max_batch = self.max_batch;
+        let Some(log) = self.known.clone().flatten() else {
+            return Pull { after: self.reading.ask(tick), max_batch, log: None, stored: None };
         };
-        Pull { after, max_batch: self.max_batch, log }
+        let stored = self.stored_upto(&log);
+        let after = self.read_upto(&log);
+        Pull { after, max_batch, log: Some(log), stored: Some(stored).filter(|_| !self.applying.is_empty()) }
+    }
+
+    /// The sequence up to which this log of the peer is stored durably.
+    fn stored_upto(&self, log: &str) -> u64 {
+        self.status.checkpoint.as_ref().filter(|(known, _)| known == log).map_or(0, |(_, sequence)| *sequence)
+    }
+
+    /// The sequence up to which this log of the peer is stored, or was read and is being stored.
+    fn read_upto(&self, log: &str) -> u64 {
+        match self.applying.back() {
+            Some(last) if last.checkpoint.log == log => last.checkpoint.sequence,
+            _ => self.stored_upto(log),
+        }
     }
 
     /// Keeps pulls at a single event until the event after one that was too long has been read. The first pull on a new
@@ -52,7 +65,15 @@ impl Replicator {
         if pull.log.is_none() {
             return self.old_pulled(content, todo);
         }
-        if pull.log.as_ref().is_some_and(|asked| *asked != log) {
+        let is_other_log = pull.log.as_ref().is_some_and(|asked| *asked != log);
+        if let Some(last) = self.applying.back_mut()
+            && (is_other_log || matches!(content, PullContent::End))
+        {
+            // Nothing follows the batches that are being stored. The pull after them brings this reply again.
+            last.more = false;
+            return Ok(());
+        }
+        if is_other_log {
             self.known = Some(Some(log.clone()));
             self.status.checkpoint = Some((log.clone(), 0));
         }
@@ -74,10 +95,15 @@ impl Replicator {
         // Events of another log do not follow the checkpoint: that log is pulled, from its start.
         let follows =
             pushed.log.as_ref() == Some(log) && self.status.checkpoint.as_ref() == Some(&(log.clone(), after));
-        if !follows || !self.may_pull() || todo.now.tick < self.pull_not_before || pushed.events.is_empty() {
+        if !follows
+            || !self.applying.is_empty()
+            || !self.may_pull()
+            || todo.now.tick < self.pull_not_before
+            || pushed.events.is_empty()
+        {
             return;
         }
-        let pull = Pull { after, max_batch: limits::MAX_PUSHED_EVENTS, log: Some(log.clone()) };
+        let pull = Pull { after, max_batch: limits::MAX_PUSHED_EVENTS, log: Some(log.clone()), stored: None };
         if self.run.1 == Applied::default() {
             self.run.0 = Cause::Notify;
         }
@@ -87,10 +113,12 @@ impl Replicator {
         }
     }
 
-    /// Returns `true` if pushed events have moved the checkpoint, or are about to, since this pull was sent.
+    /// Returns `true` if the reply to this pull must not be stored. It no longer follows what was read if pushed events
+    /// have come since it was sent, or if a batch before it was not stored. Or such a batch has brought the peer over its
+    /// quota.
     pub(super) fn is_overtaken(&self, pull: &Pull) -> bool {
-        let moved = |(log, sequence): &(String, u64)| pull.log.as_ref() == Some(log) && *sequence != pull.after;
-        self.applying.is_some() || self.status.checkpoint.as_ref().is_some_and(moved)
+        let follows = pull.log.as_ref().is_none_or(|log| self.read_upto(log) == pull.after);
+        !follows || self.status.exchange.over_quota.is_some()
     }
 
     /// Handles the reply to a pull from a legacy peer.
@@ -128,12 +156,15 @@ impl Replicator {
         todo: &mut Todo<'_>,
     ) {
         let Checkpoint { log, sequence, event } = checkpoint.clone();
-        self.applying = Some(Applying { checkpoint, last, more });
+        self.applying.push_back(Applying { checkpoint, last, more });
+        if more && self.can_read_ahead {
+            self.due = self.due.or(Some(self.run.0));
+        }
         todo.actions.push(Action::Apply { log, checkpoint: sequence, checkpoint_event: event, events });
     }
 
     pub(super) fn applied(&mut self, applied: Applied, now: Now) {
-        let Some(Applying { checkpoint, last, more }) = self.applying.take() else { return };
+        let Some(Applying { checkpoint, last, more }) = self.applying.pop_front() else { return };
         let run = &mut self.run.1;
         run.applied += applied.applied;
         run.skipped += applied.skipped;
@@ -194,9 +225,14 @@ impl Replicator {
         }
     }
 
-    pub(super) fn apply_failed(&mut self, error: Error, todo: &mut Todo<'_>) {
-        self.applying = None;
+    /// Handles a batch that was not stored: its events are requested again, after the checkpoint.
+    pub(super) fn not_applied(&mut self) {
+        self.applying.pop_front();
         self.due = self.due.or(Some(self.run.0));
+    }
+
+    pub(super) fn apply_failed(&mut self, error: Error, todo: &mut Todo<'_>) {
+        self.not_applied();
         self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
         self.report_failure(&PeerError::Store(error));
     }

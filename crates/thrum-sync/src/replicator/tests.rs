@@ -148,6 +148,7 @@ fn pull(after: u64, log: &str) -> Call {
         after,
         max_batch: limits::MAX_BATCH_EVENTS,
         log: Some(log.to_owned()).filter(|log| !log.is_empty()),
+        stored: None,
     })
 }
 

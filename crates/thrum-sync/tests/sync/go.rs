@@ -353,7 +353,14 @@ impl Go {
 
     fn pull(&mut self, peer: &str, for_notify: bool, tick: Duration, conns: &mut u64, out: &mut Out) {
         let after = self.peers[peer].checkpoint;
-        self.open(peer, Call::Pull(Pull { after, max_batch: 1000, log: None }), for_notify, tick, conns, out);
+        self.open(
+            peer,
+            Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None }),
+            for_notify,
+            tick,
+            conns,
+            out,
+        );
     }
 
     fn open(&mut self, peer: &str, call: Call, for_notify: bool, tick: Duration, conns: &mut u64, out: &mut Out) {

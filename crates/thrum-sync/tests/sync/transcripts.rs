@@ -116,7 +116,7 @@ fn a_go_daemon_that_joins_notifies_and_pulls_gets_what_it_needs() {
 #[test]
 fn we_ask_as_go_asks() {
     let token = Token::parse(&"2".repeat(64)).unwrap();
-    let pull = |after| Call::Pull(Pull { after, max_batch: 1000, log: None });
+    let pull = |after| Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None });
     let recorded: Vec<String> = go_calls().into_iter().map(|(_, asked, _)| asked).collect();
     let pair =
         Pair { code: "1234".into(), daemon_id: GO.into(), name: "box1".into(), address: "100.64.0.3:9100".into() };

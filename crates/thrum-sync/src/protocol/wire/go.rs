@@ -83,6 +83,11 @@ impl Fields<'_> {
         }
     }
 
+    /// Returns `true` if there is a value of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Returns `true` if the flag is exactly `true`. Go Thrum has no flags.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.fields.get(name) == Some(&Value::Bool(true))

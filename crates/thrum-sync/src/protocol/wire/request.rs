@@ -128,6 +128,10 @@ impl fmt::Debug for Pushed {
     }
 }
 
+/// The name of the protocol extension [`Pull::stored`], as listed in `sync.peer_info`. A daemon that does not know it
+/// would take the events up to [`Pull::after`] for stored.
+pub const AHEAD: &str = "ahead-1";
+
 /// The parameters of `sync.pull`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -137,6 +141,16 @@ pub struct Pull {
     pub max_batch: usize,
     /// The log to which `after` refers; `None` from and to legacy peers.
     pub log: Option<String>,
+    /// If the events up to `after` are not all durable at the asking daemon yet: the sequence up to which they are.
+    /// Not in Go Thrum.
+    pub stored: Option<u64>,
+}
+
+impl Pull {
+    /// Returns the sequence up to which the asking daemon has stored the log durably.
+    pub fn acknowledged(&self) -> u64 {
+        self.stored.map_or(self.after, |stored| stored.min(self.after))
+    }
 }
 
 /// The parameters of `pair.request`.
@@ -272,7 +286,14 @@ impl Request {
                     .ok()
                     .filter(|n| (1..=MAX_BATCH_EVENTS).contains(n))
                     .unwrap_or(MAX_BATCH_EVENTS);
-                Ok(Query::Pull(Pull { after, max_batch, log }))
+                let stored = match &log {
+                    Some(_) if fields.has("stored_sequence") => {
+                        let stored = fields.integer("stored_sequence", "int64")?;
+                        Some(u64::try_from(stored).map_err(|_| RpcError::plain("stored_sequence must be >= 0"))?)
+                    }
+                    _ => None,
+                };
+                Ok(Query::Pull(Pull { after, max_batch, log, stored }))
             }
             Method::Notify => {
                 if matches!(self.params, Params::Missing) {
@@ -402,13 +423,16 @@ impl Call {
             Self::Differs => ("sync.differs", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
-            Self::Pull(Pull { after, max_batch, log: None }) => {
-                ("sync.pull", serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token}))
+            Self::Pull(Pull { after, max_batch, log, stored }) => {
+                let mut params = serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token});
+                if let Some(log) = log {
+                    params["log_id"] = log.as_str().into();
+                }
+                if let Some(stored) = stored {
+                    params["stored_sequence"] = (*stored).into();
+                }
+                ("sync.pull", params)
             }
-            Self::Pull(Pull { after, max_batch, log: Some(log) }) => (
-                "sync.pull",
-                serde_json::json!({"after_sequence": after, "log_id": log, "max_batch": max_batch, "token": token}),
-            ),
             Self::Notify { latest, count, .. } => {
                 let mut params = serde_json::json!({"daemon_id": own_id, "event_count": count, "latest_seq": latest, "token": token});
                 if let Some(Pushed { after, line }) = pushed {

@@ -69,7 +69,10 @@ fn invalid_sequences_are_refused_with_gos_texts() {
     let largest =
         Request::read(br#"{"method":"sync.pull","params":{"after_sequence":9223372036854775807,"max_batch":5}}"#)
             .expect("a request");
-    assert_eq!(largest.query(), Ok(Query::Pull(Pull { after: i64::MAX.unsigned_abs(), max_batch: 5, log: None })));
+    assert_eq!(
+        largest.query(),
+        Ok(Query::Pull(Pull { after: i64::MAX.unsigned_abs(), max_batch: 5, log: None, stored: None }))
+    );
 }
 
 #[test]
@@ -227,9 +230,10 @@ proptest! {
     }
 
     #[test]
-    fn requests_survive_a_round_trip(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}") {
+    fn requests_survive_a_round_trip(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}", stored in prop::option::of(0..i64::MAX.unsigned_abs())) {
         let token = Token::parse(&"0".repeat(64)).expect("a token");
-        let pull = Pull { after, max_batch, log: Some(log).filter(|log| !log.is_empty()) };
+        let log = Some(log).filter(|log| !log.is_empty());
+        let pull = Pull { after, max_batch, stored: stored.filter(|_| log.is_some()), log };
         let line = Call::Pull(pull.clone()).line(9, "d_x", &token);
         let request = Request::read(line.as_bytes()).expect("a request");
         prop_assert_eq!(request.token(), token.reveal());

@@ -153,3 +153,89 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
     assert_eq!(case.calls(Input::Quota(None)), [pull(7, "log")]);
     assert_eq!(case.machine.status().shown_state(), State::Connected);
 }
+
+/// Connects to a peer that can be read ahead; the first pull is in flight, from the sequence 5 of the log `log`.
+fn met_ahead(latest: u64) -> Case {
+    let mut case = Case::new(Some(("log", 5)));
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    let info = Info {
+        daemon_id: "d_peer".into(),
+        log: Some("log".into()),
+        latest: Some(latest),
+        protocols: vec![AHEAD.into()],
+        ..Info::default()
+    };
+    assert_eq!(case.calls(Input::Replied(Ok(Reply::Info(Box::new(info))))), [pull(5, "log")]);
+    case
+}
+
+/// A pull behind batches that are being stored.
+fn pull_ahead(after: u64, stored: u64) -> Call {
+    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()), stored: Some(stored) })
+}
+
+#[test]
+fn the_next_batch_is_read_while_one_is_stored_and_only_what_is_stored_is_acknowledged() {
+    let mut case = met_ahead(12);
+    let actions = case.step(pulled("log", &[6, 7], 7, true));
+    assert!(
+        matches!(&actions[..], [Action::Apply { checkpoint: 7, .. }, Action::Send { call, .. }] if *call == pull_ahead(7, 5)),
+        "{actions:?}"
+    );
+    let actions = case.step(pulled("log", &[8, 9], 9, true));
+    assert!(matches!(&actions[..], [Action::Apply { checkpoint: 9, .. }]), "two at most: {actions:?}");
+    assert_eq!(case.calls(stored(2)), [pull_ahead(9, 7)]);
+    assert_eq!(case.calls(stored(2)), [], "the request is in flight");
+    let actions = case.step(pulled("log", &[10, 12], 12, false));
+    assert!(matches!(&actions[..], [Action::Apply { checkpoint: 12, .. }]), "nothing follows: {actions:?}");
+    assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 9)));
+    assert_eq!(case.calls(stored(2)), [pull(12, "log")]);
+    assert_eq!(case.calls(nothing("log")), []);
+    assert_eq!((case.machine.status().ends, case.machine.status().applied), (1, 6));
+}
+
+#[test]
+fn what_was_read_ahead_of_a_batch_that_is_not_stored_is_read_again() {
+    for is_replied in [false, true] {
+        let mut case = met_ahead(12);
+        case.step(pulled("log", &[6, 7], 7, true));
+        if is_replied {
+            case.step(pulled("log", &[8, 9], 9, true));
+        }
+        assert_eq!(case.step(Input::ApplyFailed(Error::new(ErrorKind::Failed, "disk full"))), []);
+        if is_replied {
+            assert_eq!(case.step(Input::NotApplied), []);
+        } else {
+            assert_eq!(case.step(pulled("log", &[8, 9], 9, true)), [], "it does not follow what is stored");
+        }
+        assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)));
+        assert!(matches!(&case.wake()[..], [Action::Send { call, .. }] if *call == pull(5, "log")), "{is_replied}");
+    }
+}
+
+#[test]
+fn a_peer_that_a_batch_brings_over_its_quota_is_not_read_ahead() {
+    use thrum_core::quota::{Measure, OverQuota};
+    let over = OverQuota { measure: Measure::Agents, kept: 1001, allowed: 1000 };
+    let mut case = met_ahead(12);
+    case.step(pulled("log", &[6, 7], 7, true));
+    assert_eq!(case.step(Input::Quota(Some(over))), []);
+    assert_eq!(case.step(stored(2)), []);
+    assert_eq!(case.step(pulled("log", &[8, 9], 9, true)), [], "it was requested before");
+    assert_eq!(case.calls(Input::Quota(None)), [pull(7, "log")]);
+}
+
+#[test]
+fn the_end_of_a_log_and_a_new_log_wait_for_the_batch_that_is_stored() {
+    for reply in [nothing("log"), pulled("other", &[1, 2], 2, false)] {
+        let mut case = met_ahead(7);
+        case.step(pulled("log", &[6, 7], 7, true));
+        assert_eq!(case.step(reply), []);
+        assert_eq!(
+            (case.machine.status().ends, case.machine.status().checkpoint.clone()),
+            (0, Some(("log".into(), 5)))
+        );
+        assert_eq!(case.calls(stored(2)), [pull(7, "log")]);
+    }
+}

@@ -1,7 +1,7 @@
 //! One daemon: its data on disk, and its state in memory while it is up.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -79,18 +79,18 @@ pub(super) struct Machine {
     pub(super) asked: Option<(u64, Call)>,
     /// When the connection is given up if no byte of the reply has arrived.
     pub(super) silent: Duration,
-    /// A batch being stored, and when it will be durable.
-    pub(super) storing: Option<(Duration, Batch)>,
+    /// The batches to store, oldest first, and when the first one will be durable.
+    pub(super) storing: VecDeque<(Duration, Batch)>,
     pub(super) is_storing: bool,
 }
 
 impl Machine {
     pub(super) fn new(replicator: Replicator) -> Self {
-        Self { replicator, conn: None, asked: None, silent: Duration::MAX, storing: None, is_storing: false }
+        Self { replicator, conn: None, asked: None, silent: Duration::MAX, storing: VecDeque::new(), is_storing: false }
     }
 
     fn wait_until(&self) -> Duration {
-        let storing = self.storing.as_ref().map(|(due, _)| *due);
+        let storing = self.storing.front().map(|(due, _)| *due);
         let silent = self.asked.as_ref().map(|_| self.silent);
         storing.into_iter().chain(silent).chain([self.replicator.wait_until()]).min().unwrap_or(Duration::MAX)
     }

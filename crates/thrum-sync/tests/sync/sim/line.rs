@@ -71,7 +71,7 @@ impl Sim {
                     Action::Apply { log, checkpoint, checkpoint_event, events } => {
                         self.traffic.entry((to, at)).or_default().events += events.len();
                         let batch = intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap();
-                        machine.storing = Some((self.tick, Batch { checkpoint_event, ..batch }));
+                        machine.storing.push_back((self.tick, Batch { checkpoint_event, ..batch }));
                     }
                     Action::NoteWelcome => daemon.auth.registry.token_worked(peer).unwrap(),
                     Action::NoteRemoved => panic!("nobody was removed"),
@@ -100,7 +100,8 @@ impl Sim {
         let pause = if slowest == 0 { 0 } else { self.random(slowest) };
         let tick = self.tick;
         let machine = self.daemons[at].machines.get_mut(peer);
-        let Some(Machine { storing: Some((due, _)), is_storing, .. }) = machine else { return };
+        let Some(Machine { storing, is_storing, .. }) = machine else { return };
+        let Some((due, _)) = storing.front_mut() else { return };
         if !std::mem::replace(is_storing, true) {
             *due = tick + Duration::from_millis(pause as u64);
             self.finish_storing(at, peer);
@@ -111,7 +112,7 @@ impl Sim {
         let tick = self.tick;
         self.now(at);
         let Some(machine) = self.daemons[at].machines.get_mut(peer) else { return };
-        let Some((_, batch)) = machine.storing.take_if(|(due, _)| *due <= tick) else { return };
+        let Some((_, batch)) = machine.storing.pop_front_if(|(due, _)| *due <= tick) else { return };
         machine.is_storing = false;
         let daemon = &self.daemons[at];
         let result = daemon.log.apply(batch);
