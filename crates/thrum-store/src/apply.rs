@@ -20,6 +20,7 @@ use crate::{
     StoreError, Tx,
     cutoff::{self, Aged},
     fold,
+    numbers::LOG_NUMBER,
     origin::Counters,
     pieces::Content,
 };
@@ -106,16 +107,18 @@ impl Tx<'_> {
     }
 
     /// Returns the body of the stored event that has the same id and signer as this event.
-    fn held(&self, event: &Event) -> Result<Option<String>, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1 AND signer = ?2")?;
-        Ok(statement.query_row((&event.id, event.signer()), |row| row.get(0)).optional()?)
+    fn held(&mut self, event: &Event) -> Result<Option<String>, StoreError> {
+        let Some(signer) = self.signer_number(event)? else { return Ok(None) };
+        let mut statement =
+            self.conn.prepare_cached("SELECT body FROM event_rows WHERE event_id = ?1 AND signer = ?2")?;
+        Ok(statement.query_row((&event.id, signer), |row| row.get(0)).optional()?)
     }
 
     /// Returns `true` if an event is stored at the origin sequence of this event.
     fn holds_number(&self, event: &Event) -> Result<bool, StoreError> {
         let mut statement = self
             .conn
-            .prepare_cached("SELECT 1 FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq = ?3")?;
+            .prepare_cached(&format!("SELECT 1 FROM event_rows WHERE log = {LOG_NUMBER} AND origin_seq = ?3"))?;
         Ok(statement.exists((&event.origin, &event.log, event.seq))?)
     }
 }

@@ -102,7 +102,7 @@ impl Tx<'_> {
 /// there is no such event. Events that lie ahead of the corrected clock are shown at this time, so that they do not
 /// appear as new.
 fn last_before(conn: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
-    let mut statement = conn.prepare("SELECT max(at) FROM events WHERE received_from = '' AND at <= ?1")?;
+    let mut statement = conn.prepare("SELECT max(at) FROM event_rows WHERE source = 0 AND at <= ?1")?;
     let last: Option<i64> = statement.query_row([now.nanos()], |row| row.get(0))?;
     let last = last.map(Timestamp::from_nanos).filter(|last| *last >= Timestamp::PLAUSIBLE);
     Ok(last.unwrap_or(now.minus(limits::AGENT_SILENT)).minus(limits::PRESENCE_KEPT))

@@ -93,7 +93,10 @@ pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
     let gone = |head: Head| Head { count: head.purged, sum: head.purged_sum, ..head };
     let kept = heads(conn)?;
     let mut heads: Heads = kept.iter().filter(|head| head.purged > 0).cloned().map(gone).collect();
-    let mut statement = conn.prepare("SELECT origin_daemon, origin_log, origin_seq, body FROM events")?;
+    let mut statement = conn.prepare(
+        "SELECT d.id, l.log, e.origin_seq, e.body
+         FROM event_rows e CROSS JOIN logs l ON l.number = e.log CROSS JOIN daemons d ON d.number = l.origin",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (origin, log): (String, String) = (row.get(0)?, row.get(1)?);

@@ -11,7 +11,7 @@
 use rusqlite::OptionalExtension;
 use thrum_core::{Event, SetDigest};
 
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, numbers::EventNumbers};
 
 impl Tx<'_> {
     /// Stores an event under the next sequence, and returns that sequence. `source` is the peer that served it; empty
@@ -24,18 +24,22 @@ impl Tx<'_> {
         target: Option<&str>,
     ) -> Result<u64, StoreError> {
         let sequence = self.progress.counters.next_sequence;
-        self.conn.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute((
-            sequence,
-            &event.id,
-            &event.kind,
-            event.at.nanos(),
-            &event.origin,
-            &event.log,
-            event.seq,
-            source,
-            target,
-            &event.body,
-        ))?;
+        let EventNumbers { signer, log } = self.numbers_of(event)?;
+        let source_number = self.source_number(source)?;
+        self.conn.prepare_cached("INSERT INTO event_rows VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
+            (
+                sequence,
+                &event.id,
+                signer,
+                &event.kind,
+                event.at.nanos(),
+                log,
+                event.seq,
+                source_number,
+                target,
+                &event.body,
+            ),
+        )?;
         self.progress.counters.next_sequence += 1;
         self.frontier = sequence;
         if !source.is_empty() {
@@ -58,7 +62,10 @@ impl Tx<'_> {
         let removed: Option<(String, String, i64)> = self
             .conn
             .prepare_cached(
-                "DELETE FROM events WHERE sequence = ?1 RETURNING received_from, origin_daemon, octet_length(body)",
+                "DELETE FROM event_rows WHERE sequence = ?1
+                 RETURNING coalesce((SELECT d.id FROM daemons d WHERE d.number = source), ''),
+                           (SELECT d.id FROM logs l JOIN daemons d ON d.number = l.origin WHERE l.number = event_rows.log),
+                           octet_length(body)",
             )?
             .query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
@@ -79,7 +86,10 @@ impl Tx<'_> {
         let end = self.progress.counters.next_sequence;
         let source: String = self
             .conn
-            .prepare_cached("UPDATE events SET sequence = ?2 WHERE sequence = ?1 RETURNING received_from")?
+            .prepare_cached(
+                "UPDATE event_rows SET sequence = ?2 WHERE sequence = ?1
+                 RETURNING coalesce((SELECT d.id FROM daemons d WHERE d.number = source), '')",
+            )?
             .query_row((sequence, end), |row| row.get(0))?;
         self.conn.prepare_cached("UPDATE ahead SET sequence = ?2 WHERE sequence = ?1")?.execute((sequence, end))?;
         self.progress.counters.next_sequence += 1;

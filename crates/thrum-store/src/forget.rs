@@ -127,6 +127,7 @@ impl Tx<'_> {
                 fold::rebuild(self)?;
             }
             self.conn.execute("DELETE FROM forgetting WHERE peer = ?1", [peer])?;
+            self.drop_unused_numbers()?;
             // Have the store rewrite the file, so that it shrinks.
             self.progress.scrub = true;
         } else {

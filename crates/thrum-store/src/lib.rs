@@ -30,6 +30,7 @@ mod forget;
 mod go;
 mod log_copy;
 mod migrate;
+mod numbers;
 pub mod ops;
 mod origin;
 mod parked_kind;

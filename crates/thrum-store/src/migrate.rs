@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0024_person_at.sql"),
     include_str!("migrations/0025_parked_kind.sql"),
     include_str!("migrations/0026_received_without_triggers.sql"),
+    include_str!("migrations/0027_numbers_for_ids.sql"),
 ];
 
 /// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.
@@ -211,8 +212,7 @@ mod tests {
         );
         let counted = all(&conn, "SELECT peer || ' ' || times || ' ' || reason FROM rejections ORDER BY peer");
         assert_eq!(counted, ["d_p 2 three", "d_q 1 two"]);
-        let again =
-            conn.execute("INSERT INTO events VALUES (99, 'evt_1', 'x', 1, 'd_other', '', 0, '', NULL, '{}')", []);
+        let again = conn.execute("INSERT INTO event_rows VALUES (99, 'evt_1', 0, 'x', 1, 1, 0, 0, NULL, '{}')", []);
         assert!(again.is_err(), "of what nobody signed, an id is there once");
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, RangeSet, SetDigest, limits};
 
-use crate::{StoreError, origin::Counters, purged_ranges, transaction_room};
+use crate::{StoreError, numbers::Numbers, origin::Counters, purged_ranges, transaction_room};
 
 /// An origin and the id of one of its logs.
 type LogName = (String, String);
@@ -25,6 +25,7 @@ type LogName = (String, String);
 pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
+    pub(crate) numbers: Numbers,
     heads: BTreeMap<LogName, Growth>,
     /// By peer and origin: the change in the number of events received, and in their bytes.
     received: BTreeMap<(String, String), (i64, i64)>,
@@ -65,6 +66,7 @@ impl Progress {
         Self {
             counters,
             by_source,
+            numbers: Numbers::default(),
             heads: BTreeMap::new(),
             received: BTreeMap::new(),
             gone: BTreeMap::new(),

@@ -3,7 +3,8 @@
 //! The file is read page by page, independently of SQLite: a page with rows of the log is recognised by its own
 //! contents, so a broken header or parent page does not hide its rows. A row is accepted if its text is an event in
 //! canonical form that agrees with the columns beside it and, if its origin signs, if the signature is valid. Altered
-//! rows are left out; peers that have the original serve it again.
+//! rows are left out; peers that have the original serve it again. Rows of formats before 27, which have ids in place of
+//! numbers, are read as well.
 //!
 //! The new database begins a new log, because it is unknown which sequences the old one assigned. It has no
 //! checkpoints, because lost events may lie before the old checkpoints in the peers' logs. So every peer is read from
@@ -23,7 +24,7 @@ use thrum_core::{
     limits,
 };
 
-use crate::{OpenOptions, Store, StoreError, migrate, purged_ranges};
+use crate::{OpenOptions, Store, StoreError, migrate, numbers::NOBODY, purged_ranges};
 use pages::{Cell, Pages, Value};
 
 /// The result of salvaging a damaged database.
@@ -46,12 +47,39 @@ pub struct Salvaged {
 #[derive(Default)]
 struct Survey {
     rows: Vec<RowPosition>,
-    /// The origin sequences that the index over them lists, by log.
+    /// The origin sequences that the index over them lists, by log, in a format before 27.
     indexed: BTreeMap<LogOf, RangeSet>,
+    /// The origin sequences that the index over them lists, by the number of the log.
+    numbered: BTreeMap<i64, RangeSet>,
+    ids: Ids,
     /// The origin sequences that purges removed or kept out.
     purged: BTreeMap<LogOf, RangeSet>,
     /// Whether there are any other rows or entries.
     has_others: bool,
+}
+
+/// The ids for which numbers stand, as far as they were found.
+#[derive(Default)]
+struct Ids {
+    daemons: BTreeMap<i64, String>,
+    /// The number of the origin, and the id of the log.
+    logs: BTreeMap<i64, (i64, String)>,
+    /// Logs whose ids were taken from an event.
+    of_events: BTreeMap<i64, LogOf>,
+}
+
+impl Ids {
+    fn log(&self, number: i64) -> Option<LogOf> {
+        let named = self
+            .logs
+            .get(&number)
+            .and_then(|(origin, log)| Some(LogOf { origin: self.daemons.get(origin)?.clone(), log: log.clone() }));
+        named.or_else(|| self.of_events.get(&number).cloned())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.daemons.is_empty() && self.logs.is_empty()
+    }
 }
 
 /// The position of a row of the log.
@@ -81,13 +109,14 @@ pub fn salvage(
             (pages, seen) = (by_header, by_header_seen);
         }
     }
-    let Survey { mut rows, indexed, purged, has_others } = seen;
+    let Survey { mut rows, mut indexed, numbered, mut ids, purged, has_others } = seen;
     rows.sort_unstable_by_key(|row| row.sequence);
     let mut store = Store::open(to, OpenOptions { new_log: true, ..options }, ambient)?;
-    let is_foreign = has_others && !is_ours(&pages) && rows.is_empty() && indexed.is_empty() && purged.is_empty();
+    let is_foreign =
+        has_others && !is_ours(&pages) && rows.is_empty() && indexed.is_empty() && ids.is_empty() && purged.is_empty();
     let mut salvaged = Salvaged { is_foreign, ..Salvaged::default() };
     for chunk in rows.chunks(limits::MAX_BATCH_EVENTS) {
-        let (batches, altered) = read_events(&pages, chunk);
+        let (batches, altered) = read_events(&pages, chunk, &mut ids);
         salvaged.altered += altered;
         let applied = store.write(|tx| {
             let mut applied = 0;
@@ -104,6 +133,13 @@ pub fn salvage(
             .iter()
             .try_for_each(|(of, sequences)| purged_ranges::add(tx.conn, &of.origin, &of.log, sequences, usize::MAX))
     })?;
+    for (log, sequences) in numbered {
+        match ids.log(log) {
+            Some(of) => indexed.entry(of).or_default().extend(&sequences),
+            // Neither the id of the log nor any event of it could be read.
+            None => salvaged.lost = salvaged.lost.saturating_add(sequences.count()),
+        }
+    }
     for (of, had) in indexed {
         let numbers = store.reader().numbers(&of, 0, usize::MAX)?;
         let missing = had.without(&numbers.held).without(&numbers.purged);
@@ -135,6 +171,16 @@ fn survey(pages: &Pages) -> Survey {
                 seen.rows.push(RowPosition { sequence: cell.row, page: number, cell: at });
             } else if let Some((of, sequence)) = entry(cell) {
                 seen.indexed.entry(of).or_default().add(sequence);
+            } else if let Some((log, sequence)) = numbered_entry(cell) {
+                seen.numbered.entry(log).or_default().add(sequence);
+                // Databases of other programs may have entries of the same shape.
+                seen.has_others = true;
+            } else if let Some([Value::Null, Value::Text(id), Value::Text("daemon")]) = cell.values::<3>() {
+                seen.ids.daemons.insert(cell.row.cast_signed(), id.to_owned());
+            } else if let Some([Value::Null, Value::Integer(origin), Value::Text(log), Value::Text("log")]) =
+                cell.values::<4>()
+            {
+                seen.ids.logs.insert(cell.row.cast_signed(), (origin, log.to_owned()));
             } else if let Some((of, range)) = purged_range(cell) {
                 seen.purged.entry(of).or_default().insert(range);
             } else {
@@ -149,33 +195,64 @@ fn survey(pages: &Pages) -> Survey {
 struct Columns<'a> {
     id: &'a str,
     kind: &'a str,
-    origin: &'a str,
-    log: &'a str,
-    source: &'a str,
+    from: From<'a>,
     body: &'a str,
 }
 
+/// The log to which an event belongs, and the peer that served it.
+enum From<'a> {
+    /// As ids, in a format before 27.
+    Ids {
+        origin: &'a str,
+        log: &'a str,
+        source: &'a str,
+    },
+    Numbers {
+        log: i64,
+        source: i64,
+    },
+}
+
 fn row(cell: &Cell) -> Option<Columns<'_>> {
-    let [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] = cell.values::<10>()?
-    else {
-        return None;
+    let (id, kind, from, number, target, body) = match cell.values::<10>()? {
+        [
+            Value::Null,
+            id,
+            Value::Integer(_),
+            kind,
+            Value::Integer(_),
+            Value::Integer(log),
+            number,
+            Value::Integer(source),
+            target,
+            body,
+        ] => (id, kind, From::Numbers { log, source }, number, target, body),
+        [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] => {
+            let from = From::Ids { origin: origin.text()?, log: log.text()?, source: source.text()? };
+            (id, kind, from, number, target, body)
+        }
+        _ => return None,
     };
     if !matches!(target, Value::Null | Value::Text(_)) {
         return None;
     }
     number.number()?;
     let body = body.text().filter(|body| body.starts_with('{'))?;
-    Some(Columns {
-        id: id.text()?,
-        kind: kind.text()?,
-        origin: origin.text()?,
-        log: log.text()?,
-        source: source.text()?,
-        body,
-    })
+    Some(Columns { id: id.text()?, kind: kind.text()?, from, body })
 }
 
-/// Parses an entry of the index over origin sequences.
+/// Parses an entry of the index over origin sequences: the number of the log, and the origin sequence.
+fn numbered_entry(cell: &Cell) -> Option<(i64, u64)> {
+    let [log, number, sequence] = cell.values::<3>()?;
+    // An entry of the index over messages by time has the same shape, but a timestamp in the first column, and one of the
+    // index over unread mail in the second.
+    let log = log.number().filter(|log| (1..LATEST).contains(log))?;
+    let number = number.number().filter(|number| (1..LATEST).contains(number))?;
+    sequence.number().filter(|sequence| *sequence < LATEST)?;
+    Some((log.cast_signed(), number))
+}
+
+/// Parses an entry of the index over origin sequences in a format before 27.
 fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
     let [origin, log, number, sequence] = cell.values::<4>()?;
     let (origin, log) = (origin.text()?, log.text()?);
@@ -200,8 +277,8 @@ fn purged_range(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
 }
 
 /// Returns the acceptable events of some rows, in order and grouped by source, and the number of rows that are not
-/// acceptable.
-fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
+/// acceptable. Adds to `ids` what events show of their logs.
+fn read_events(pages: &Pages, rows: &[RowPosition], ids: &mut Ids) -> (Vec<Batch>, u64) {
     let mut altered = 0;
     let mut candidates: Vec<(String, Candidate)> = Vec::with_capacity(rows.len());
     let mut at: (u32, Vec<Cell>) = (0, Vec::new());
@@ -213,10 +290,17 @@ fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
             );
         }
         let Some(columns) = at.1.get(position.cell).and_then(row) else { continue };
-        match candidate(&columns) {
-            Some(candidate) => candidates.push((columns.source.to_owned(), candidate)),
-            None => altered += 1,
-        }
+        let Some(candidate) = candidate(&columns, ids) else {
+            altered += 1;
+            continue;
+        };
+        let source = match columns.from {
+            From::Ids { source, .. } => source.to_owned(),
+            From::Numbers { source: NOBODY, .. } => String::new(),
+            // If the peer's id is lost, the event counts as served by its origin.
+            From::Numbers { source, .. } => ids.daemons.get(&source).unwrap_or(&candidate.event().origin).clone(),
+        };
+        candidates.push((source, candidate));
     }
     let sources: Vec<(String, String)> =
         candidates.iter().map(|(source, candidate)| (candidate.event().id.clone(), source.clone())).collect();
@@ -242,15 +326,23 @@ fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
     (batches, altered)
 }
 
-/// Returns the event of a row if its text is an event in canonical form that agrees with the columns.
-fn candidate(columns: &Columns<'_>) -> Option<Candidate> {
+/// Returns the event of a row if its text is an event in canonical form that agrees with the columns. If the id of its
+/// log was lost, the event shows it.
+fn candidate(columns: &Columns<'_>, ids: &mut Ids) -> Option<Candidate> {
     let candidate = Candidate::read(columns.body, &[]).ok()?;
     let Event { id, kind, origin, log, body, .. } = candidate.event();
-    let agrees = id == columns.id
-        && kind == columns.kind
-        && origin == columns.origin
-        && log == columns.log
-        && body == columns.body;
+    let is_of_log = match columns.from {
+        From::Ids { origin: origin_beside, log: log_beside, .. } => origin == origin_beside && log == log_beside,
+        From::Numbers { log: number, .. } => {
+            let shown = LogOf { origin: origin.clone(), log: log.clone() };
+            let known = ids.log(number);
+            if known.is_none() {
+                ids.of_events.insert(number, shown.clone());
+            }
+            known.is_none_or(|known| known == shown)
+        }
+    };
+    let agrees = id == columns.id && kind == columns.kind && is_of_log && body == columns.body;
     agrees.then_some(candidate)
 }
 
@@ -271,9 +363,9 @@ pub(crate) fn altered(conn: &rusqlite::Connection) -> Result<u64, StoreError> {
         }
         let Some(row) = row else { return Ok(altered) };
         let text = |column: usize| row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-        let columns =
-            Columns { id: text(0), kind: text(1), origin: text(2), log: text(3), source: text(4), body: text(5) };
-        match candidate(&columns) {
+        let from = From::Ids { origin: text(2), log: text(3), source: text(4) };
+        let columns = Columns { id: text(0), kind: text(1), from, body: text(5) };
+        match candidate(&columns, &mut Ids::default()) {
             Some(candidate) => candidates.push(candidate),
             None => altered += 1,
         }

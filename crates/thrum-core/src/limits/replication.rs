@@ -14,7 +14,7 @@ pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// Most batches of one peer that are being checked and stored at the same time. While one is stored, the next one is
 /// read from the network and checked.
-pub const BATCHES_IN_PROGRESS: usize = 3;
+pub const BATCHES_IN_PROGRESS: usize = 2;
 
 /// Most events sent with an announcement.
 pub const MAX_PUSHED_EVENTS: usize = 32;

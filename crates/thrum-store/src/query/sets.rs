@@ -9,7 +9,7 @@ use thrum_core::{
 };
 
 use super::log::{ROW_COLUMNS, read_row};
-use crate::{Reader, StoreError, digest, purged_ranges};
+use crate::{Reader, StoreError, digest, numbers::LOG_NUMBER, purged_ranges};
 
 /// SQL: the events of origin ?1 and log ?2 with ids above ?3 and up to ?4; an empty ?4 means the end. Uses the index
 /// over ids, so events outside the range cost nothing.
@@ -33,9 +33,9 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn numbers(&self, LogOf { origin, log }: &LogOf, after: u64, most: usize) -> Result<Numbers, StoreError> {
         let after = after.min(LAST);
-        let mut statement = self.conn.prepare_cached(
-            "SELECT origin_seq FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq > ?3 ORDER BY origin_seq",
-        )?;
+        let mut statement = self.conn.prepare_cached(&format!(
+            "SELECT origin_seq FROM event_rows WHERE log = {LOG_NUMBER} AND origin_seq > ?3 ORDER BY origin_seq"
+        ))?;
         let mut rows = statement.query((origin, log, after))?;
         let (mut held, mut runs, mut last, mut upto) = (Vec::new(), 0, 0, LAST);
         while let Some(row) = rows.next()? {
@@ -149,7 +149,7 @@ impl Reader<'_> {
         match wanted {
             Wanted::Numbers(runs) => {
                 let mut statement = self.conn.prepare_cached(&format!(
-                    "SELECT {ROW_COLUMNS} FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq BETWEEN ?3 AND ?4
+                    "SELECT {ROW_COLUMNS} FROM events WHERE log_number = {LOG_NUMBER} AND origin_seq BETWEEN ?3 AND ?4
                      ORDER BY origin_seq"
                 ))?;
                 'runs: for run in runs.iter() {

@@ -141,12 +141,12 @@ fn p6_events_about_a_message_do_not_move_for_every_later_creation() {
     };
     let early: Vec<Event> = (0..EVENTS / 2).map(receipt).collect();
     let late: Vec<Event> = (EVENTS / 2..EVENTS).map(receipt).collect();
-    assert_eq!(written(&mut node, "events", &early), early.len());
-    assert_eq!(written(&mut node, "events", &[creation(0)]), 1 + early.len(), "they waited for it");
+    assert_eq!(written(&mut node, "event_rows", &early), early.len());
+    assert_eq!(written(&mut node, "event_rows", &[creation(0)]), 1 + early.len(), "they waited for it");
     node.apply(&late);
     for n in 1..5 {
         let latest = node.store.commit().latest;
-        assert_eq!(written(&mut node, "events", &[creation(n)]), 1, "nothing else moves");
+        assert_eq!(written(&mut node, "event_rows", &[creation(n)]), 1, "nothing else moves");
         assert_eq!(node.store.commit().latest, latest + 1);
     }
     let shown = node.store.reader().message("msg_1", None).expect("reads").expect("is here");

@@ -93,7 +93,7 @@ fn the_projection_is_rebuilt_only_if_rows_were_lost() {
     });
     assert!(!repaired.expect("looks"));
     assert!(!is_folded_again(&conn));
-    conn.execute("DELETE FROM events WHERE type = 'message.create'", []).expect("loses");
+    conn.execute("DELETE FROM event_rows WHERE type = 'message.create'", []).expect("loses");
     assert!(node.store.write(|tx| tx.repair_losses()).expect("repairs"));
     assert!(is_folded_again(&conn));
     assert_eq!(node.store.heads().expect("reads"), node.store.reader().counted().expect("reads"));

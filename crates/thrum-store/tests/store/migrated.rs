@@ -20,6 +20,10 @@ use crate::kit::{self, Node};
 const BEFORE_SIGNERS: usize = 10;
 const MESSAGES: usize = 300;
 
+/// The columns of `events` that were columns of a table in former formats.
+const COLUMNS: &str =
+    "sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body";
+
 fn formats(upto: usize) -> String {
     let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/migrations")).expect("a directory");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
@@ -38,15 +42,15 @@ fn opened_from_before_signers(node: Node) -> Node {
     conn.execute_batch("PRAGMA journal_mode = WAL").expect("sets");
     conn.execute_batch(&formats(BEFORE_SIGNERS)).expect("makes the tables");
     conn.execute("ATTACH ?1 AS now", [path.to_string_lossy()]).expect("attaches");
-    conn.execute_batch(
-        "INSERT INTO events SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body FROM now.events;
+    conn.execute_batch(&format!(
+        "INSERT INTO events SELECT {COLUMNS} FROM now.events;
          INSERT INTO heads SELECT * FROM now.heads;
          INSERT INTO state (one, log_id, next_sequence, next_origin_seq, last_at, open_counter, fold_version)
          SELECT one, log_id, next_sequence, next_origin_seq, last_at, open_counter, fold_version FROM now.state;
          INSERT INTO checkpoints (peer, log, sequence, at, event_id) VALUES ('d_read', '', 7, 0, '');
          INSERT INTO rejected (at, peer, event_id, reason, sample) VALUES (1, 'd_read', 'evt_1', 'r', ''), (1, 'd_removed', 'evt_1', 'r', '');
-         DETACH now;",
-    )
+         DETACH now;"
+    ))
     .expect("copies the log");
     conn.pragma_update(None, "application_id", 0x5468_726d).expect("sets");
     conn.pragma_update(None, "user_version", BEFORE_SIGNERS).expect("sets");
@@ -108,6 +112,14 @@ fn opened_from_before_parked_kinds(node: Node) -> Node {
     let path = dir.path().join("messages.db");
     let conn = Connection::open(&path).expect("opens");
     conn.execute_batch("ALTER TABLE parked DROP COLUMN kind").expect("removes the column");
+    conn.execute_batch(&format!(
+        "CREATE TABLE was (sequence INTEGER PRIMARY KEY, event_id TEXT, type TEXT, at INTEGER, origin_daemon TEXT, origin_log TEXT,
+                           origin_seq INTEGER, received_from TEXT, target TEXT, body TEXT, signer TEXT);
+         INSERT INTO was SELECT {COLUMNS}, signer FROM events;
+         DROP VIEW events; DROP TABLE event_rows; DROP TABLE logs; DROP TABLE daemons;
+         ALTER TABLE was RENAME TO events;"
+    ))
+    .expect("stores ids in place of numbers");
     // That format counted received events with two triggers.
     let counts = "INSERT INTO received (peer, origin, events, bytes) VALUES ('', '', 0, 0) ON CONFLICT DO NOTHING";
     for (trigger, when) in [("event_received", "INSERT"), ("event_gone", "DELETE")] {

@@ -268,9 +268,16 @@ fn a_rebuild_and_a_new_fold_version_keep_earlier_purges() {
         json!({"message_id": "msg_0", "agent_id": "cy", "body": {"content": "hidden"}}),
     );
     let conn = rusqlite::Connection::open(&path).expect("opens");
+    conn.execute_batch(
+        "INSERT OR IGNORE INTO daemons (id) VALUES ('d_go'), ('d_peer');
+         INSERT OR IGNORE INTO logs (origin, log) SELECT number, '' FROM daemons WHERE id = 'd_go'",
+    )
+    .expect("inserts");
+    assert_eq!(old.origin, "d_go");
     conn.execute(
-        "INSERT INTO events VALUES ((SELECT next_sequence FROM state), ?1, ?2, ?3, ?4, '', 0, 'd_peer', 'msg_0', ?5)",
-        (&old.id, &old.kind, old.at.nanos(), &old.origin, &old.body),
+        "INSERT INTO event_rows SELECT (SELECT next_sequence FROM state), ?1, 0, ?2, ?3, l.number, 0, p.number, 'msg_0', ?4
+         FROM daemons d JOIN logs l ON l.origin = d.number AND l.log = '' JOIN daemons p ON p.id = 'd_peer' WHERE d.id = 'd_go'",
+        (&old.id, &old.kind, old.at.nanos(), &old.body),
     )
     .expect("inserts");
     conn.execute_batch("UPDATE state SET fold_version = 1, next_sequence = next_sequence + 1").expect("ages");

@@ -134,8 +134,9 @@ fn a_file_without_header_or_end_is_salvaged_as_far_as_possible() {
     // A header with another wrong but valid page size, and one that reserves bytes at each page's end.
     assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x20, 0])).events, total);
     assert_eq!(original.survives(|bytes| bytes[20] ^= 0x40).events, total);
-    let half = original.survives(|bytes| bytes.truncate(bytes.len() / 2 + 77));
-    assert!(half.events > 0 && half.events < total, "{half:?}");
+    // The rows of the log are in the second half.
+    let cut = original.survives(|bytes| bytes.truncate(bytes.len() * 3 / 4 + 77));
+    assert!(cut.events > 0 && cut.events < total, "{cut:?}");
     assert_eq!(original.survives(Vec::clear).events, 0);
     assert_eq!(original.survives(|bytes| bytes.fill(0xff)).events, 0);
 }
@@ -194,12 +195,14 @@ fn an_altered_row_is_not_salvaged_and_peers_serve_the_genuine_event() {
     fs::write(&path, &original.bytes).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     let altered = connection.execute(
-        "UPDATE events SET body = replace(body, '\"content\":\"8 ', '\"content\":\"9 ') WHERE type = 'message.create'",
+        "UPDATE event_rows SET body = replace(body, '\"content\":\"8 ', '\"content\":\"9 ') WHERE type = 'message.create'",
         [],
     );
     assert!(altered.unwrap() > 0);
-    connection.execute("UPDATE events SET event_id = 'evt_other' WHERE event_id = 'evt_go_3'", []).unwrap();
-    connection.execute("UPDATE events SET body = replace(body, '{', '{ ') WHERE event_id = 'evt_go_4'", []).unwrap();
+    connection.execute("UPDATE event_rows SET event_id = 'evt_other' WHERE event_id = 'evt_go_3'", []).unwrap();
+    connection
+        .execute("UPDATE event_rows SET body = replace(body, '{', '{ ') WHERE event_id = 'evt_go_4'", [])
+        .unwrap();
     drop(connection);
     let scratch = tempfile::tempdir().unwrap();
     let found = Checkup::examine(&path, scratch.path(), Box::new(World::new(3))).unwrap().unwrap();

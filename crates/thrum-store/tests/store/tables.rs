@@ -7,7 +7,10 @@ use crate::{kit::Node, plans};
 
 /// Tables that a rebuild does not empty, and the reason.
 const KEPT: &[(&[&str], &str)] = &[
-    (&["events", "heads", "received", "ahead"], "the log, from which the projection is rebuilt, and what describes it"),
+    (
+        &["event_rows", "logs", "daemons", "heads", "received", "ahead"],
+        "the log, from which the projection is rebuilt, and what describes it",
+    ),
     (&["cutoffs", "purged_ahead", "purged"], "the events that purges removed are no longer in the log"),
     (&["mailbox_counts", "audience_counts"], "triggers on the tables that they count keep them"),
     (

@@ -14,7 +14,8 @@ use crate::kit::{Daemon, PATIENCE};
 pub fn lose(daemon: &Daemon, which: &str) {
     let conn = rusqlite::Connection::open(daemon.directory.path().join("messages.db")).unwrap();
     conn.busy_timeout(PATIENCE).unwrap();
-    assert!(conn.execute(&format!("DELETE FROM events WHERE {which}"), []).unwrap() > 0, "{which}");
+    let lose = format!("DELETE FROM event_rows WHERE sequence IN (SELECT sequence FROM events WHERE {which})");
+    assert!(conn.execute(&lose, []).unwrap() > 0, "{which}");
 }
 
 /// Deletes rows, and recounts the rest.

@@ -136,8 +136,8 @@ fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothin
     for (name, change, code, words) in [
         ("newer-form", &sql("UPDATE backup SET manifest = '{\"form\": 99}'") as &dyn Fn(&Path), 4, "newer version"),
         ("newer-database", &sql("PRAGMA user_version = 99"), 4, "newer version"),
-        ("changed-event", &sql("UPDATE events SET body = replace(body, 'stays', 'stuck')"), 1, "damaged"),
-        ("lost-event", &sql("DELETE FROM events WHERE sequence = 1"), 1, "damaged"),
+        ("changed-event", &sql("UPDATE event_rows SET body = replace(body, 'stays', 'stuck')"), 1, "damaged"),
+        ("lost-event", &sql("DELETE FROM event_rows WHERE sequence = 1"), 1, "damaged"),
         ("changed-file", &sql("UPDATE backup_files SET content = x'00'"), 1, "damaged"),
         ("no-manifest", &sql("DROP TABLE backup"), 1, "no backup"),
         ("broken-page", &broken_page, 1, "damaged"),
@@ -224,7 +224,7 @@ fn there_is_no_backup_of_a_damaged_database() {
     let event = |bytes: &mut Vec<u8>| {
         fs::write(&database, &*bytes).unwrap();
         let conn = rusqlite::Connection::open(&database).unwrap();
-        conn.execute_batch("UPDATE events SET body = replace(body, 'stays', 'stuck')").unwrap();
+        conn.execute_batch("UPDATE event_rows SET body = replace(body, 'stays', 'stuck')").unwrap();
         conn.close().unwrap();
         *bytes = fs::read(&database).unwrap();
     };

@@ -54,7 +54,7 @@ fn lose(repo: &TestRepo, which: &str) -> usize {
     repo.thrum(&["daemon", "stop"]).ok();
     let lost = rusqlite::Connection::open(repo.path(".thrum/var/messages.db"))
         .unwrap()
-        .execute(&format!("DELETE FROM events WHERE {which}"), [])
+        .execute(&format!("DELETE FROM event_rows WHERE sequence IN (SELECT sequence FROM events WHERE {which})"), [])
         .unwrap();
     repo.thrum(&["daemon", "start"]).ok();
     lost
