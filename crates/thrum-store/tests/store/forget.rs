@@ -250,3 +250,28 @@ fn the_database_counts_the_events_received_from_each_peer() {
     assert_eq!((usage.bytes, usage.origins, usage.agents, usage.parked), (bytes as u64, 2, 1, 2));
     assert_eq!(node.store.reader().usage("d_nobody").expect("usage").bytes, 0);
 }
+
+/// The ids for which numbers stand in the rows of the log.
+fn known_ids(node: &Node) -> (u64, u64) {
+    let conn = rusqlite::Connection::open(node.path()).expect("opens");
+    let count =
+        |table: &str| conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("counts");
+    (count("daemons"), count("logs"))
+}
+
+/// C20: a peer may name any number of daemons.
+#[test]
+fn ids_to_which_no_event_refers_any_more_are_removed() {
+    let mut node = with_own_mail(1);
+    let before = known_ids(&node);
+    let events: Vec<Event> = (0..50).flat_map(|n| of_go(&format!("d_go_{n}"))).collect();
+    apply(&mut node, "d_one", &events);
+    assert_eq!(known_ids(&node), (before.0 + 51, before.1 + 50));
+    forget(&mut node, "d_one", &[]);
+    assert_eq!(known_ids(&node), (before.0 + 1, before.1), "the peer's id stays until the next time");
+    apply(&mut node, "d_two", &events);
+    assert_eq!(known_ids(&node).1, before.1 + 50);
+    node.check();
+    forget(&mut node, "d_two", &[]);
+    assert_eq!(known_ids(&node), (before.0 + 1, before.1));
+}

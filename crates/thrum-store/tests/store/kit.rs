@@ -233,7 +233,7 @@ impl Node {
     }
 }
 
-fn served(events: &[Event]) -> Batch {
+pub fn served(events: &[Event]) -> Batch {
     Batch {
         peer: "d_peer".into(),
         log: String::new(),

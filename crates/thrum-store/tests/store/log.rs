@@ -9,7 +9,7 @@ use thrum_core::{
 };
 use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 
-use crate::kit::{Node, foreign};
+use crate::kit::{Node, foreign, served};
 
 #[test]
 fn our_events_are_signed_numbered_without_gaps_and_later_than_earlier_ones() {
@@ -311,4 +311,23 @@ fn a_question_that_panics_takes_no_connection_away_from_others() {
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(question)).is_err());
     }
     assert_eq!(readers.with(|reader| reader.latest()).expect("reads"), 1);
+}
+
+/// The number of a new origin, assigned in a transaction that is rolled back, is not used afterwards.
+#[test]
+fn an_origin_is_known_only_if_its_events_were_stored() {
+    let mut node = Node::new(1);
+    let of = |id: &str, origin: &str| foreign(id, origin, 1, "future.thing", json!({"n": 1}));
+    let failed = node.store.write(|tx| {
+        tx.apply(&served(&[of("evt_1", "d_lost")]))?;
+        Err::<(), _>(StoreError::Closed)
+    });
+    assert!(failed.is_err());
+    node.apply(&[of("evt_2", "d_other")]);
+    node.apply(&[of("evt_3", "d_lost")]);
+    let conn = rusqlite::Connection::open(node.path()).expect("opens");
+    let origin = |id: &str| -> String {
+        conn.query_row("SELECT origin_daemon FROM events WHERE event_id = ?1", [id], |row| row.get(0)).expect("is here")
+    };
+    assert_eq!((origin("evt_2").as_str(), origin("evt_3").as_str()), ("d_other", "d_lost"));
 }

@@ -101,6 +101,18 @@ fn rejected_events_of_a_removed_peer_are_not_counted_when_it_is_paired_again() {
     assert_eq!((rejected("d_read"), rejected("d_removed")), (1, 0));
 }
 
+/// Stores the log as in formats 11 to 26, without its indexes: with the ids of daemons and logs in each row.
+pub const IDS_IN_PLACE_OF_NUMBERS: &str = "
+    CREATE TABLE was (
+        sequence INTEGER PRIMARY KEY, event_id TEXT NOT NULL, type TEXT NOT NULL, at INTEGER NOT NULL, origin_daemon TEXT NOT NULL,
+        origin_log TEXT NOT NULL, origin_seq INTEGER NOT NULL, received_from TEXT NOT NULL, target TEXT, body TEXT NOT NULL,
+        signer TEXT NOT NULL GENERATED ALWAYS AS (CASE WHEN length(origin_daemon) = 55 THEN origin_daemon ELSE '' END) VIRTUAL
+    ) STRICT;
+    INSERT INTO was SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body FROM events;
+    DROP VIEW events; DROP TABLE event_rows; DROP TABLE logs; DROP TABLE daemons;
+    ALTER TABLE was RENAME TO events;
+    VACUUM;";
+
 /// The last format that distinguished parked events by the text of their reason.
 const BEFORE_PARKED_KINDS: usize = 24;
 
@@ -112,14 +124,7 @@ fn opened_from_before_parked_kinds(node: Node) -> Node {
     let path = dir.path().join("messages.db");
     let conn = Connection::open(&path).expect("opens");
     conn.execute_batch("ALTER TABLE parked DROP COLUMN kind").expect("removes the column");
-    conn.execute_batch(&format!(
-        "CREATE TABLE was (sequence INTEGER PRIMARY KEY, event_id TEXT, type TEXT, at INTEGER, origin_daemon TEXT, origin_log TEXT,
-                           origin_seq INTEGER, received_from TEXT, target TEXT, body TEXT, signer TEXT);
-         INSERT INTO was SELECT {COLUMNS}, signer FROM events;
-         DROP VIEW events; DROP TABLE event_rows; DROP TABLE logs; DROP TABLE daemons;
-         ALTER TABLE was RENAME TO events;"
-    ))
-    .expect("stores ids in place of numbers");
+    conn.execute_batch(IDS_IN_PLACE_OF_NUMBERS).expect("stores ids in place of numbers");
     // That format counted received events with two triggers.
     let counts = "INSERT INTO received (peer, origin, events, bytes) VALUES ('', '', 0, 0) ON CONFLICT DO NOTHING";
     for (trigger, when) in [("event_received", "INSERT"), ("event_gone", "DELETE")] {

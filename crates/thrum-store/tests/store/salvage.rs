@@ -345,3 +345,47 @@ fn only_the_indexes_are_rebuilt_if_no_row_is_lost() {
     rusqlite::Connection::open(&short).unwrap().execute("UPDATE heads SET count = count + 1", []).unwrap();
     assert_eq!(Condition::of(&short).unwrap(), Condition::Damaged);
 }
+
+/// The pages of the database that belong to these tables and indexes.
+fn pages_of(bytes: &[u8], names: &[&str]) -> Vec<usize> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let conn = rusqlite::Connection::open(file.path()).unwrap();
+    let mut root = conn.prepare("SELECT rootpage - 1 FROM sqlite_schema WHERE name = ?1").unwrap();
+    names.iter().map(|name| root.query_row([name], |row| row.get(0)).unwrap()).collect()
+}
+
+/// The rows of the log have only the numbers of these ids.
+#[test]
+fn events_survive_the_loss_of_the_ids_of_daemons_and_logs() {
+    let original = Original::new(200);
+    for lost in [&["daemons", "sqlite_autoindex_daemons_1"][..], &["logs", "sqlite_autoindex_logs_1"]] {
+        let pages = pages_of(&original.bytes, lost);
+        let salvaged =
+            original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE..(page + 1) * PAGE].fill(0)));
+        assert_eq!(salvaged, Salvaged { events: original.total(), ..Salvaged::default() }, "{lost:?}");
+    }
+}
+
+/// C27: a database that was damaged before this version opened it.
+#[test]
+fn a_database_of_the_format_before_numbers_is_salvaged() {
+    let mut original = Original::new(200);
+    let old = original.path_of("old.db");
+    fs::write(&old, &original.bytes).unwrap();
+    let conn = rusqlite::Connection::open(&old).unwrap();
+    conn.execute_batch(crate::migrated::IDS_IN_PLACE_OF_NUMBERS).unwrap();
+    conn.execute_batch("CREATE INDEX events_by_origin ON events (origin_daemon, origin_log, origin_seq)").unwrap();
+    drop(conn);
+    original.bytes = fs::read(&old).unwrap();
+    assert_eq!(original.survives(|_| {}), Salvaged { events: original.total(), ..Salvaged::default() });
+    // The last page of rows.
+    let last = original.bytes.chunks(PAGE).rposition(|page| page[0] == 0x0d && page.windows(5).any(|w| w == b"\"msg_"));
+    let last = last.unwrap();
+    let salvaged = original.survives(|bytes| bytes[last * PAGE..(last + 1) * PAGE].fill(0xa5));
+    let ours = LogOf { origin: original.node.home(), log: original.node.store.fingerprint().log_id };
+    // Events of Go Thrum have no origin sequence, by which they would be missed.
+    assert!(salvaged.events + salvaged.lost < original.total(), "{salvaged:?}");
+    assert_eq!(salvaged.missing.get(&ours).map_or(0, thrum_core::RangeSet::count), salvaged.lost, "{salvaged:?}");
+    assert!(salvaged.lost > 0);
+}
