@@ -107,9 +107,11 @@ pub struct Replicator {
     due: Option<Cause>,
     /// Cause and result of the current run of pulls, for one log message at the end of the run.
     run: (Cause, Applied),
+    /// Maximum number of events per pull.
+    most_per_pull: usize,
     /// Number of events that the next pull requests.
     max_batch: usize,
-    /// Upper limit of `max_batch`: a number whose reply exceeded the line length is not requested again until
+    /// Upper limit of `max_batch`, at most `most_per_pull`: a number whose reply exceeded the line length is not requested again until
     /// everything is read, or an event that was too long is passed.
     batch_limit: usize,
     /// Whether the last served event was too long to be read.
@@ -158,6 +160,7 @@ impl Replicator {
             can_read_ahead: false,
             due: None,
             run: (Cause::Periodic, Applied::default()),
+            most_per_pull: limits::MAX_BATCH_EVENTS,
             max_batch: limits::MAX_BATCH_EVENTS,
             batch_limit: limits::MAX_BATCH_EVENTS,
             passed_unread: false,

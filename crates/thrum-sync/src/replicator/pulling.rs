@@ -55,7 +55,7 @@ impl Replicator {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
         } else if std::mem::take(&mut self.passed_unread) {
-            self.batch_limit = limits::MAX_BATCH_EVENTS;
+            self.batch_limit = self.most_per_pull;
         }
     }
 
@@ -81,7 +81,7 @@ impl Replicator {
             PullContent::End => self.caught_up(after, todo.now),
             PullContent::Events { events, checkpoint, highest, more } => {
                 self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.throttle.served(&events, more);
+                self.throttle.served(&events, more, self.most_per_pull);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
@@ -129,7 +129,7 @@ impl Replicator {
             PullContent::Events { events, checkpoint, highest, more } => {
                 let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
                 self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
-                self.throttle.served(&events, more);
+                self.throttle.served(&events, more, self.most_per_pull);
                 let read = self.reading.found(&events, tick);
                 (events, Some(last), more, read)
             }
@@ -244,7 +244,7 @@ impl Replicator {
         }
         self.status.pulled_at = Some(now.at);
         self.connects.reset();
-        self.batch_limit = limits::MAX_BATCH_EVENTS;
+        self.batch_limit = self.most_per_pull;
         self.status.exchange.last_error = None;
         self.status.ends += 1;
         self.status.forced = self.forcing;

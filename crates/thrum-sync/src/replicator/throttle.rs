@@ -38,11 +38,11 @@ impl Throttle {
         Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, small_batches: 0, empty: 0 }
     }
 
-    /// Records a reply. A batch is small even if we requested little because the peer's replies were too long or too
-    /// slow: that is no reason to ask more often.
-    pub(super) fn served(&mut self, events: &[Served], more: bool) {
+    /// Records a reply. `most` is the maximum number of events per pull. A batch is small even if we requested little
+    /// because the peer's replies were too long or too slow: that is no reason to ask more often.
+    pub(super) fn served(&mut self, events: &[Served], more: bool, most: usize) {
         let bytes: usize = events.iter().map(|event| event.event_json.len()).sum();
-        let is_small = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
+        let is_small = more && events.len() < most && bytes < limits::MAX_BATCH_BYTES / 2;
         self.small_batches = if is_small { self.small_batches.saturating_add(1) } else { 0 };
     }
 

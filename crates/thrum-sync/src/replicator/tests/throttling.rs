@@ -52,6 +52,31 @@ fn a_peer_that_serves_tiny_batches_is_throttled() {
     assert_eq!(case.error(), "it sends much smaller batches than it could");
 }
 
+/// With a smaller maximum of events per pull, full batches of small events are no waste.
+#[test]
+fn full_batches_are_never_small_whatever_their_maximum_is() {
+    const MOST: usize = 100;
+    let mut case = Case::new(Some(("log", 5)));
+    (case.machine.most_per_pull, case.machine.max_batch, case.machine.batch_limit) = (MOST, MOST, MOST);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    let mut calls = case.calls(info(Some("log"), 100_000));
+    for _ in 0..2 * limits::SMALL_BATCHES_IN_A_ROW {
+        let [Call::Pull(pull)] = &calls[..] else { panic!("{calls:?}") };
+        assert_eq!(pull.max_batch, MOST);
+        case.step(full(pull));
+        calls = case.calls(stored(MOST));
+    }
+    // The end of the log does not raise the maximum.
+    assert_eq!(case.calls(nothing("log")), []);
+    let calls = case.calls(Input::Notified { latest: 200_000, pushed: None });
+    let [Call::Pull(pull)] = &calls[..] else { panic!("{calls:?}") };
+    case.step(full(pull));
+    let calls = case.calls(stored(MOST));
+    assert!(matches!(&calls[..], [Call::Pull(Pull { max_batch: MOST, .. })]), "{calls:?}");
+    assert_eq!(case.error(), "");
+}
+
 /// C21: a peer's rejected events are read at most once per second.
 #[test]
 fn a_peer_that_serves_nothing_but_forged_events_is_read_once_a_second() {
