@@ -38,6 +38,13 @@ fn token() -> Token {
     Token::generate(&mut Seed(99))
 }
 
+/// Daemons with different transcripts never pair.
+#[test]
+fn the_transcript_belongs_to_the_version() {
+    let pinned = ("spake2-1", "1d1742433c4551bf17903200022e60d5ddd1d5f2f688c1746908d41496213110");
+    assert_eq!((VERSION, hex(&parties().digest()).as_str()), pinned, "a change needs a new VERSION");
+}
+
 /// Runs an exchange with each side's code and view of the parties. Returns the joiner's token if they pair.
 fn pairs(joiner: (&str, Parties), listener: (&str, Parties)) -> Option<Token> {
     let (joining, message) = join(&code(joiner.0), joiner.1, &mut Seed(1));
