@@ -32,7 +32,10 @@ pub(super) fn woken(conn: &Connection, at: At<'_>, body: &AgentWoken) -> Result<
 pub(super) fn receipt(tx: &Tx<'_>, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
     let conn = tx.conn;
     let time = at.event.at.nanos();
-    let read = (body.receipt_type == ReceiptType::Read).then_some(time);
+    let read = match body.receipt_type {
+        ReceiptType::Read => Some(time),
+        ReceiptType::Seen => None,
+    };
     conn.prepare_cached(
         "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
              seen_at = min(seen_at, excluded.seen_at),
