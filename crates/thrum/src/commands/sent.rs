@@ -168,6 +168,15 @@ pub(crate) fn audience(audiences: &[Tag], recipients: &[Recipient]) -> String {
     if to.is_empty() { agent("everyone") } else { to.join(", ") }
 }
 
+/// The delivery states, latest first: the name, the words in the totals, and whether a total of 0 is shown.
+const TOTALS: [(&str, &str, bool); 5] = [
+    ("read", "read", true),
+    ("shown", "shown", false),
+    ("wake_requested", "wake requested", false),
+    ("at_home", "at home", true),
+    ("stored", "stored", true),
+];
+
 /// Shows how far a message got: per recipient, or as totals if there are more than `shown`.
 pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page) {
     if recipients.len() <= shown {
@@ -176,17 +185,20 @@ pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page
         }
         return;
     }
-    let number = |state: &str| recipients.iter().filter(|recipient| recipient.state == state).count();
-    let steps = [("shown", "shown"), ("wake_requested", "wake requested")];
-    let (read, at_home) = (number("read"), number("at_home"));
-    let between: Vec<(usize, &str)> =
-        steps.map(|(state, words)| (number(state), words)).into_iter().filter(|(some, _)| *some > 0).collect();
-    let stored = recipients.len() - read - at_home - between.iter().map(|(some, _)| some).sum::<usize>();
-    let between: String = between.into_iter().map(|(some, words)| format!("{some} {words}, ")).collect();
-    page.line(format!(
-        "  {}: {GREEN}{read} read{GREEN:#}, {between}{at_home} at home, {stored} stored",
-        count(recipients.len() as u64, "agent"),
-    ));
+    let mut other = recipients.len();
+    let mut totals = Vec::new();
+    for (state, words, is_always_shown) in TOTALS {
+        let number = recipients.iter().filter(|recipient| recipient.state == state).count();
+        other -= number;
+        if number > 0 || is_always_shown {
+            let total = format!("{number} {words}");
+            totals.push(if state == "read" { format!("{GREEN}{total}{GREEN:#}") } else { total });
+        }
+    }
+    if other > 0 {
+        totals.push(format!("{other} other"));
+    }
+    page.line(format!("  {}: {}", count(recipients.len() as u64, "agent"), totals.join(", ")));
 }
 
 /// Describes the state of a delivery: `stored`, `at HOME since …`, `wake requested …`, `shown …` or `read …`.
@@ -251,5 +263,7 @@ mod tests {
         assert_eq!(shown(&all, 7), expected);
         assert_eq!(shown(&all, 4), "  7 agents: 1 read, 1 shown, 1 wake requested, 2 at home, 2 stored\n");
         assert_eq!(shown(&all[4..], 2), "  3 agents: 0 read, 1 at home, 2 stored\n");
+        let later = [recipient("bob", "of_a_later_version"), recipient("eve", "stored")];
+        assert_eq!(shown(&later, 1), "  2 agents: 0 read, 0 at home, 1 stored, 1 other\n");
     }
 }
