@@ -100,7 +100,7 @@ const _: () = {
 const _: () = {
     assert!(LEGACY_LONG_BYTES <= LEGACY_LINE_BYTES / 6, "the encoder makes six bytes of one at most");
     assert!(is_shorter(LEGACY_LOOK_GAP, SYNC_INTERVAL), "every sync interval includes a re-read");
-    assert!(LEGACY_PLACES as u64 * LEGACY_PLACES_APART.as_secs() >= LEGACY_LOOK_BACK.as_secs());
+    assert!(LEGACY_POSITIONS as u64 * LEGACY_POSITIONS_APART.as_secs() >= LEGACY_LOOK_BACK.as_secs());
     assert!(LEGACY_STUCK_ASKS < LEGACY_REFUSED_ASKS);
     assert!(MAX_NAME_BYTES <= LEGACY_AUTHOR_BYTES, "every agent of ours can be served");
 };

@@ -13,12 +13,12 @@ pub const LEGACY_LOOK_BACK: Duration = Duration::from_secs(120);
 /// [`SYNC_INTERVAL`](super::SYNC_INTERVAL), so that every sync interval of the default length includes one.
 pub const LEGACY_LOOK_GAP: Duration = Duration::from_secs(10);
 
-/// Most remembered positions that our reading of a legacy peer's log reached within [`LEGACY_LOOK_BACK`]: one per two
-/// seconds, with room to spare.
-pub const LEGACY_PLACES: usize = 128;
+/// Maximum number of remembered positions, reached in the last [`LEGACY_LOOK_BACK`] while reading a legacy peer's log:
+/// one per two seconds, with room to spare.
+pub const LEGACY_POSITIONS: usize = 128;
 
 /// Least time between two remembered positions, except for the newest; positions in between are dropped.
-pub const LEGACY_PLACES_APART: Duration = Duration::from_secs(2);
+pub const LEGACY_POSITIONS_APART: Duration = Duration::from_secs(2);
 
 /// Time after which a legacy peer counts as stuck if it keeps asking for the same position although it receives events:
 /// it cannot apply one of them. Storing a thousand events takes such a peer about twelve seconds.
@@ -29,13 +29,13 @@ pub const LEGACY_STUCK: Duration = Duration::from_secs(60);
 pub const LEGACY_STUCK_ASKS: u32 = 3;
 
 /// Number of requests for the same single event, over at least [`LEGACY_STUCK`], after which that event is skipped for
-/// a legacy peer. The peer asks at least four times a minute. On a line that loses every fifth answer, one peer in ten
-/// thousand would lose an event this way.
+/// a legacy peer. The peer asks at least four times a minute. If each answer is lost with probability 1/5, five losses
+/// in a row have probability 1 in 3,000; they count only for answers that consist of this one event.
 pub const LEGACY_REFUSED_ASKS: u32 = 6;
 
 /// Most positions remembered from a legacy peer's requests; beyond this the oldest is dropped. Such a peer asks in up
 /// to ten threads at once.
-pub const LEGACY_ASKED_PLACES: usize = 32;
+pub const LEGACY_ASKED_POSITIONS: usize = 32;
 
 /// Most events remembered as refused by a legacy peer and skipped for it. The oldest is dropped first; the peer has
 /// passed it by then.
@@ -61,7 +61,7 @@ pub const LEGACY_ROWS_LOOKED_AT: usize = 100_000;
 
 /// Most creations of one message, or starts of one session, examined for a legacy peer. Honest daemons write one, and a
 /// peer that writes thousands costs no more than this. If a legacy peer can apply none of those examined, events that
-/// depend on one are withheld from it.
+/// depend on that message or session are withheld from it.
 pub const LEGACY_CREATIONS: usize = 256;
 
 /// How long the status shows a call from a Go daemon of version 0.7 or later, which cannot be a peer.

@@ -180,8 +180,8 @@ impl Reading {
         let before =
             self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|position| position.since);
         let is_close =
-            before.zip(position.since).is_some_and(|(before, now)| now < before + limits::LEGACY_PLACES_APART);
-        if is_close || self.stood.len() >= limits::LEGACY_PLACES {
+            before.zip(position.since).is_some_and(|(before, now)| now < before + limits::LEGACY_POSITIONS_APART);
+        if is_close || self.stood.len() >= limits::LEGACY_POSITIONS {
             self.stood.pop_back();
         }
         self.stood.push_back(position);
@@ -364,7 +364,7 @@ mod tests {
             reading.stored(Checkpoint::default(), Some((tick + 1, format!("evt_{tick}"))), false, now);
             if tick % 1000 == 0 {
                 let anchor = reading.anchor(now);
-                assert!(reading.stood.len() <= limits::LEGACY_PLACES, "{}", reading.stood.len());
+                assert!(reading.stood.len() <= limits::LEGACY_POSITIONS, "{}", reading.stood.len());
                 assert!(u128::from(anchor.sequence) <= now.saturating_sub(limits::LEGACY_LOOK_BACK).as_millis() + 1);
                 assert!(tick < 130_000 || u128::from(anchor.sequence) + 130_000 > now.as_millis(), "it follows");
             }

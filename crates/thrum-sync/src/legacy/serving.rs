@@ -254,7 +254,7 @@ impl Asker {
             }
             Some(place) => place.upto = last.sequence,
             None => {
-                if self.asked.len() >= limits::LEGACY_ASKED_PLACES {
+                if self.asked.len() >= limits::LEGACY_ASKED_POSITIONS {
                     self.asked.remove(0);
                 }
                 self.asked.push(Asked { after, first: now, last: now, times: 1, upto: last.sequence, only });
@@ -599,7 +599,7 @@ mod tests {
         }
         assert_eq!(
             (case.asker.asked.len(), case.asker.skipped.len()),
-            (limits::LEGACY_ASKED_PLACES, limits::LEGACY_SKIPPED)
+            (limits::LEGACY_ASKED_POSITIONS, limits::LEGACY_SKIPPED)
         );
         assert_eq!(case.skipped().last(), Some(&"evt_999"));
     }
