@@ -1,6 +1,6 @@
 //! The event log and its projection in SQLite: a synchronous library that stores and folds batches of events.
 //!
-//! It uses no sockets, and no thread except the writer thread. The `events` table is the only source of truth about
+//! It uses no sockets, and no thread except the writer thread. The log, `event_rows`, is the only source of truth about
 //! mail and agents. The tables of the projection are a fold of the *set* of events and can be discarded and rebuilt
 //! ([`Store::rebuild`]).
 //!
