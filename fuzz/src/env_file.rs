@@ -29,7 +29,8 @@ pub fn env_file(bytes: &[u8]) {
         assert_sayable(warning);
         // An auth key contains long words without escapes. So no warning may contain a long word of the file, unless it
         // is part of a variable's name.
-        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() >= 16 && !read.is_a_name(word))
+        for word in
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() >= 16 && !read.is_in_a_name(word))
         {
             assert!(!warning.contains(word), "{warning:?} shows {word:?}");
         }

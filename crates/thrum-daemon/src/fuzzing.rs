@@ -50,7 +50,7 @@ pub struct EnvFile {
 
 impl EnvFile {
     /// Returns `true` if a word is part of a variable's name, which a warning may show.
-    pub fn is_a_name(&self, word: &str) -> bool {
+    pub fn is_in_a_name(&self, word: &str) -> bool {
         self.values.iter().any(|(name, _)| name.contains(word))
     }
 }
@@ -166,7 +166,7 @@ impl Socket {
             started: Instant::now(),
             storage: Arc::clone(&storage),
             wakes,
-            // The task that reads worktrees from git is not started, so git never runs.
+            // The task that reads worktrees from git is not started; only `user.identify` runs git.
             live: Live::default(),
             peers,
             tailnet,

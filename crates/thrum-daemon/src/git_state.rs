@@ -45,7 +45,7 @@ impl GitState {
     }
 
     fn asked(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        // Every change is a single call on the set.
+        // A poisoned lock is harmless: every change is a single call on the set, so the set is never half changed.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

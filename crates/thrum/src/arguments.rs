@@ -3,8 +3,8 @@
 //! **A leading dash does not make an option.** An argument is an option if it is `--` and a name, or one dash, a letter
 //! and anything without spaces. A `=` and any value may follow (`--json`, `--to=bob`, `-n5`). Everything else that
 //! begins with a dash is a text: `- done: login`, `--all green`, `-> see below`, `-5 degrees`. A text that looks like
-//! an option (`-done`) needs `--` before it, or `--intent=-done` for the value of an option. So a text needs no quoting
-//! beyond the shell's, and a mistyped `--jsn` is still an unknown option.
+//! an option (`-done`) needs `--` before it, or `--intent=-done` for the value of an option. So most texts need no
+//! quoting beyond the shell's, and a mistyped `--jsn` is still an unknown option.
 //!
 //! The parser accepts such texts only after `--` or `=`, so this module moves them there.
 //!
@@ -40,7 +40,7 @@ pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) 
         path: Vec::new(),
         front: Vec::new(),
         words: Vec::new(),
-        texts: false,
+        needs_separator: false,
         notes: Vec::new(),
     };
     let mut args = args.into_iter();
@@ -50,7 +50,7 @@ pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) 
         if only_words {
             walk.words.push(arg);
         } else if arg == "--" {
-            (only_words, walk.texts) = (true, true);
+            (only_words, walk.needs_separator) = (true, true);
         } else if is_option(&arg) {
             walk.option(arg, &mut args)?;
         } else {
@@ -70,7 +70,7 @@ struct Walk<'a> {
     /// Arguments after the command's name that belong to no option.
     words: Vec<OsString>,
     /// `true` if one of the words begins with a dash, or if `--` was given.
-    texts: bool,
+    needs_separator: bool,
     notes: Vec<String>,
 }
 
@@ -135,14 +135,14 @@ impl Walk<'_> {
                 );
             }
         }
-        self.texts |= begins_with_dash(&arg);
+        self.needs_separator |= begins_with_dash(&arg);
         self.words.push(arg);
         Ok(())
     }
 
     fn end(self) -> Arguments {
-        let Self { mut front, words, texts, notes, .. } = self;
-        if texts {
+        let Self { mut front, words, needs_separator, notes, .. } = self;
+        if needs_separator {
             front.push("--".into());
         }
         front.extend(words);

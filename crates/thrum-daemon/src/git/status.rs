@@ -1,4 +1,4 @@
-//! Parses git's output for programs: `status --porcelain=v2 -z`, `diff --raw --numstat -z` and `log -z`.
+//! Parses git's machine-readable output: `status --porcelain=v2 -z`, `diff --raw --numstat -z` and `log -z`.
 //!
 //! All are parsed by fields and zero bytes, never by columns. Go Thrum v0.6.3 trims lines before it cuts off three
 //! columns, which turns ` M foo.go` into `oo.go`, so that no agent appears to edit `foo.go`.
@@ -13,7 +13,7 @@ pub struct WorktreeStatus {
     /// Files that differ, including untracked ones; renamed files under their new names.
     pub files: Vec<String>,
     /// Former names of renamed files.
-    pub left: Vec<String>,
+    pub renamed_from: Vec<String>,
     /// The subset of `files` that git does not track.
     pub untracked: Vec<String>,
 }
@@ -38,7 +38,7 @@ pub fn status(output: &[u8]) -> WorktreeStatus {
             // As before, plus a score. The old path is the next entry.
             "2" => {
                 found.files.extend(field(rest, 8));
-                found.left.extend(entries.next());
+                found.renamed_from.extend(entries.next());
             }
             // Unmerged: XY, submodule, four modes, three hashes, path.
             "u" => found.files.extend(field(rest, 9)),
@@ -146,7 +146,7 @@ mod tests {
         let found = status(text.as_bytes());
         assert_eq!(found.branch.as_deref(), Some("feature/x"));
         assert_eq!(found.files, ["foo.go", "with two spaces.rs", "new name.rs", "both.rs", "new dir/file", "日本"]);
-        assert_eq!(found.left, ["old name.rs"]);
+        assert_eq!(found.renamed_from, ["old name.rs"]);
         assert_eq!(found.untracked, ["new dir/file", "日本"]);
         assert_eq!(status(b"# branch.head (detached)\0"), WorktreeStatus::default());
     }
@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn truncated_and_unknown_entries_are_skipped() {
         for text in ["", "\0\0", "1 .M", "2 R. N...", ":", ":100644", "3\t1", "\x1e", "# branch.head"] {
-            status(text.as_bytes());
-            diff(text.as_bytes());
-            assert!(log(text.as_bytes()).is_empty());
+            assert_eq!(status(text.as_bytes()), WorktreeStatus::default(), "{text:?}");
+            assert_eq!(diff(text.as_bytes()), [], "{text:?}");
+            assert_eq!(log(text.as_bytes()), [], "{text:?}");
         }
     }
 }

@@ -93,7 +93,7 @@ pub fn collect(root: &Path, deadline: Instant) -> Option<Work> {
         .map(|change| file_change(&top, change))
         .collect();
     work.file_changes.retain(|change| change.path.len() <= limits::MAX_TEXT_BYTES);
-    work.uncommitted_files = bounded([found.files, found.left].concat());
+    work.uncommitted_files = bounded([found.files, found.renamed_from].concat());
     Some(work)
 }
 

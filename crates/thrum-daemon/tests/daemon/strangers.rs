@@ -1,4 +1,4 @@
-//! Unexpected clients on the peer port: browsers, old clients, other versions.
+//! Unexpected clients on the peer port: browsers, old clients, other versions; and events that cannot be understood.
 
 use std::{
     io::{Read, Write},
@@ -35,8 +35,8 @@ fn until_closed(address: &str, bytes: &[u8]) -> String {
 }
 
 /// C15: there is no web port. A web page in a local browser can nevertheless send lines to the peer port, in the body
-/// of a form that it posts without asking the user. It must get neither a guess at a code nor an answer that looks like
-/// one.
+/// of a form that it posts without asking the user. Such a page must not be able to spend an attempt at the code, and
+/// must not receive anything that looks like a reply to a peer.
 #[test]
 fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
     let world = World::new();
@@ -71,7 +71,7 @@ fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
     }
     assert_eq!((daemon.call("peer.list", json!({})), daemon.call("health", json!({}))["events"].clone()), before);
     // The code is still valid, and no guess was counted.
-    let answer = until_closed_after(&address, &pair);
+    let answer = ask(&address, &pair);
     assert_eq!(answer["result"]["status"], "paired", "{answer}");
     // The daemon has no other port: it listens only on the socket and on this port.
     let listening: Vec<u16> = ports_of(daemon.pid());
@@ -79,7 +79,7 @@ fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
 }
 
 /// Sends one request and returns the answer.
-fn until_closed_after(address: &str, request: &Value) -> Value {
+fn ask(address: &str, request: &Value) -> Value {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(format!("{request}\n").as_bytes()).unwrap();
@@ -123,21 +123,21 @@ fn c25_unknown_fields_are_ignored_and_unknown_methods_are_errors() {
     let (_daemon, _adding, address, code) = waiting(&world);
     let mut newer = json!({"jsonrpc": "3.0", "method": "pair.request", "id": "a string", "from_the_future": {"x": [1]},
         "params": {"code": code, "daemon_id": "d_newer", "name": "newer", "address": "127.0.0.1:1", "capabilities": ["teleport"], "pairing_version": 9}});
-    let answer = until_closed_after(&address, &newer);
+    let answer = ask(&address, &newer);
     assert_eq!((&answer["id"], &answer["result"]["status"]), (&json!("a string"), &json!("paired")), "{answer}");
     let token = answer["result"]["token"].clone();
     newer["method"] = json!("sync.pull");
     newer["params"] = json!({"token": token, "after_sequence": 0, "max_batch": 5000, "compress": "zstd", "log_id": null, "filter": {"x": 1}});
-    let answer = until_closed_after(&address, &newer);
+    let answer = ask(&address, &newer);
     assert_eq!(answer["result"]["events"].as_array().map(Vec::len), Some(1), "{answer}");
     newer["method"] = json!("sync.stream");
-    let answer = until_closed_after(&address, &newer);
+    let answer = ask(&address, &newer);
     assert_eq!(
         (&answer["error"]["code"], &answer["error"]["message"]),
         (&json!(-32601), &json!("method not found: sync.stream"))
     );
     // A request of the oldest peers: no version, no id, nothing optional.
-    let answer = until_closed_after(&address, &json!({"method": "sync.pull", "params": {"token": token}}));
+    let answer = ask(&address, &json!({"method": "sync.pull", "params": {"token": token}}));
     assert_eq!(answer["result"]["events"].as_array().map(Vec::len), Some(1), "{answer}");
     assert_eq!(answer.get("id"), None);
 }
@@ -180,9 +180,9 @@ fn c29_unknown_and_malformed_events_stop_nothing_and_are_reported() {
     let taken = daemon.call("import.events", json!({"events": events}));
     assert_eq!((&taken["applied"], taken["rejected"].as_array().map(Vec::len)), (&json!(12), Some(2)), "{taken}");
     let inbox = daemon.call("message.list", json!({"for_agent": "ann", "caller_agent_id": "ann"}));
-    assert_eq!(inbox["total"], 2, "those before and behind it are there: {inbox}");
+    assert_eq!(inbox["total"], 2, "the good messages before and after the bad events are there: {inbox}");
     let health = daemon.call("health", json!({}));
     assert!(health["parked"].as_u64().unwrap() >= 6 && health["rejected"] == 2, "{health}");
-    // All well-formed events are served to peers, which may understand them.
+    // All well-formed events are in the log, and so are relayed: these twelve, and the registration of ann.
     assert_eq!(health["events"], 13);
 }

@@ -22,7 +22,7 @@ use crate::kit::{Daemon, PATIENCE};
 /// The peer `d_liar`, which gives arbitrary answers on any number of connections.
 pub struct Liar {
     pub daemon: Daemon,
-    /// The requested methods and their parameters.
+    /// The answered requests: method and parameters.
     pub asked: Arc<Mutex<Vec<(String, Value)>>>,
     /// The liar's connection to the daemon, and its token.
     to_daemon: BufReader<TcpStream>,
@@ -30,7 +30,8 @@ pub struct Liar {
 }
 
 impl Liar {
-    /// Pairs a liar. `answer` returns the result of each method except `sync.pull` and `sync.notify`.
+    /// Pairs a liar. `answer` returns the result of each method except `sync.pull`, `sync.notify` and
+    /// `sync.differs`.
     pub async fn pair(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
         let daemon = Daemon::start("alpha").await;
         daemon.log.register("ann");
@@ -63,7 +64,8 @@ impl Liar {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Compares until nothing better can come of the liar, which must answer all requests.
+    /// Runs `sync verify`. It ends before [`PATIENCE`] because the liar answers every request, so its result is final; do
+    /// not use with [`SILENCE`].
     pub async fn verify(&self) -> Verified {
         self.daemon.peers.verify(PATIENCE).await.unwrap()
     }
@@ -96,7 +98,7 @@ async fn talk(stream: TcpStream, answer: Arc<impl Fn(&str, &Value) -> Value>, he
     }
 }
 
-/// As an answer: never answer.
+/// As a result of `answer`: the liar never replies to this request, nor to later ones on the connection.
 pub const SILENCE: &str = "silence";
 
 /// Claims to hold `count` events of `d_far` that no one else has.
@@ -120,7 +122,8 @@ pub fn events(events: &[Value]) -> Value {
 
 pub const RANGES: [&str; 2] = ["lines-1", "ranges-1"];
 
-/// Returns what `verify` reported about the log in question.
+/// Returns what `verify` reported about the log of `d_far`: the number of events missing here, the number of events
+/// fetched, and the note.
 pub fn said(verified: &Verified) -> (u64, u64, String) {
     let peer = &verified.peers[0];
     let missing = peer.missing.iter().find(|missing| missing.origin == "d_far");
@@ -150,7 +153,7 @@ async fn a_peer_that_does_not_serve_claimed_events_is_asked_three_times_and_repo
     assert_eq!(said(&verified), (9, 0, "it does not serve all that it says to hold".into()));
 }
 
-/// P6: without a call of `verify`, the daemon finds the difference, reports it, and stops asking.
+/// P6: without a call of `verify`, the daemon finds the difference, reports it, and asks less and less often.
 #[tokio::test(flavor = "multi_thread")]
 async fn claimed_events_that_are_not_served_appear_in_the_status() {
     let mut liar = Liar::pair(|method, _| match method {
@@ -178,7 +181,8 @@ async fn claimed_events_that_are_not_served_appear_in_the_status() {
         }
     };
     tokio::time::timeout(PATIENCE, later).await.expect("rounds go on");
-    // Once in twenty intervals, and then less often, for two logs.
+    // At most one more reconciliation falls into these ten intervals. Each fetches in vain for two logs, because the
+    // liar claims 1–9 of `d_far`'s log and of the daemon's own.
     assert!(
         liar.times("sync.fetch") <= fetches + 2 * limits::MAX_FRUITLESS as usize,
         "{} after {fetches}",
@@ -217,9 +221,9 @@ async fn a_hint_about_missing_events_triggers_one_check_and_no_hint_back() {
     assert_eq!(of_far, 1);
 }
 
-/// C30: not even if a peer still holds it.
+/// C30: events purged here are not requested, even if a peer still holds them.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_purged_here_is_not_asked_for() {
+async fn events_purged_here_are_not_requested() {
     let liar = Liar::pair(|method, _| match method {
         "sync.peer_info" => info(9, &RANGES),
         "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
@@ -239,7 +243,7 @@ async fn what_was_purged_here_is_not_asked_for() {
     assert_eq!(first.1["ranges"], json!([[6, 9]]));
 }
 
-/// C21: only requested events are stored, and only with a valid signature of their origin.
+/// C21: of the events in a reply, only the requested ones are stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn unrequested_events_are_not_stored() {
     let liar = Liar::pair(|method, _| match method {
@@ -256,7 +260,8 @@ async fn unrequested_events_are_not_stored() {
     assert_eq!(said(&verified), (3, 1, "it serves other events than those asked for; they were not taken".into()));
 }
 
-/// C18, C20: sequences without end, too many, beyond an i64, descending: each ends the reconciliation and is reported.
+/// C18, C20: origin sequences that are endless, too scattered, above `i64::MAX`, descending, or far more than are
+/// served: each ends the reconciliation and is reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_make_no_sense_end_the_comparison() {
     let endless = |_: &str, params: &Value| {
@@ -290,9 +295,9 @@ async fn claims_that_make_no_sense_end_the_comparison() {
     }
 }
 
-/// C25: a peer without range support is compared by its version vector, as before, and not asked anything else.
+/// C25: a peer without range support is compared by its version vector, and not asked anything else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_without_the_new_methods_is_compared_by_its_heads() {
+async fn a_peer_without_range_support_is_compared_by_its_heads() {
     let liar = Liar::pair(|_, _| info(9, &["lines-1"])).await;
     let verified = liar.daemon.peers.verify(PATIENCE / 4).await.unwrap();
     assert_eq!((verified.status, verified.peers[0].missing.len()), (Verdict::Differs, 0));

@@ -1,5 +1,5 @@
-//! Generates the plugins in `integrations/`: entries that `thrum setup` writes into a worktree, packaged for programs
-//! that install plugins.
+//! Test that generates and checks the plugins in `integrations/` and the two marketplace files: entries that `thrum
+//! setup` writes into a worktree, packaged for programs that install plugins.
 //!
 //! A plugin contains the hooks and the MCP server from the table that `setup` uses; permissions and instructions are
 //! left out. The hooks are marked as a plugin's (`--plugin`), because `setup` may have written its hooks as well, and
@@ -106,7 +106,7 @@ fn files() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn the_plugins_are_what_setup_writes() {
+fn the_plugin_files_are_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for (file, value) in files() {
         let (path, text) = (root.join(file), serde_json::to_string_pretty(&value).unwrap() + "\n");
@@ -115,6 +115,6 @@ fn the_plugins_are_what_setup_writes() {
             fs::write(&path, &text).unwrap();
         }
         let is = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(is, text, "{file}: as the first lines of this file say");
+        assert_eq!(is, text, "{file} is out of date; run `UPDATE_DOCS=1 cargo test -p thrum --bin thrum plugins::`");
     }
 }
