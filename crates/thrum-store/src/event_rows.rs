@@ -1,4 +1,4 @@
-//! The rows of the log: the data stored with each event, and the move of a row to another sequence.
+//! The rows of the log: the data stored with each event, its numbers, and the move of a row to another sequence.
 //!
 //! A row has a sequence, which gives the order of arrival here, and a `target`, by which the fold finds the events
 //! about one message, session or agent. To other daemons, sequences are only positions in this log. But legacy peers
@@ -11,7 +11,10 @@
 use rusqlite::OptionalExtension;
 use thrum_core::{Event, SetDigest};
 
-use crate::{StoreError, Tx, numbers::EventNumbers};
+use crate::{
+    StoreError, Tx,
+    numbers::{EventNumbers, NOBODY, Numbers},
+};
 
 impl Tx<'_> {
     /// Stores an event under the next sequence, and returns that sequence. `source` is the peer that served it; empty
@@ -96,5 +99,43 @@ impl Tx<'_> {
         self.frontier = end;
         self.progress.by_source.insert(source, end);
         Ok(end)
+    }
+}
+
+impl Tx<'_> {
+    /// Returns the numbers of an event's origin and log, which get numbers if they have none.
+    pub(crate) fn numbers_of(&mut self, event: &Event) -> Result<EventNumbers, StoreError> {
+        self.progress.numbers.of_event(self.conn, event)
+    }
+
+    /// Returns the number of the peer that served an event, which gets one if it has none. An empty `source` is this
+    /// daemon.
+    pub(crate) fn source_number(&mut self, source: &str) -> Result<i64, StoreError> {
+        if source.is_empty() { Ok(NOBODY) } else { self.progress.numbers.daemon(self.conn, source) }
+    }
+
+    /// Returns the number of an event's signer. `None` if the signer has none, so that no event of it is stored.
+    pub(crate) fn signer_number(&mut self, event: &Event) -> Result<Option<i64>, StoreError> {
+        match event.signer() {
+            "" => Ok(Some(NOBODY)),
+            signer => self.progress.numbers.find(self.conn, signer),
+        }
+    }
+
+    /// Removes the logs and daemons to which no event refers any more, after events were forgotten. The peer itself may
+    /// stay until the next time, because the counts of received events are written at the end of the transaction.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn drop_unused_numbers(&mut self) -> Result<(), StoreError> {
+        self.progress.numbers = Numbers::default();
+        self.conn
+            .execute("DELETE FROM logs WHERE NOT EXISTS (SELECT 1 FROM event_rows e WHERE e.log = logs.number)", [])?;
+        self.conn.execute(
+            "DELETE FROM daemons WHERE NOT EXISTS (SELECT 1 FROM logs WHERE origin = daemons.number)
+             AND NOT EXISTS (SELECT 1 FROM received WHERE peer = daemons.id)",
+            [],
+        )?;
+        Ok(())
     }
 }
