@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::Event;
 
-use crate::{StoreError, Tx};
+use crate::StoreError;
 
 /// SQL: the number of the log ?2 of the daemon ?1; NULL if no event of it was stored.
 pub(crate) const LOG_NUMBER: &str =
@@ -48,7 +48,7 @@ pub(crate) struct EventNumbers {
 
 impl Numbers {
     /// Returns the number of a daemon, if it has one.
-    fn find(&mut self, conn: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
+    pub(crate) fn find(&mut self, conn: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
         if let Some(known) = self.known.get(id) {
             return Ok(Some(known.number));
         }
@@ -58,7 +58,7 @@ impl Numbers {
     }
 
     /// Returns the number of a daemon, which gets one if it has none.
-    fn daemon(&mut self, conn: &Connection, id: &str) -> Result<i64, StoreError> {
+    pub(crate) fn daemon(&mut self, conn: &Connection, id: &str) -> Result<i64, StoreError> {
         if let Some(number) = self.find(conn, id)? {
             return Ok(number);
         }
@@ -75,7 +75,8 @@ impl Numbers {
         Arc::make_mut(&mut self.known).insert(id.to_owned(), Daemon { number, logs: HashMap::new() });
     }
 
-    fn of_event(&mut self, conn: &Connection, event: &Event) -> Result<EventNumbers, StoreError> {
+    /// Returns the numbers of an event's origin and log, which get numbers if they have none.
+    pub(crate) fn of_event(&mut self, conn: &Connection, event: &Event) -> Result<EventNumbers, StoreError> {
         let origin = self.daemon(conn, &event.origin)?;
         let signer = if event.signer().is_empty() { NOBODY } else { origin };
         if let Some(log) = self.known.get(&event.origin).and_then(|known| known.logs.get(&event.log)) {
@@ -96,43 +97,5 @@ impl Numbers {
             known.logs.insert(event.log.clone(), log);
         }
         Ok(EventNumbers { signer, log })
-    }
-}
-
-impl Tx<'_> {
-    /// Returns the numbers of an event's origin and log, which get numbers if they have none.
-    pub(crate) fn numbers_of(&mut self, event: &Event) -> Result<EventNumbers, StoreError> {
-        self.progress.numbers.of_event(self.conn, event)
-    }
-
-    /// Returns the number of the peer that served an event, which gets one if it has none. An empty `source` is this
-    /// daemon.
-    pub(crate) fn source_number(&mut self, source: &str) -> Result<i64, StoreError> {
-        if source.is_empty() { Ok(NOBODY) } else { self.progress.numbers.daemon(self.conn, source) }
-    }
-
-    /// Returns the number of an event's signer. `None` if the signer has none, so that no event of it is stored.
-    pub(crate) fn signer_number(&mut self, event: &Event) -> Result<Option<i64>, StoreError> {
-        match event.signer() {
-            "" => Ok(Some(NOBODY)),
-            signer => self.progress.numbers.find(self.conn, signer),
-        }
-    }
-
-    /// Removes the logs and daemons to which no event refers any more, after events were forgotten. The peer itself may
-    /// stay until the next time, because the counts of received events are written at the end of the transaction.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub(crate) fn drop_unused_numbers(&mut self) -> Result<(), StoreError> {
-        self.progress.numbers = Numbers::default();
-        self.conn
-            .execute("DELETE FROM logs WHERE NOT EXISTS (SELECT 1 FROM event_rows e WHERE e.log = logs.number)", [])?;
-        self.conn.execute(
-            "DELETE FROM daemons WHERE NOT EXISTS (SELECT 1 FROM logs WHERE origin = daemons.number)
-             AND NOT EXISTS (SELECT 1 FROM received WHERE peer = daemons.id)",
-            [],
-        )?;
-        Ok(())
     }
 }
