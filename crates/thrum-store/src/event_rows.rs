@@ -27,8 +27,8 @@ impl Tx<'_> {
         target: Option<&str>,
     ) -> Result<u64, StoreError> {
         let sequence = self.progress.counters.next_sequence;
-        let EventNumbers { signer, log } = self.numbers_of(event)?;
-        let source_number = self.source_number(source)?;
+        let EventNumbers { signer, log } = self.progress.numbers.of_event(self.conn, event)?;
+        let source_number = if source.is_empty() { NOBODY } else { self.progress.numbers.daemon(self.conn, source)? };
         self.conn.prepare_cached("INSERT INTO event_rows VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
             (
                 sequence,
@@ -99,6 +99,24 @@ impl Tx<'_> {
         self.frontier = end;
         self.progress.by_source.insert(source, end);
         Ok(end)
+    }
+
+    /// Removes the ids of logs and daemons to which no event refers any more, after events were forgotten. The peer's
+    /// own id may stay until the next time, because the counts of received events are written at the end of the
+    /// transaction.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn drop_unused_numbers(&mut self) -> Result<(), StoreError> {
+        self.progress.numbers = Numbers::default();
+        self.conn
+            .execute("DELETE FROM logs WHERE NOT EXISTS (SELECT 1 FROM event_rows e WHERE e.log = logs.number)", [])?;
+        self.conn.execute(
+            "DELETE FROM daemons WHERE NOT EXISTS (SELECT 1 FROM logs WHERE origin = daemons.number)
+             AND NOT EXISTS (SELECT 1 FROM received WHERE peer = daemons.id)",
+            [],
+        )?;
+        Ok(())
     }
 }
 

@@ -63,6 +63,18 @@ impl Progress {
         Self(Some(VisibleLine { bar, end: Some(end), appearing: Some(appearing) }))
     }
 
+    /// Returns `true` unless the line never shows anything.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Replaces the name of the work.
+    pub(crate) fn say(&self, what: &str) {
+        if let Some(shown) = &self.0 {
+            shown.bar.set_message(printable(what));
+        }
+    }
+
     /// Sets how much of the total is done.
     pub(crate) fn at(&self, done: u64) {
         if let Some(shown) = &self.0 {

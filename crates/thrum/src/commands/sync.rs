@@ -115,8 +115,8 @@ impl Command {
         match self {
             Self::Status => boxed(client.call::<Answer<SyncStatus>>("sync.status", json!({}))),
             Self::Force { from } => {
-                let _progress = cx.output.progress("Pulling from peers", None);
-                boxed(client.call_within::<Answer<Forced>>(limits::FORCE, "sync.force", json!({"from": from})))
+                let force = || client.call_within(limits::FORCE, "sync.force", json!({"from": from}));
+                boxed(peer::watch::with_progress::<Answer<Forced>>(cx, "Pulling from peers", force))
             }
             Self::Parked => boxed(client.call::<Answer<ParkedList>>("sync.parked", json!({}))),
             Self::Verify => {

@@ -164,7 +164,7 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
     let whole = fs::read(&path).unwrap();
     let mut damaged = whole.clone();
     let root: usize = database(&repo)
-        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0))
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'event_rows'", [], |row| row.get(0))
         .unwrap();
     damaged[(root - 1) * 4096..root * 4096].fill(0x5a);
     fs::write(&path, damaged).unwrap();

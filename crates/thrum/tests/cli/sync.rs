@@ -133,3 +133,23 @@ fn parked_events_are_listed_with_peer_and_reason() {
     )]);
     until(|| repo.json(&["sync", "parked"])["groups"].as_array().unwrap().iter().all(|group| group["events"] == 1));
 }
+
+/// I11
+#[test]
+fn a_watch_shows_peers_whenever_their_state_changes() {
+    let (left, right) = paired();
+    let mut lines = left.begin(&["peer", "status", "--watch", "--json"]);
+    let mut state = || {
+        let line = lines.line();
+        let Ok(peers) = serde_json::from_str::<Value>(&line) else { panic!("{line}") };
+        (peers[0]["name"].as_str() == Some("right")).then(|| peers[0]["state"].as_str().unwrap().to_owned())
+    };
+    while state().as_deref() != Some("connected") {}
+    right.thrum(&["daemon", "stop"]).ok();
+    while state().as_deref() == Some("connected") {}
+    let mut on_terminal = left.asks(&["peer", "status", "--watch"]);
+    on_terminal.until("right");
+    right.thrum(&["daemon", "start"]).ok();
+    // The screen is cleared, and drawn again.
+    on_terminal.until("connected");
+}

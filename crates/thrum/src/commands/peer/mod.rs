@@ -4,6 +4,9 @@ pub(crate) mod add;
 pub(crate) mod join;
 pub(crate) mod ping;
 mod typed;
+pub(in crate::commands) mod watch;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use thrum_core::{Error, Timestamp, limits::CLOCK_OFF, name::printable};
@@ -65,10 +68,17 @@ Examples:
     },
     /// Show for each peer whether it is reachable, what each side has read, and the backlog
     #[command(after_help = "\
+With --watch, the peers are shown again whenever something changes, until Ctrl-C, with the progress of a catch-up. A \
+pipe gets one block, or with --json one line, for each change.
+
 Examples:
   thrum peer status
   thrum peer status --json")]
-    Status,
+    Status {
+        /// Go on until Ctrl-C, and show every change
+        #[arg(long)]
+        watch: bool,
+    },
 }
 
 impl Command {
@@ -80,7 +90,11 @@ impl Command {
             Self::Ping(args) => boxed(ping::run(&args, cx)),
             Self::Remove { name, forget } => boxed(remove(&name, forget, cx)),
             Self::Rename { name, new_name } => boxed(rename(&name, &new_name, cx)),
-            Self::Status => boxed(cx.daemon()?.call("peer.status", json!({})).map(Details)),
+            Self::Status { watch: true } => watch::run(cx),
+            Self::Status { watch: false } => {
+                let peers = cx.daemon()?.call("peer.status", json!({}));
+                boxed(peers.map(|peers| Details { peers, progress: BTreeMap::new() }))
+            }
         }
     }
 }
@@ -89,7 +103,11 @@ impl Command {
 struct List(Answer<Vec<Peer>>);
 
 /// The peers with their details.
-struct Details(Answer<Vec<Peer>>);
+struct Details {
+    peers: Answer<Vec<Peer>>,
+    /// By daemon id: how many events of a catch-up in progress were read, and how many there are.
+    progress: BTreeMap<String, (u64, u64)>,
+}
 
 fn list(cx: &Context) -> Result<List, Error> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
@@ -135,18 +153,28 @@ impl Render for List {
 
 impl Render for Details {
     fn human(&self, page: &mut Page) {
-        if self.0.read.is_empty() {
+        if self.peers.read.is_empty() {
             return none(page);
         }
-        for peer in &self.0.read {
+        for peer in &self.peers.read {
             show(peer, page);
+            if let Some((read, all)) = self.progress.get(&peer.daemon_id) {
+                page.line(format!("    {} {read} of {all} events read", bar(*read, *all)));
+            }
             page.line(format!("    {DIM}{}{DIM:#}", quote(&peer.daemon_id)));
         }
     }
 
     fn json(&self) -> Value {
-        self.0.raw.clone()
+        self.peers.raw.clone()
     }
+}
+
+/// Draws how much of `all` is done, in 20 characters and a percentage.
+fn bar(done: u64, all: u64) -> String {
+    let part = |of: u64| usize::try_from(done.saturating_mul(of) / all.max(1)).unwrap_or(usize::MAX);
+    let full = part(20).min(20);
+    format!("{}{} {:>3}%", "█".repeat(full), "░".repeat(20 - full), part(100).min(100))
 }
 
 /// Formats the time of the last sync with a peer.
@@ -310,6 +338,14 @@ fn progress(peer: &Peer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_shows_the_share_that_is_done() {
+        assert_eq!(bar(0, 400), "░░░░░░░░░░░░░░░░░░░░   0%");
+        assert_eq!(bar(101, 400), "█████░░░░░░░░░░░░░░░  25%");
+        assert_eq!(bar(400, 400), "████████████████████ 100%");
+        assert_eq!((bar(0, 0), bar(9, 0)), (bar(0, 1), bar(1, 1)));
+    }
 
     fn shown(peer: Value, width: Option<u16>) -> String {
         let mut page = Page::new(width, Timestamp::parse("2026-11-23T10:05:00Z").unwrap());
