@@ -111,8 +111,8 @@ pub struct Replicator {
     most_per_pull: usize,
     /// Number of events that the next pull requests.
     max_batch: usize,
-    /// Upper limit of `max_batch`, at most `most_per_pull`: a number whose reply exceeded the line length is not requested again until
-    /// everything is read, or an event that was too long is passed.
+    /// Upper limit of `max_batch`, at most `most_per_pull`: a number whose reply exceeded the line length is not
+    /// requested again until everything is read, or an event that was too long is passed.
     batch_limit: usize,
     /// Whether the last served event was too long to be read.
     passed_unread: bool,
@@ -191,6 +191,13 @@ impl Replicator {
     pub fn with_sync_interval(mut self, interval: Duration, now: Now) -> Self {
         self.sync_interval = interval;
         self.next_periodic = now.tick + interval;
+        self
+    }
+
+    /// Sets the maximum number of events per pull, instead of [`limits::MAX_BATCH_EVENTS`].
+    #[must_use]
+    pub fn with_most_per_pull(mut self, most: usize) -> Self {
+        (self.most_per_pull, self.max_batch, self.batch_limit) = (most, most, most);
         self
     }
 

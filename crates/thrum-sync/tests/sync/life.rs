@@ -5,6 +5,7 @@ mod trouble;
 use std::time::Duration;
 
 use serde_json::json;
+use thrum_core::limits;
 use thrum_store::ops::{Heartbeat, Register, Send};
 
 use crate::sim::{Copied, Sim, Tally};
@@ -47,6 +48,7 @@ impl Life {
         let with_copy = dice.one_in(5);
         let with_old = dice.one_in(6);
         let mut sim = Sim::new(seed.wrapping_mul(31).wrapping_add(7), count + usize::from(with_copy));
+        sim.most_per_pull = [2, 10, limits::MAX_BATCH_EVENTS][dice.random(3)];
         for at in 1..count {
             let to = sim.random(at);
             sim.pair(to, at);

@@ -57,7 +57,7 @@ fn a_peer_that_serves_tiny_batches_is_throttled() {
 fn full_batches_are_never_small_whatever_their_maximum_is() {
     const MOST: usize = 100;
     let mut case = Case::new(Some(("log", 5)));
-    (case.machine.most_per_pull, case.machine.max_batch, case.machine.batch_limit) = (MOST, MOST, MOST);
+    case.machine = case.machine.with_most_per_pull(MOST);
     case.step(Input::Timer);
     case.step(Input::Connected);
     let mut calls = case.calls(info(Some("log"), 100_000));

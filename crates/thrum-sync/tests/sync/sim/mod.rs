@@ -81,6 +81,8 @@ pub struct Sim {
     routes: BTreeMap<String, usize>,
     /// Maximum time to store a batch, in milliseconds.
     pub slowest_disk: usize,
+    /// Maximum number of events per pull. With a small one, peers are read ahead also in short logs.
+    pub most_per_pull: usize,
     /// How far the acknowledgements of peers were checked, by daemon, peer and log.
     believed: BTreeMap<(usize, usize, String), u64>,
     /// The largest deviation that any clock had ahead.
@@ -109,6 +111,7 @@ impl Sim {
             purged: watcher::Purges::default(),
             routes: BTreeMap::new(),
             slowest_disk: 0,
+            most_per_pull: limits::MAX_BATCH_EVENTS,
             believed: BTreeMap::new(),
             furthest: 0,
             chores: CHORES,
@@ -158,7 +161,8 @@ impl Sim {
         let now = self.now(at);
         let daemon = &mut self.daemons[at];
         let checkpoint = daemon.log.checkpoint(peer).unwrap();
-        let machine = Machine::new(Replicator::new(peer, checkpoint, now));
+        let replicator = Replicator::new(peer, checkpoint, now).with_most_per_pull(self.most_per_pull);
+        let machine = Machine::new(replicator);
         daemon.machines.insert(peer.to_owned(), machine);
         let latest = daemon.log.commit().latest_not_from(peer);
         self.news(at, peer);
