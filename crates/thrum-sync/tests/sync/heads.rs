@@ -156,7 +156,7 @@ pub fn batch(bodies: impl Iterator<Item = String>) -> Batch {
     }
 }
 
-fn of_go(range: std::ops::Range<usize>) -> Batch {
+pub fn of_go(range: std::ops::Range<usize>) -> Batch {
     batch(range.map(|n| {
         format!(r#"{{"event_id":"evt_{n:05}","type":"future.thing","timestamp":"2026-01-01T00:00:00Z","origin_daemon":"d_go","n":{n}}}"#)
     }))

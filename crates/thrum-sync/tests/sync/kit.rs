@@ -2,17 +2,18 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicI64, Ordering},
+        Arc, Condvar, Mutex, OnceLock,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use thrum_core::{
-    Ambient, DaemonKey, Error, Event, Heads, SetDigest, Timestamp,
+    Ambient, DaemonKey, Error, ErrorKind, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Commit, LongEvents, Page, Prerequisites, Row},
     limits,
+    quota::{Amounts, OverQuota},
 };
 use thrum_store::{
     OpenOptions, Store, StoreError, Tx,
@@ -74,18 +75,37 @@ pub struct StoreLog {
     commits: watch::Sender<Commit>,
     /// Acknowledgements by peers, in order.
     pub acknowledged: Mutex<Vec<(String, u64)>>,
+    /// How much each peer may store.
+    pub quota: Mutex<Amounts>,
+    /// Number of the next batches that cannot be stored. Each fails once a later event is being checked, or the batch
+    /// is the last one.
+    pub failing: AtomicUsize,
+    /// The highest id of an event that was checked.
+    checked: (Mutex<String>, Condvar),
 }
 
 impl StoreLog {
     pub fn new(store: Store) -> Arc<Self> {
         let commits = watch::Sender::new(store.commit().clone());
-        Arc::new(Self { store: Mutex::new(Some(store)), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
+        Arc::new(Self { store: Mutex::new(Some(store)), ..Self::without_store(commits) })
     }
 
     /// The log of a daemon that is not running.
     pub fn closed() -> Arc<Self> {
         let commits = watch::Sender::new(Commit::default());
-        Arc::new(Self { store: Mutex::new(None), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
+        Arc::new(Self::without_store(commits))
+    }
+
+    fn without_store(commits: watch::Sender<Commit>) -> Self {
+        Self {
+            store: Mutex::new(None),
+            key: OnceLock::new(),
+            commits,
+            acknowledged: Mutex::default(),
+            quota: Mutex::new(Amounts::QUOTA),
+            failing: AtomicUsize::new(0),
+            checked: Default::default(),
+        }
     }
 
     /// Closes the database in its current state.
@@ -220,9 +240,27 @@ impl Log for StoreLog {
         self.read(|store| store.reader().checkpoint(peer))
     }
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
+        let last = events.iter().map(|event| &event.id).max().cloned().unwrap_or_default();
+        let (checked, changed) = &self.checked;
+        let mut checked = checked.lock().unwrap();
+        *checked = std::mem::take(&mut *checked).max(last);
+        changed.notify_all();
+        drop(checked);
         self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
+    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
+        let kept = self.read(|store| store.reader().usage(peer))?;
+        Ok(kept.beyond(&self.quota.lock().unwrap()))
+    }
     fn apply(&self, batch: Batch) -> Result<Applied, Error> {
+        let is_failing = |left: usize| left.checked_sub(1);
+        if self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_failing).is_ok() {
+            let last = batch.events.iter().map(|event| event.id.clone()).max().unwrap_or_default();
+            let (checked, changed) = &self.checked;
+            let is_waiting = |checked: &mut String| batch.events.len() == limits::MAX_BATCH_EVENTS && *checked <= last;
+            drop(changed.wait_timeout_while(checked.lock().unwrap(), PATIENCE / 4, is_waiting).unwrap());
+            return Err(Error::new(ErrorKind::Failed, "the disk is full"));
+        }
         self.with(|store| store.apply(batch)).map_err(Error::from)
     }
     fn acknowledged(&self, peer: &str, upto: u64, _: Timestamp) {

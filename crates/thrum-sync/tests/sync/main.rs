@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
 
 mod abuse;
+mod ahead;
 mod bad_input;
 mod by_hand;
 mod costly;
