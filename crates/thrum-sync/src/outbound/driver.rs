@@ -31,7 +31,7 @@ use crate::{
     intake,
     protocol::{
         AuthState,
-        wire::{self, Pulled, Pushed},
+        wire::{self, Pulled, Pushed, Served},
     },
     registry::Peer,
     replicator::{Action, Input, Replicator, ReplicatorStatus},
@@ -189,6 +189,15 @@ struct Run {
     stop: CancellationToken,
 }
 
+/// A batch that was read from the peer.
+struct Read {
+    /// The peer's log; empty for a legacy peer.
+    log: String,
+    checkpoint: u64,
+    checkpoint_event: String,
+    events: Vec<Served>,
+}
+
 /// A batch being stored. The result is `None` if it was not stored because the batch before it was not, or because the
 /// peer is over its quota, or the driver was stopped.
 type Storing = JoinHandle<Result<Option<(Applied, Option<OverQuota>)>, Error>>;
@@ -237,29 +246,11 @@ impl Run {
                         }
                         Action::Close => link = None,
                         Action::Apply { log, checkpoint, checkpoint_event, events } => {
-                            let (store, peer) = (Arc::clone(&env.log), self.peer.daemon_id.clone());
                             let before = is_stored.take().filter(|_| !storing.is_empty());
                             let (tell, told) = oneshot::channel();
                             is_stored = Some(told);
-                            let stop = self.stop.clone();
-                            storing.push_back(tokio::task::spawn_blocking(move || {
-                                // Check the events while the batch before them is being stored.
-                                let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
-                                let may_store = before.is_none_or(|before| before.blocking_recv() == Ok(true));
-                                if !may_store || stop.is_cancelled() {
-                                    return Ok(None);
-                                }
-                                let applied = store.apply(Batch { checkpoint_event, ..batch })?;
-                                // Ignore a failed check; the next batch with new events triggers another one.
-                                let over = if applied.applied > 0 {
-                                    store.over_quota(&peer).unwrap_or_default()
-                                } else {
-                                    None
-                                };
-                                // Nobody waits if this is the last batch.
-                                let _ = tell.send(over.is_none());
-                                Ok(Some((applied, over)))
-                            }));
+                            let batch = Read { log, checkpoint, checkpoint_event, events };
+                            storing.push_back(self.store(batch, before, tell));
                         }
                         Action::NoteWelcome => self.record_removal(false).await,
                         Action::NoteRemoved => self.record_removal(true).await,
@@ -320,6 +311,36 @@ impl Run {
         for storing in storing {
             let _ = storing.await;
         }
+    }
+
+    /// Checks a batch, and stores it once the batch `before` it is stored. Sends to `tell` whether the next one may be
+    /// stored.
+    fn store(&self, read: Read, before: Option<oneshot::Receiver<bool>>, tell: oneshot::Sender<bool>) -> Storing {
+        let Read { log, checkpoint, checkpoint_event, events } = read;
+        let (store, peer) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
+        let (known, of) = (Arc::clone(&store), peer.clone());
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            let batch = blocking(move || intake::batch(&of, &log, checkpoint, events, &*known)).await?;
+            // Takes no thread while it waits, because others need them, too.
+            let may_store = match before {
+                Some(before) => before.await == Ok(true),
+                None => true,
+            };
+            if !may_store || stop.is_cancelled() {
+                return Ok(None);
+            }
+            let stored = blocking(move || {
+                let applied = store.apply(Batch { checkpoint_event, ..batch })?;
+                // Ignore a failed check; the next batch with new events triggers another one.
+                let over = if applied.applied > 0 { store.over_quota(&peer).unwrap_or_default() } else { None };
+                Ok((applied, over))
+            });
+            let (applied, over) = stored.await?;
+            // Nobody waits if this is the last batch.
+            let _ = tell.send(over.is_none());
+            Ok(Some((applied, over)))
+        })
     }
 
     fn check_quota(&self) -> QuotaCheck {

@@ -102,7 +102,7 @@ impl StoreLog {
             key: OnceLock::new(),
             commits,
             acknowledged: Mutex::default(),
-            quota: Mutex::new(Amounts::QUOTA),
+            quota: Mutex::new(Amounts { bytes: u64::MAX, agents: u64::MAX, origins: u64::MAX, parked: u64::MAX }),
             failing: AtomicUsize::new(0),
             checked: Default::default(),
         }
