@@ -65,10 +65,30 @@ const MESSAGES: usize = 10;
 /// Maximum size of each message in bytes.
 const OF_MESSAGE: usize = 4 * 1024;
 
+/// Returns when this process was started, or up to a clock tick (ten milliseconds) later, but never before it was; `None`
+/// if the system does not say. On a busy machine, a process may run its first line long after its start.
+#[cfg(target_os = "linux")]
+fn process_start() -> Option<Timestamp> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // proc_pid_stat(5): the second field is a name in parentheses, which may contain anything. The 22nd is the start time
+    // since boot, in clock ticks.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+    // The number of ticks is rounded down.
+    let started = Duration::from_secs_f64((ticks + 1) as f64 / rustix::param::clock_ticks_per_second() as f64);
+    let since_boot = Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)).ok()?;
+    Some(time::now().minus(since_boot.saturating_sub(started)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_start() -> Option<Timestamp> {
+    None
+}
+
 /// Runs a hook and returns its exit code. `plugin` is `true` for a plugin's hook, `false` for one in the program's
 /// settings.
 pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Global) -> u8 {
-    let (began, deadline) = (time::now(), Instant::now() + PATIENCE);
+    let (began, deadline) = (process_start().unwrap_or_else(time::now), Instant::now() + PATIENCE);
     let payload = payload();
     let variable = |name: &str| env::var_os(name).is_some();
     // The program that runs this hook has read the settings of another one, and is served by its own hook.
