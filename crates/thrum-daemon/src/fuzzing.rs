@@ -177,7 +177,8 @@ impl Socket {
         Ok(Self { runtime, service: Arc::new(Patience(daemon)), storage, shutdown })
     }
 
-    /// Returns everything that the daemon answers to a client that sends exactly these bytes.
+    /// Returns everything that the daemon answers to a client that sends exactly these bytes; nothing after an I/O
+    /// error.
     pub fn talk(&self, bytes: &[u8]) -> Vec<u8> {
         self.try_talk(bytes).unwrap_or_default()
     }

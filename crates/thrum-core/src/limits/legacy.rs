@@ -29,8 +29,8 @@ pub const LEGACY_STUCK: Duration = Duration::from_secs(60);
 pub const LEGACY_STUCK_ASKS: u32 = 3;
 
 /// Number of requests for the same single event, over at least [`LEGACY_STUCK`], after which that event is skipped for
-/// a legacy peer. The peer asks at least four times a minute. If each answer is lost with probability 1/5, five losses
-/// in a row have probability 1 in 3,000; they count only for answers that consist of this one event.
+/// a legacy peer. The sixth request shows that five answers had no effect. If each answer is lost with probability 1/5,
+/// chance does that once in 3,000 times. Only requests that were answered with this one event count.
 pub const LEGACY_REFUSED_ASKS: u32 = 6;
 
 /// Most positions remembered from a legacy peer's requests; beyond this the oldest is dropped. Such a peer asks in up

@@ -9,16 +9,16 @@ pub const MAX_CONTEXT_FILES: usize = 300;
 /// Most unmerged commits in a work context, for the same reason as [`MAX_CONTEXT_FILES`].
 pub const MAX_CONTEXT_COMMITS: usize = 50;
 
-/// Largest work context as JSON, in bytes. Full lists ([`MAX_CONTEXT_FILES`], [`MAX_CONTEXT_COMMITS`]) take half of it
-/// at the usual path length of 60 bytes. With the longest paths they would take megabytes, and the team view shows one
-/// context per agent.
+/// Largest work context as JSON, in bytes. At the usual path length of 60 bytes, the lists of files and 50 commits of
+/// few files take about half of it. Commits with many files exceed it, and their lists are shortened. The team view
+/// reads one context per agent.
 pub const MAX_CONTEXT_BYTES: usize = 256 << 10;
 
 /// Most work contexts in one update: one per open session of the agent. Our own updates carry one.
 pub const MAX_CONTEXTS: usize = 16;
 
-/// Deepest nesting inside a commit or file change of a work context: a commit is an object that contains a list of
-/// strings.
+/// Deepest nesting inside a commit or file change of a work context: a commit is an object that contains a list. One
+/// more level is spare.
 pub const MAX_VALUE_DEPTH: usize = 3;
 
 /// Most paths in one claim or release. An agent that needs more files claims their directory.
@@ -46,8 +46,8 @@ pub const MAX_CHECKED_FILES: usize = 1000;
 pub const MAX_CLAIMS_LOOKED_AT: usize = 10_000;
 
 /// Longest time between changes of one file by two agents that count as a collision, which is reported to both agents.
-/// A turn of an agent takes a few minutes. Changes of an earlier turn are not reported: the agent or its user has seen
-/// them by then.
+/// Shorter than a turn of an agent, which takes a few minutes. So changes of earlier turns, which the agent or its user
+/// has seen, are rarely reported, and neither are changes within one turn that lie further apart.
 pub const COLLISION: Duration = Duration::from_secs(60);
 
 /// How far a file's modification time may lag behind the clock at the moment of the write. Linux takes it from a clock
@@ -67,6 +67,6 @@ pub const GIT_PAUSE: Duration = Duration::from_secs(2);
 /// After a read of its git state, a worktree is not read again for this many times the duration of the read.
 pub const GIT_SHARE: u32 = 10;
 
-/// Largest notes of an agent, and largest preamble, in bytes. They are read as a whole into a context window; the
-/// largest windows of today hold about four times as much.
+/// Largest notes of an agent, and largest preamble, in bytes. They are read as a whole into a context window: about
+/// 64,000 tokens.
 pub const MAX_NOTES_BYTES: usize = 256 << 10;

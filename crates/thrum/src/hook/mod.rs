@@ -65,13 +65,13 @@ const MESSAGES: usize = 10;
 /// Maximum size of each message in bytes.
 const OF_MESSAGE: usize = 4 * 1024;
 
-/// Returns when this process was started, or up to a clock tick (ten milliseconds) later, but never before it was; `None`
-/// if the system does not say. On a busy machine, a process may run its first line long after its start.
+/// Returns when this process was started, or up to a clock tick (ten milliseconds) later, but never before it was;
+/// `None` if the system does not say. On a busy machine, a process may run its first line long after its start.
 #[cfg(target_os = "linux")]
 fn process_start() -> Option<Timestamp> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // proc_pid_stat(5): the second field is a name in parentheses, which may contain anything. The 22nd is the start time
-    // since boot, in clock ticks.
+    // proc_pid_stat(5): the second field is a name in parentheses, which may contain anything. The 22nd is the start
+    // time since boot, in clock ticks.
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
     // The number of ticks is rounded down.

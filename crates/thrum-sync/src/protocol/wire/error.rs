@@ -21,8 +21,8 @@ pub struct RpcError {
     pub code: i64,
     /// One sentence; Go Thrum's own text where it has one.
     pub message: String,
-    /// `{kind, hint?, retryable}`, only for errors that do not exist in Go Thrum, with `challenge` if a proof is
-    /// demanded; or `{code}`, only for methods that do not exist there.
+    /// In an error that is sent: `{kind, hint?, retryable, challenge?}` if Go Thrum does not have the error, or
+    /// `{code}` if it does not have the method. In a received one: only a demand for a proof.
     pub data: Option<serde_json::Value>,
     /// Why a pairing was refused, if that is the error.
     pub refusal: Option<Refusal>,
@@ -123,7 +123,7 @@ pub enum BadReply {
         "it answers in HTTP: Go Thrum v0.7 or later, which cannot exchange mail with this daemon, or another program"
     )]
     Http,
-    /// A reply to a different request.
+    /// A reply to a different request, or a result without an id.
     #[error("it answered request {got} where {asked} was asked")]
     WrongId {
         /// The id in the reply.

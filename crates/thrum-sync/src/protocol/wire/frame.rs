@@ -83,7 +83,7 @@ fn challenge_of(error: WireError) -> Option<Value> {
     error.challenge().map(|challenge| RpcError::prove(challenge).data.unwrap_or_default())
 }
 
-/// Shortens and escapes a foreign text for a log line.
+/// Shortens and escapes a foreign text for display and for logs.
 pub(super) fn shown(text: &str) -> String {
     let cut = text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES);
     name::printable(&text[..cut])

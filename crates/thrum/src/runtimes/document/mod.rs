@@ -1,8 +1,9 @@
 //! Adds our parts to other programs' files and removes exactly these again.
 //!
-//! The files belong to the user: comments, order, unknown keys and spacing stay as they are. Each part is recognised by
-//! what it does. A part that an earlier version wrote is therefore not added a second time, and a part that the user
-//! changed to do something else is left alone. A file that cannot be parsed is not touched.
+//! The files belong to the user: comments, order, unknown keys and spacing stay as they are. Hooks and our server are
+//! recognised by the command that they run. One that an earlier version wrote is therefore not added a second time, and
+//! one that the user pointed elsewhere is left alone. A block of text is recognised by its markers, and setup replaces
+//! everything between them. A file that cannot be parsed is not touched.
 
 mod block;
 mod json;
@@ -77,9 +78,9 @@ pub(super) fn with(text: &str, parts: &[Part]) -> Result<String, Error> {
     Ok(format!("{mark}{text}"))
 }
 
-/// Returns the text without these parts; `None` if nothing is left and there is no `before`. `before` is the original
-/// text, if it is known. A text that is unchanged since setup becomes `before` again. In a changed text, permissions,
-/// required members and empty lists and objects that were in `before` stay.
+/// Returns the text without these parts; `None` if removing them leaves nothing and there is no `before`. `before` is
+/// the original text, if it is known. A text that is unchanged since setup becomes `before` again. In a changed text,
+/// permissions, required members and empty lists and objects that were in `before` stay.
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the parts require.
@@ -130,8 +131,10 @@ pub(super) fn still_runs(text: &str, parts: &[Part]) -> Vec<String> {
     lines
 }
 
-/// Returns the entries in the text that correspond to a part, in the form that the text contains: those that run the
-/// same command of ours or are at the part's path. A block counts as `null`, and a [`Part::Required`] has no entries.
+/// Returns the entries in the text that correspond to a part: the value at its path, equal elements, those that run the
+/// same hook, and for `Hooks` every hook that runs `thrum hook`. JSON entries are returned as written, tables as
+/// command and arguments, hooks in TOML as command and timeout, and blocks as `null`. A [`Part::Required`] has no
+/// entries.
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the part requires.
@@ -177,7 +180,7 @@ fn append(text: &str, lines: &str) -> String {
 }
 
 /// Removes ranges of whole lines, each with the blank line that separates it from the lines before it. The blank line
-/// stays if other lines follow the range directly.
+/// stays if other lines follow the range directly. At the start of the text, the blank line after the range is removed.
 fn cut(text: &str, ranges: Vec<Range<usize>>) -> String {
     let mut left = text.to_owned();
     for Range { mut start, mut end } in ranges.into_iter().rev() {
