@@ -20,7 +20,7 @@ use crate::{
     StoreError, Tx,
     cutoff::{self, Aged},
     fold,
-    numbers::{LOG_NUMBER, NOBODY},
+    numbers::LOG_NUMBER,
     origin::Counters,
     pieces::Content,
 };
@@ -108,12 +108,7 @@ impl Tx<'_> {
 
     /// Returns the body of the stored event that has the same id and signer as this event.
     fn held(&mut self, event: &Event) -> Result<Option<String>, StoreError> {
-        // A signer without a number has no event here.
-        let signer = match event.signer() {
-            "" => Some(NOBODY),
-            signer => self.progress.numbers.find(self.conn, signer)?,
-        };
-        let Some(signer) = signer else { return Ok(None) };
+        let Some(signer) = self.progress.numbers.signer(self.conn, event)? else { return Ok(None) };
         let mut statement =
             self.conn.prepare_cached("SELECT body FROM event_rows WHERE event_id = ?1 AND signer = ?2")?;
         Ok(statement.query_row((&event.id, signer), |row| row.get(0)).optional()?)

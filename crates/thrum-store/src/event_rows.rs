@@ -13,7 +13,7 @@ use thrum_core::{Event, SetDigest};
 
 use crate::{
     StoreError, Tx,
-    numbers::{EventNumbers, NOBODY, Numbers},
+    numbers::{EventNumbers, Numbers, SOURCE_ID},
 };
 
 impl Tx<'_> {
@@ -28,7 +28,7 @@ impl Tx<'_> {
     ) -> Result<u64, StoreError> {
         let sequence = self.progress.counters.next_sequence;
         let EventNumbers { signer, log } = self.progress.numbers.of_event(self.conn, event)?;
-        let source_number = if source.is_empty() { NOBODY } else { self.progress.numbers.daemon(self.conn, source)? };
+        let source_number = self.progress.numbers.source(self.conn, source)?;
         self.conn.prepare_cached("INSERT INTO event_rows VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
             (
                 sequence,
@@ -64,12 +64,12 @@ impl Tx<'_> {
     pub(crate) fn remove_row(&mut self, sequence: u64) -> Result<(), StoreError> {
         let removed: Option<(String, String, i64)> = self
             .conn
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "DELETE FROM event_rows WHERE sequence = ?1
-                 RETURNING coalesce((SELECT d.id FROM daemons d WHERE d.number = source), ''),
+                 RETURNING {SOURCE_ID},
                            (SELECT d.id FROM logs l JOIN daemons d ON d.number = l.origin WHERE l.number = event_rows.log),
-                           octet_length(body)",
-            )?
+                           octet_length(body)"
+            ))?
             .query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
         if let Some((source, origin, bytes)) = removed.filter(|(source, ..)| !source.is_empty()) {
@@ -89,10 +89,7 @@ impl Tx<'_> {
         let end = self.progress.counters.next_sequence;
         let source: String = self
             .conn
-            .prepare_cached(
-                "UPDATE event_rows SET sequence = ?2 WHERE sequence = ?1
-                 RETURNING coalesce((SELECT d.id FROM daemons d WHERE d.number = source), '')",
-            )?
+            .prepare_cached(&format!("UPDATE event_rows SET sequence = ?2 WHERE sequence = ?1 RETURNING {SOURCE_ID}"))?
             .query_row((sequence, end), |row| row.get(0))?;
         self.conn.prepare_cached("UPDATE ahead SET sequence = ?2 WHERE sequence = ?1")?.execute((sequence, end))?;
         self.progress.counters.next_sequence += 1;

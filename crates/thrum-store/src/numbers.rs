@@ -18,6 +18,9 @@ use crate::StoreError;
 pub(crate) const LOG_NUMBER: &str =
     "(SELECT l.number FROM logs l JOIN daemons d ON d.number = l.origin WHERE d.id = ?1 AND l.log = ?2)";
 
+/// SQL: the id of the peer that served a row of `event_rows`; empty for an own event.
+pub(crate) const SOURCE_ID: &str = "coalesce((SELECT d.id FROM daemons d WHERE d.number = event_rows.source), '')";
+
 /// Maximum number of daemons in memory. Beyond that all are dropped, and looked up again when they are needed.
 const MOST_KEPT: usize = 1024;
 
@@ -47,8 +50,35 @@ pub(crate) struct EventNumbers {
 }
 
 impl Numbers {
+    /// Returns the number of an event's signer. `None` if it has none, so that no event of it is stored.
+    pub(crate) fn signer(&mut self, conn: &Connection, event: &Event) -> Result<Option<i64>, StoreError> {
+        match event.signer() {
+            "" => Ok(Some(NOBODY)),
+            signer => self.find(conn, signer),
+        }
+    }
+
+    /// Returns the number of the peer that served an event, which gets one if it has none. An empty `source` is this
+    /// daemon.
+    pub(crate) fn source(&mut self, conn: &Connection, source: &str) -> Result<i64, StoreError> {
+        if source.is_empty() { Ok(NOBODY) } else { self.daemon(conn, source) }
+    }
+
+    /// Returns the numbers of an event's origin and log, which get numbers if they have none.
+    pub(crate) fn of_event(&mut self, conn: &Connection, event: &Event) -> Result<EventNumbers, StoreError> {
+        let kept = self.known.get(&event.origin).and_then(|known| Some((known.number, *known.logs.get(&event.log)?)));
+        let (origin, log) = match kept {
+            Some(kept) => kept,
+            None => {
+                let origin = self.daemon(conn, &event.origin)?;
+                (origin, self.log(conn, origin, event)?)
+            }
+        };
+        Ok(EventNumbers { signer: if event.signer().is_empty() { NOBODY } else { origin }, log })
+    }
+
     /// Returns the number of a daemon, if it has one.
-    pub(crate) fn find(&mut self, conn: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
+    fn find(&mut self, conn: &Connection, id: &str) -> Result<Option<i64>, StoreError> {
         if let Some(known) = self.known.get(id) {
             return Ok(Some(known.number));
         }
@@ -58,7 +88,7 @@ impl Numbers {
     }
 
     /// Returns the number of a daemon, which gets one if it has none.
-    pub(crate) fn daemon(&mut self, conn: &Connection, id: &str) -> Result<i64, StoreError> {
+    fn daemon(&mut self, conn: &Connection, id: &str) -> Result<i64, StoreError> {
         if let Some(number) = self.find(conn, id)? {
             return Ok(number);
         }
@@ -75,13 +105,8 @@ impl Numbers {
         Arc::make_mut(&mut self.known).insert(id.to_owned(), Daemon { number, logs: HashMap::new() });
     }
 
-    /// Returns the numbers of an event's origin and log, which get numbers if they have none.
-    pub(crate) fn of_event(&mut self, conn: &Connection, event: &Event) -> Result<EventNumbers, StoreError> {
-        let origin = self.daemon(conn, &event.origin)?;
-        let signer = if event.signer().is_empty() { NOBODY } else { origin };
-        if let Some(log) = self.known.get(&event.origin).and_then(|known| known.logs.get(&event.log)) {
-            return Ok(EventNumbers { signer, log: *log });
-        }
+    /// Returns the number of an event's log, which gets one if it has none. `origin` is the number of its origin.
+    fn log(&mut self, conn: &Connection, origin: i64, event: &Event) -> Result<i64, StoreError> {
         let mut statement = conn.prepare_cached("SELECT number FROM logs WHERE origin = ?1 AND log = ?2")?;
         let log = match statement.query_row((origin, &event.log), |row| row.get(0)).optional()? {
             Some(log) => log,
@@ -96,6 +121,6 @@ impl Numbers {
             }
             known.logs.insert(event.log.clone(), log);
         }
-        Ok(EventNumbers { signer, log })
+        Ok(log)
     }
 }

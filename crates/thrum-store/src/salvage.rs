@@ -195,12 +195,12 @@ fn survey(pages: &Pages) -> Survey {
 struct Columns<'a> {
     id: &'a str,
     kind: &'a str,
-    from: From<'a>,
+    attribution: Attribution<'a>,
     body: &'a str,
 }
 
 /// The log to which an event belongs, and the peer that served it.
-enum From<'a> {
+enum Attribution<'a> {
     /// As ids, in a format before 27.
     Ids {
         origin: &'a str,
@@ -214,7 +214,7 @@ enum From<'a> {
 }
 
 fn row(cell: &Cell) -> Option<Columns<'_>> {
-    let (id, kind, from, number, target, body) = match cell.values::<10>()? {
+    let (id, kind, attribution, number, target, body) = match cell.values::<10>()? {
         [
             Value::Null,
             id,
@@ -226,10 +226,10 @@ fn row(cell: &Cell) -> Option<Columns<'_>> {
             Value::Integer(source),
             target,
             body,
-        ] => (id, kind, From::Numbers { log, source }, number, target, body),
+        ] => (id, kind, Attribution::Numbers { log, source }, number, target, body),
         [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] => {
-            let from = From::Ids { origin: origin.text()?, log: log.text()?, source: source.text()? };
-            (id, kind, from, number, target, body)
+            let attribution = Attribution::Ids { origin: origin.text()?, log: log.text()?, source: source.text()? };
+            (id, kind, attribution, number, target, body)
         }
         _ => return None,
     };
@@ -238,7 +238,7 @@ fn row(cell: &Cell) -> Option<Columns<'_>> {
     }
     number.number()?;
     let body = body.text().filter(|body| body.starts_with('{'))?;
-    Some(Columns { id: id.text()?, kind: kind.text()?, from, body })
+    Some(Columns { id: id.text()?, kind: kind.text()?, attribution, body })
 }
 
 /// Parses an entry of the index over origin sequences: the number of the log, and the origin sequence.
@@ -294,11 +294,13 @@ fn read_events(pages: &Pages, rows: &[RowPosition], ids: &mut Ids) -> (Vec<Batch
             altered += 1;
             continue;
         };
-        let source = match columns.from {
-            From::Ids { source, .. } => source.to_owned(),
-            From::Numbers { source: NOBODY, .. } => String::new(),
+        let source = match columns.attribution {
+            Attribution::Ids { source, .. } => source.to_owned(),
+            Attribution::Numbers { source: NOBODY, .. } => String::new(),
             // If the peer's id is lost, the event counts as served by its origin.
-            From::Numbers { source, .. } => ids.daemons.get(&source).unwrap_or(&candidate.event().origin).clone(),
+            Attribution::Numbers { source, .. } => {
+                ids.daemons.get(&source).unwrap_or(&candidate.event().origin).clone()
+            }
         };
         candidates.push((source, candidate));
     }
@@ -331,9 +333,9 @@ fn read_events(pages: &Pages, rows: &[RowPosition], ids: &mut Ids) -> (Vec<Batch
 fn candidate(columns: &Columns<'_>, ids: &mut Ids) -> Option<Candidate> {
     let candidate = Candidate::read(columns.body, &[]).ok()?;
     let Event { id, kind, origin, log, body, .. } = candidate.event();
-    let is_of_log = match columns.from {
-        From::Ids { origin: origin_beside, log: log_beside, .. } => origin == origin_beside && log == log_beside,
-        From::Numbers { log: number, .. } => {
+    let is_of_log = match columns.attribution {
+        Attribution::Ids { origin: origin_beside, log: log_beside, .. } => origin == origin_beside && log == log_beside,
+        Attribution::Numbers { log: number, .. } => {
             let shown = LogOf { origin: origin.clone(), log: log.clone() };
             let known = ids.log(number);
             if known.is_none() {
@@ -363,8 +365,8 @@ pub(crate) fn altered(conn: &rusqlite::Connection) -> Result<u64, StoreError> {
         }
         let Some(row) = row else { return Ok(altered) };
         let text = |column: usize| row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-        let from = From::Ids { origin: text(2), log: text(3), source: text(4) };
-        let columns = Columns { id: text(0), kind: text(1), from, body: text(5) };
+        let attribution = Attribution::Ids { origin: text(2), log: text(3), source: text(4) };
+        let columns = Columns { id: text(0), kind: text(1), attribution, body: text(5) };
         match candidate(&columns, &mut Ids::default()) {
             Some(candidate) => candidates.push(candidate),
             None => altered += 1,
