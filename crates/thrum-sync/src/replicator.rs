@@ -3,9 +3,9 @@
 //! There is one persistent connection with one request in flight. After each input, the state machine takes the first
 //! step that applies: ask the peer for its identity (once per connection, and for `verify`), announce events that the
 //! peer has not been told about, pull if there may be new events. A pull starts at the checkpoint, and acknowledges the
-//! events up to it. The events of its reply are stored together with the new checkpoint. If the peer has more, and knows
-//! [`AHEAD`], the next pull starts behind the batch that is being stored, and acknowledges only what is stored already.
-//! So one batch is read and checked while the one before it is written.
+//! events up to it. The events of its reply are stored together with the new checkpoint. While they are being stored,
+//! the next batch is requested already, if the peer has more events and supports [`AHEAD`]. That pull starts after the
+//! batch being stored. It acknowledges the events up to the checkpoint, because later ones are not durable yet.
 //!
 //! Convergence without needless traffic:
 //! * reasons to pull that arrive during a pull set one flag, and cause one more pull;

@@ -189,8 +189,8 @@ struct Run {
     stop: CancellationToken,
 }
 
-/// A batch that was read from the peer.
-struct Read {
+/// A batch as the peer served it.
+struct ServedBatch {
     /// The peer's log; empty for a legacy peer.
     log: String,
     checkpoint: u64,
@@ -249,7 +249,7 @@ impl Run {
                             let before = is_stored.take().filter(|_| !storing.is_empty());
                             let (tell, told) = oneshot::channel();
                             is_stored = Some(told);
-                            let batch = Read { log, checkpoint, checkpoint_event, events };
+                            let batch = ServedBatch { log, checkpoint, checkpoint_event, events };
                             storing.push_back(self.store(batch, before, tell));
                         }
                         Action::NoteWelcome => self.record_removal(false).await,
@@ -315,8 +315,13 @@ impl Run {
 
     /// Checks a batch, and stores it once the batch `before` it is stored. Sends to `tell` whether the next one may be
     /// stored.
-    fn store(&self, read: Read, before: Option<oneshot::Receiver<bool>>, tell: oneshot::Sender<bool>) -> Storing {
-        let Read { log, checkpoint, checkpoint_event, events } = read;
+    fn store(
+        &self,
+        served: ServedBatch,
+        before: Option<oneshot::Receiver<bool>>,
+        tell: oneshot::Sender<bool>,
+    ) -> Storing {
+        let ServedBatch { log, checkpoint, checkpoint_event, events } = served;
         let (store, peer) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
         let (known, of) = (Arc::clone(&store), peer.clone());
         let stop = self.stop.clone();

@@ -113,9 +113,9 @@ impl Replicator {
         }
     }
 
-    /// Returns `true` if the reply to this pull must not be stored. It no longer follows what was read if pushed events
-    /// have come since it was sent, or if a batch before it was not stored. Or such a batch has brought the peer over its
-    /// quota.
+    /// Returns `true` if the events in the reply to this pull must not be stored. Reasons: pushed events arrived after
+    /// the pull was sent, so the reply repeats them; the batch before was not stored, so the reply would leave a gap; or
+    /// that batch brought the peer over its quota.
     pub(super) fn is_overtaken(&self, pull: &Pull) -> bool {
         let follows = pull.log.as_ref().is_none_or(|log| self.read_upto(log) == pull.after);
         !follows || self.status.exchange.over_quota.is_some()
