@@ -47,5 +47,6 @@ pub mod worktrees;
 
 pub use ambient::now;
 pub use logging::LogFormat;
+pub use process::begun as process_begun;
 pub use rpc::methods::METHODS;
 pub use run::{RunOptions, run};

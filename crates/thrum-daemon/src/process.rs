@@ -3,7 +3,7 @@
 /// Returns when a process began, in ticks since the machine started. `None` if there is no such process or the system
 /// does not report it.
 #[cfg(target_os = "linux")]
-pub(crate) fn begun(pid: u32) -> Option<u64> {
+pub fn begun(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // proc_pid_stat(5): the second field is a name in parentheses, which may contain anything; the 22nd is the start
     // time.
@@ -12,7 +12,7 @@ pub(crate) fn begun(pid: u32) -> Option<u64> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn begun(_pid: u32) -> Option<u64> {
+pub fn begun(_pid: u32) -> Option<u64> {
     None
 }
 

@@ -69,11 +69,7 @@ const OF_MESSAGE: usize = 4 * 1024;
 /// `None` if the system does not say. On a busy machine, a process may run its first line long after its start.
 #[cfg(target_os = "linux")]
 fn process_start() -> Option<Timestamp> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // proc_pid_stat(5): the second field is a name in parentheses, which may contain anything. The 22nd is the start
-    // time since boot, in clock ticks.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+    let ticks = thrum_daemon::process_begun(std::process::id())?;
     // The number of ticks is rounded down.
     let started = Duration::from_secs_f64((ticks + 1) as f64 / rustix::param::clock_ticks_per_second() as f64);
     let since_boot = Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)).ok()?;
