@@ -6,6 +6,7 @@ mod agent_text;
 mod answers;
 mod arguments;
 mod bounded;
+mod catch_up;
 mod cli;
 mod client;
 mod commands;

@@ -8,6 +8,7 @@ use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
 
 use crate::{
     answers::{Answer, SyncStatus},
+    catch_up,
     commands::peer,
     context::Context,
     render::{
@@ -116,7 +117,7 @@ impl Command {
             Self::Status => boxed(client.call::<Answer<SyncStatus>>("sync.status", json!({}))),
             Self::Force { from } => {
                 let force = || client.call_within(limits::FORCE, "sync.force", json!({"from": from}));
-                boxed(peer::watch::with_progress::<Answer<Forced>>(cx, "Pulling from peers", force))
+                boxed(catch_up::with_progress::<Answer<Forced>>(cx, "Pulling from peers", force))
             }
             Self::Parked => boxed(client.call::<Answer<ParkedList>>("sync.parked", json!({}))),
             Self::Verify => {

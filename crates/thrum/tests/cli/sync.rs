@@ -152,4 +152,9 @@ fn a_watch_shows_peers_whenever_their_state_changes() {
     right.thrum(&["daemon", "start"]).ok();
     // The screen is cleared, and drawn again.
     on_terminal.until("connected");
+    // A watch does not start a daemon that somebody stops, but ends.
+    left.thrum(&["daemon", "stop"]).ok();
+    assert_ne!(lines.end().code, 0);
+    assert_ne!(on_terminal.end().0, 0);
+    assert_ne!(left.thrum(&["daemon", "status"]).code, 0, "it is stopped");
 }

@@ -4,7 +4,7 @@ pub(crate) mod add;
 pub(crate) mod join;
 pub(crate) mod ping;
 mod typed;
-pub(in crate::commands) mod watch;
+mod watch;
 
 use std::collections::BTreeMap;
 
