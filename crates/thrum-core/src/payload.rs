@@ -71,10 +71,26 @@ pub enum Ages {
 pub enum Legacy {
     /// Knows the type and applies it.
     Applied,
-    /// Keeps and relays the event without applying it. An event whose type is named `message.…` is withheld from legacy
-    /// peers instead, since Go Thrum stops at an unknown type of that form.
+    /// Does not know the type: keeps and relays the event without applying it.
     Relayed,
+    /// Does not know the type and would stop at it, as at every unknown type named `message.…`. Therefore the event is
+    /// not served to legacy peers.
+    Withheld,
 }
+
+/// Types that Go Thrum does not know: those named `message.…` are withheld from legacy peers, all others are relayed.
+const _: () = {
+    let mut types = Payload::TYPES;
+    while let [known, rest @ ..] = types {
+        let is_of_message = matches!(known.kind.as_bytes(), [b'm', b'e', b's', b's', b'a', b'g', b'e', b'.', ..]);
+        match known.legacy {
+            Legacy::Applied => {}
+            Legacy::Relayed => assert!(!is_of_message, "a type named `message.…` is `legacy: Withheld`"),
+            Legacy::Withheld => assert!(is_of_message, "only a type named `message.…` is `legacy: Withheld`"),
+        }
+        types = rest;
+    }
+};
 
 /// Generates `Payload`, its reader, its writer and the properties of each type from one table, so that no type can lack
 /// one of them.
