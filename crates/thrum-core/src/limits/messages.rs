@@ -21,6 +21,10 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 /// copies in memory.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 
+/// Most messages in one page of a list of messages, as in Go Thrum. The methods return at most this many, whatever page
+/// size a client requests; the commands refuse a larger number.
+pub const MAX_PAGE_MESSAGES: u64 = 100;
+
 /// Most bytes of one message's text that `inbox`, `sent`, `wait` and `prime` print: about eight thousand tokens of the
 /// reader's context window. `inbox` and `wait` with `--full`, and `sent show`, print the whole text.
 pub const MAX_PRINTED_BYTES: usize = 32 << 10;

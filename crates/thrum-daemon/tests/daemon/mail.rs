@@ -1,6 +1,7 @@
 //! Mail within one repository: bounds, waiting, watching, and permissions between agents.
 
 use serde_json::{Value, json};
+use thrum_core::limits;
 
 use crate::harness::{Daemon, World};
 
@@ -165,6 +166,7 @@ fn pages_are_bounded_and_totals_exact() {
         params["for_agent"] = json!("bob");
         assert_eq!(page(params)["total"], 23, "{odd}");
     }
+    assert_eq!(page(json!({"for_agent": "bob", "page_size": 101}))["page_size"], limits::MAX_PAGE_MESSAGES);
     let outbox = page_of(&daemon, json!({"caller_agent_id": "alice", "unread": true, "page": 3}));
     assert_eq!((&outbox["total"], outbox["messages"].as_array().map(Vec::len)), (&json!(23), Some(3)));
     assert_eq!(daemon.client().error("message.list", json!({"sort_by": "size"}))["data"]["kind"], "invalid");

@@ -53,8 +53,11 @@ pub(crate) struct Args {
 /// The part of a list to show.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Paging {
-    /// Messages per page, at most 100
-    #[arg(long, visible_alias = "page-size", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(
+        long, visible_alias = "page-size", default_value_t = 10, value_name = "N",
+        help = format!("Messages per page, at most {}", limits::MAX_PAGE_MESSAGES),
+        value_parser = clap::value_parser!(u64).range(1..=limits::MAX_PAGE_MESSAGES),
+    )]
     limit: u64,
     /// Page number
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

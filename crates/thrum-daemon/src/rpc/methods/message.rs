@@ -20,8 +20,6 @@ use crate::{daemon::Daemon, rpc::connection::Reply};
 
 /// Default number of messages in a page, as in Go Thrum.
 const PAGE_SIZE: u64 = 10;
-/// Largest number of messages in a page, as in Go Thrum.
-const MAX_PAGE_SIZE: u64 = 100;
 
 #[derive(Deserialize)]
 pub(super) struct Get {
@@ -101,7 +99,7 @@ impl Paging {
             .and_then(|size| u64::try_from(size).ok())
             .filter(|size| *size > 0)
             .unwrap_or(PAGE_SIZE)
-            .min(MAX_PAGE_SIZE)
+            .min(limits::MAX_PAGE_MESSAGES)
     }
 
     fn page(&self) -> u64 {

@@ -25,8 +25,6 @@ use crate::{daemon::Daemon, large::Turn, rpc::connection::Reply, waiters::NameLe
 
 /// Default number of messages in an answer.
 const PAGE: u64 = 10;
-/// Maximum number of messages in an answer.
-const MOST: u64 = 100;
 
 #[derive(Deserialize)]
 pub(super) struct News {
@@ -96,7 +94,7 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         reader: reader.clone(),
         given,
         unread: params.unread,
-        limit: params.page_size.unwrap_or(PAGE).clamp(1, MOST),
+        limit: params.page_size.unwrap_or(PAGE).clamp(1, limits::MAX_PAGE_MESSAGES),
         room: Room::answer(params.max_content_bytes),
     };
     // Subscribe before the first query, so that a commit meanwhile wakes this call again.
