@@ -8,11 +8,11 @@ use std::{
 use rmcp::model::JsonObject;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use thrum_core::{Error, ErrorKind};
+use thrum_core::{Error, ErrorKind, limits};
 
 use super::{
     results::{CallResult, OF_MESSAGES, ROOM, Reading},
-    tools::Tool,
+    tools::{Name, Tool},
     transport::Marking,
     turn::Turn,
 };
@@ -32,6 +32,8 @@ use crate::{
 
 /// Maximum number of messages in one result.
 const MOST_MESSAGES: u64 = 50;
+
+const _: () = assert!(MOST_MESSAGES <= limits::MAX_PAGE_MESSAGES, "the daemon returns no larger page");
 
 /// Number of messages in one result if the call gives no `limit`.
 const MESSAGES: u64 = 10;
@@ -59,21 +61,18 @@ pub(super) struct Shared {
 /// `invalid` for arguments that the tool does not accept; otherwise the daemon's error.
 pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<CallResult, Error> {
     let given = Given { tool, arguments };
-    // Wait until the mail of earlier calls is marked as read.
-    let turn = shared.marking.turn();
-    if tool.name == "check_messages" {
-        return check_messages(&given.read()?, turn, cx);
-    }
-    drop(turn);
+    // Wait until the mail of earlier calls is marked as read. Only `check_messages` keeps the turn, for the mail that it
+    // returns.
+    let turn = shared.marking.turn().filter(|_| tool.name == Name::CheckMessages);
     match tool.name {
-        "send_message" => send_message(given.read()?, cx),
-        "wait_for_message" => wait_for_message(&given.read()?, shared, cx),
-        "list_agents" => list_agents(&given.read()?, cx),
-        "reply" => reply(given.read()?, cx),
-        "who_has" => who_has(&given.read()?, cx),
-        "set_status" => set_status(given.read()?, cx),
-        "brief" => given.read().and_then(|Nothing {}| brief(cx)),
-        other => Err(Error::new(ErrorKind::Failed, format!("{other} does nothing yet"))),
+        Name::CheckMessages => check_messages(&given.read()?, turn, cx),
+        Name::SendMessage => send_message(given.read()?, cx),
+        Name::WaitForMessage => wait_for_message(&given.read()?, shared, cx),
+        Name::ListAgents => list_agents(&given.read()?, cx),
+        Name::Reply => reply(given.read()?, cx),
+        Name::WhoHas => who_has(&given.read()?, cx),
+        Name::SetStatus => set_status(given.read()?, cx),
+        Name::Brief => given.read().and_then(|Nothing {}| brief(cx)),
     }
 }
 

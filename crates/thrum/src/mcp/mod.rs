@@ -175,8 +175,8 @@ impl Server {
                 }
             }
         };
-        let outcome =
-            outcome.map_err(|error| ErrorData::internal_error(format!("{} failed: {error}", tool.name), None))?;
+        let outcome = outcome
+            .map_err(|error| ErrorData::internal_error(format!("{} failed: {error}", tool.name.as_str()), None))?;
         Ok(match outcome {
             Ok(outcome) => {
                 let CallResult { structured, text, read } = outcome.bounded();
@@ -228,7 +228,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let tool = tools::find(&request.name).ok_or_else(|| {
-            let names: Vec<_> = tools::TOOLS.iter().map(|tool| tool.name).collect();
+            let names: Vec<_> = tools::TOOLS.iter().map(|tool| tool.name.as_str()).collect();
             ErrorData::invalid_params(format!("there is no such tool; there are: {}", names.join(", ")), None)
         })?;
         self.call(tool, request.arguments.unwrap_or_default(), &context).await.map(CallToolResponse::from)
