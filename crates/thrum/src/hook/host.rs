@@ -69,16 +69,26 @@ impl Host {
 
     /// The name of an event as most programs write it in their payloads; Gemini CLI has its own names for three.
     pub(crate) fn event_name(self, event: Event) -> &'static str {
-        match (self, event) {
-            (Self::Gemini, Event::Prompt) => "BeforeAgent",
-            (Self::Gemini, Event::Stop) => "AfterAgent",
-            (Self::Gemini, Event::Compact) => "PreCompress",
-            (_, Event::Start) => "SessionStart",
-            (_, Event::Prompt) => "UserPromptSubmit",
-            (_, Event::Stop | Event::Wait) => "Stop",
-            (_, Event::Notify) => "Notification",
-            (_, Event::End) => "SessionEnd",
-            (_, Event::Compact) => "PreCompact",
+        let (prompt, stop, compact) = match self {
+            Self::Gemini => ("BeforeAgent", "AfterAgent", "PreCompress"),
+            Self::Claude
+            | Self::Codex
+            | Self::Copilot
+            | Self::Qwen
+            | Self::Cursor
+            | Self::Droid
+            | Self::Kimi
+            | Self::Antigravity
+            | Self::Opencode => ("UserPromptSubmit", "Stop", "PreCompact"),
+        };
+        match event {
+            Event::Start => "SessionStart",
+            Event::Prompt => prompt,
+            Event::Stop => stop,
+            Event::Wait => "Stop",
+            Event::Notify => "Notification",
+            Event::End => "SessionEnd",
+            Event::Compact => compact,
         }
     }
 
@@ -123,18 +133,57 @@ impl Host {
         match self {
             // Antigravity accepts only JSON.
             Self::Antigravity => Answer::out(&json!({})),
-            _ => Answer::default(),
+            Self::Claude
+            | Self::Codex
+            | Self::Copilot
+            | Self::Qwen
+            | Self::Gemini
+            | Self::Cursor
+            | Self::Droid
+            | Self::Kimi
+            | Self::Opencode => Answer::default(),
         }
     }
 
     /// Returns `true` if the program passes the answer to this event on to the model.
     pub(crate) fn reads(self, event: Event) -> bool {
+        let (start, prompt, compact) = match self {
+            Self::Claude | Self::Codex | Self::Copilot | Self::Qwen | Self::Gemini | Self::Droid => (true, true, false),
+            Self::Kimi | Self::Antigravity => (false, true, false),
+            Self::Cursor => (true, false, false),
+            Self::Opencode => (true, true, true),
+        };
         match event {
-            Event::Start => !matches!(self, Self::Kimi | Self::Antigravity),
-            Event::Prompt => self != Self::Cursor,
+            Event::Start => start,
+            Event::Prompt => prompt,
             Event::Stop => true,
-            Event::Compact => self == Self::Opencode,
+            Event::Compact => compact,
             Event::Notify | Event::End | Event::Wait => false,
+        }
+    }
+
+    /// Returns `true` if the program must get the briefing again with the first prompt after a compaction. The other
+    /// programs run the start hook afterwards, or get the briefing with every request.
+    pub(super) fn needs_brief_after_compaction(self) -> bool {
+        match self {
+            Self::Copilot | Self::Gemini | Self::Kimi | Self::Antigravity => true,
+            Self::Claude | Self::Codex | Self::Qwen | Self::Cursor | Self::Droid | Self::Opencode => false,
+        }
+    }
+
+    /// Returns `true` if the program runs the stop hook again when a turn that the hook has continued ends.
+    pub(super) fn reports_end_of_continued_turn(self) -> bool {
+        match self {
+            Self::Kimi => false,
+            Self::Claude
+            | Self::Codex
+            | Self::Copilot
+            | Self::Qwen
+            | Self::Gemini
+            | Self::Cursor
+            | Self::Droid
+            | Self::Antigravity
+            | Self::Opencode => true,
         }
     }
 
@@ -170,7 +219,17 @@ impl Host {
     pub(crate) fn wakes(self, text: String) -> Answer {
         match self {
             Self::Opencode => Answer::out(&json!({"text": text})),
-            _ => Answer { stderr: text, code: WAKES, ..Answer::default() },
+            // The form of Claude Code. The waiter beside Codex queues the text instead of answering, and no waiter runs
+            // beside the other programs.
+            Self::Claude
+            | Self::Codex
+            | Self::Copilot
+            | Self::Qwen
+            | Self::Gemini
+            | Self::Cursor
+            | Self::Droid
+            | Self::Kimi
+            | Self::Antigravity => Answer { stderr: text, code: WAKES, ..Answer::default() },
         }
     }
 }

@@ -214,7 +214,14 @@ impl Hook {
         match self.host {
             Host::Opencode => self.payload["is_wake"] == true,
             Host::Codex => self.prompt().starts_with(queue::MARK),
-            _ => self.prompt().starts_with(WAKE),
+            Host::Claude
+            | Host::Copilot
+            | Host::Qwen
+            | Host::Gemini
+            | Host::Cursor
+            | Host::Droid
+            | Host::Kimi
+            | Host::Antigravity => self.prompt().starts_with(WAKE),
         }
     }
 
@@ -412,8 +419,7 @@ impl<'a> Session<'a> {
         let collided = collided.unwrap_or_default();
         // A text makes the session continue. Without a daemon the turn ends, and the session is idle.
         let goes_on = !collided.is_empty() || told.as_ref().is_ok_and(|(_, page)| !page.ids.is_empty());
-        // Kimi Code runs the hook once per turn, and does not report when the continued turn ends.
-        self.record.busy = goes_on && host != Host::Kimi;
+        self.record.busy = goes_on && host.reports_end_of_continued_turn();
         if let Ok((_, page)) = &told {
             self.record.shown.extend(page.whole.iter().cloned());
             self.record.shown_in_part.extend(page.in_part.iter().cloned());
@@ -477,8 +483,7 @@ impl<'a> Session<'a> {
     }
 
     fn at_compaction(mut self, host: Host) -> Result<Option<String>, Error> {
-        // The other programs run the start hook afterwards, or get the briefing with every request.
-        self.record.brief_again = matches!(host, Host::Copilot | Host::Gemini | Host::Kimi | Host::Antigravity);
+        self.record.brief_again = host.needs_brief_after_compaction();
         self.keep();
         Ok(Some(format!("Keep that you are @{} in Thrum, and the ids of messages that wait for an answer.\n", self.me)))
     }

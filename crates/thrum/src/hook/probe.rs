@@ -51,15 +51,16 @@ pub(crate) fn payload(host: Host, event: Event, cwd: &str) -> Value {
         Host::Cursor => {
             json!({"conversation_id": SESSION, "generation_id": "1", "cursor_version": "3.7", "workspace_roots": [cwd]})
         }
-        _ => {
+        Host::Claude | Host::Codex | Host::Qwen | Host::Gemini | Host::Droid | Host::Kimi | Host::Opencode => {
             json!({"session_id": SESSION, "transcript_path": "", "cwd": cwd, "hook_event_name": host.event_name(event)})
         }
     };
     match host {
-        Host::Codex if !matches!(event, Event::Start | Event::End) => payload["turn_id"] = "1".into(),
+        Host::Codex if matches!(event, Event::Start | Event::End) => {}
+        Host::Codex => payload["turn_id"] = "1".into(),
         Host::Kimi => payload["client_type"] = "kimi_code_cli".into(),
         Host::Qwen | Host::Gemini => payload["timestamp"] = "2026-11-28T00:00:00Z".into(),
-        _ => {}
+        Host::Claude | Host::Copilot | Host::Cursor | Host::Droid | Host::Antigravity | Host::Opencode => {}
     }
     if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
         payload.extend(more);
@@ -203,6 +204,29 @@ mod tests {
         for host in [Host::Claude, Host::Gemini] {
             let failed = Answer { code: 127, stderr: "not found".into(), ..Answer::default() };
             assert!(text_of(host, Event::Prompt, &failed).unwrap_err().contains("127"));
+        }
+    }
+
+    /// Without `--host`, a program is recognized by its payload, by a variable that it sets, or not at all.
+    #[test]
+    fn a_program_is_recognized_without_its_name() {
+        for host in Host::value_variants().iter().copied() {
+            let payload = payload(host, Event::Prompt, "/repo");
+            let by_variable = |variable: &str| {
+                assert_eq!(Host::of(&payload, |_| false), None, "{host:?} by its payload");
+                Host::of(&payload, |name| name == variable)
+            };
+            let recognized = match host {
+                Host::Antigravity | Host::Kimi | Host::Cursor | Host::Copilot | Host::Codex | Host::Qwen => {
+                    Host::of(&payload, |_| false)
+                }
+                Host::Claude => by_variable("CLAUDE_PID"),
+                Host::Gemini => by_variable("GEMINI_SESSION_ID"),
+                Host::Droid => by_variable("FACTORY_PROJECT_DIR"),
+                // Its plugin always gives `--host`.
+                Host::Opencode => continue,
+            };
+            assert_eq!(recognized, Some(host));
         }
     }
 

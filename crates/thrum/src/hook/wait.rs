@@ -93,7 +93,14 @@ fn wait(hook: &Hook, cx: &Context) -> Result<Option<Answer>, Error> {
             end_with(program.into_iter().collect());
             Waiter { hook, records: Records::of(repo), program }
         }
-        _ => {
+        Host::Copilot
+        | Host::Qwen
+        | Host::Gemini
+        | Host::Cursor
+        | Host::Droid
+        | Host::Kimi
+        | Host::Antigravity
+        | Host::Opencode => {
             end_with(getppid().into_iter().collect());
             Waiter { hook, records: Records::of(repo), program: None }
         }

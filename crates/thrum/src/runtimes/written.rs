@@ -166,8 +166,19 @@ fn hooks_in(entry: &Value, file: &str, host: Host) -> Vec<Hook> {
                 return Vec::new();
             };
             let number = |key: &str| fields.get(key).and_then(Value::as_u64);
-            let limit =
-                number("timeout").map(|limit| if host == Host::Gemini { limit } else { limit.saturating_mul(1000) });
+            let unit = match host {
+                Host::Gemini => 1,
+                Host::Claude
+                | Host::Codex
+                | Host::Copilot
+                | Host::Qwen
+                | Host::Cursor
+                | Host::Droid
+                | Host::Kimi
+                | Host::Antigravity
+                | Host::Opencode => 1000,
+            };
+            let limit = number("timeout").map(|limit| limit.saturating_mul(unit));
             let limit =
                 limit.or(number("timeoutSec").map(|limit| limit.saturating_mul(1000))).map(Duration::from_millis);
             vec![Hook { event, file: file.to_owned(), words, limit }]

@@ -306,12 +306,20 @@ fn sessions(program: &mut Examined, known: &[Seen], top: &Path) {
 /// reveals that.
 fn is_all_done(program: &Examined, has_run_hooks: bool) -> bool {
     let has_loaded = program.checks.iter().any(|check| check.name == "loaded" && check.verdict == Fine);
-    // Claude Code and Codex list the server once the folder is trusted. Claude Code then asks about the server in its
-    // first session; Codex runs no hook before the user has reviewed it.
-    matches!(program.written.host, Host::Claude | Host::Codex)
-        && has_loaded
-        && has_run_hooks
-        && program.written.state == State::Yes
+    let shows_trust = match program.written.host {
+        // They list the server once the folder is trusted. Claude Code then asks about the server in its first session;
+        // Codex runs no hook before the user has reviewed it.
+        Host::Claude | Host::Codex => true,
+        Host::Copilot
+        | Host::Qwen
+        | Host::Gemini
+        | Host::Cursor
+        | Host::Droid
+        | Host::Kimi
+        | Host::Antigravity
+        | Host::Opencode => false,
+    };
+    shows_trust && has_loaded && has_run_hooks && program.written.state == State::Yes
 }
 
 /// Asks the program for its version and, if it is set up here, whether it has loaded our MCP server; if it is not set
@@ -370,7 +378,15 @@ fn plugin_question(host: Host) -> Option<&'static [&'static str]> {
         // Codex's list of plugins also queries remote marketplaces, so ask for our MCP server instead, which Codex
         // knows if a plugin brings it.
         Host::Codex => Some(&["mcp", "get", "thrum"]),
-        _ => None,
+        // We publish no plugin for them.
+        Host::Copilot
+        | Host::Qwen
+        | Host::Gemini
+        | Host::Cursor
+        | Host::Droid
+        | Host::Kimi
+        | Host::Antigravity
+        | Host::Opencode => None,
     }
 }
 
