@@ -35,35 +35,37 @@ pub enum Key {
     Exchange,
 }
 
-impl Key {
-    /// All keys, each at the index that its `place` returns.
-    pub const ALL: [Self; 9] = [
-        Self::LocalOnly,
-        Self::SyncInterval,
-        Self::Tailnet,
-        Self::Quota(Measure::Bytes),
-        Self::Quota(Measure::Agents),
-        Self::Quota(Measure::Origins),
-        Self::Quota(Measure::Parked),
-        Self::WakeCodex,
-        Self::Exchange,
-    ];
+/// Generates [`Key::ALL`] from a list of the keys. The compiler rejects a list that lacks a key or has one twice.
+macro_rules! list_of_keys {
+    ($($key:ident $(($measure:ident))?),+ $(,)?) => {
+        impl Key {
+            /// All keys, in the order in which they are shown.
+            pub const ALL: [Self; [$(stringify!($key)),+].len()] = [$(Self::$key $((Measure::$measure))?),+];
 
-    /// Returns the index of the key in [`ALL`](Self::ALL).
-    const fn place(self) -> usize {
-        match self {
-            Self::LocalOnly => 0,
-            Self::SyncInterval => 1,
-            Self::Tailnet => 2,
-            Self::Quota(Measure::Bytes) => 3,
-            Self::Quota(Measure::Agents) => 4,
-            Self::Quota(Measure::Origins) => 5,
-            Self::Quota(Measure::Parked) => 6,
-            Self::WakeCodex => 7,
-            Self::Exchange => 8,
+            /// Returns the index of the key in [`ALL`](Self::ALL).
+            fn place(self) -> usize {
+                match self {
+                    $(Self::$key $((Measure::$measure))?)|+ => {}
+                }
+                Self::ALL.iter().position(|key| *key == self).expect("the match above has exactly the keys of the list")
+            }
         }
-    }
+    };
+}
 
+list_of_keys! {
+    LocalOnly,
+    SyncInterval,
+    Tailnet,
+    Quota(Bytes),
+    Quota(Agents),
+    Quota(Origins),
+    Quota(Parked),
+    WakeCodex,
+    Exchange,
+}
+
+impl Key {
     /// Returns the key's name in the form `SECTION.KEY`, as in the file.
     pub const fn name(self) -> &'static str {
         match self {
@@ -176,19 +178,22 @@ impl Key {
     }
 
     /// Returns the value in the environment. `THRUM_LOCAL` can only switch the setting on, as in Go Thrum: a `.env`
-    /// that came with a repository must not open what the user has closed.
+    /// that came with a repository must not open what the user has closed. In a `.env`, `THRUM_CODEX_WAKE` can only
+    /// switch the setting off: such a file must not start turns that the user pays for.
+    ///
+    /// # Errors
+    /// `invalid` if the value is not permitted for the key, or not permitted in a `.env`.
     fn in_environment(self, env: &Environment) -> Result<Option<Value>, Error> {
         let Some(text) = env.get(self.variable()) else { return Ok(None) };
         match (self, text) {
             (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
             (Self::LocalOnly, "0" | "false") => Ok(None),
-            // A `.env` that came with a repository must not start turns that the user pays for.
-            (Self::WakeCodex, text) => match self.parse(text) {
-                Ok(wanted) if wanted == false || env.origin(self.variable()) == Some(Origin::Process) => {
-                    Ok(Some(wanted))
+            (Self::WakeCodex, text) => match (self.parse(text), env.origin(self.variable())) {
+                (Ok(wanted), Some(Origin::ThrumFile | Origin::RootFile)) if wanted == true => {
+                    Err(format!("{} cannot be enabled by a .env and is ignored", self.variable()))
                 }
-                Ok(_) => Ok(None),
-                Err(_) => Err(format!("{} is not {} and is ignored", self.variable(), self.expected())),
+                (Ok(wanted), _) => Ok(Some(wanted)),
+                (Err(_), _) => Err(format!("{} is not {} and is ignored", self.variable(), self.expected())),
             },
             (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is ignored", self.variable())),
             (Self::SyncInterval | Self::Tailnet | Self::Quota(_) | Self::Exchange, text) => self
@@ -361,7 +366,8 @@ impl Config {
 /// Changes one key of the file, or removes it with `None`. All other content stays. Returns the previous value.
 ///
 /// # Errors
-/// `invalid` if the file exists and is not a JSON object, or if the key's section is not an object; file system errors.
+/// `invalid` if the file is neither blank nor a JSON object, or if the key's section is not an object; file system
+/// errors. A file that is missing, empty or blank counts as an empty object.
 pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>, Error> {
     // The lock serialises concurrent changes, so that the second one reads what the first one wrote. The directory is
     // locked because it always exists.
@@ -480,11 +486,17 @@ mod tests {
         fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=1\n").unwrap();
         fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
         assert!(!wakes(&[]));
+        let warnings = load(&repo, &[]).warnings;
+        assert!(
+            matches!(&warnings[..], [one] if one.message.contains("THRUM_CODEX_WAKE") && one.hint.as_deref().is_some_and(|hint| hint.contains(".thrum/.env"))),
+            "{warnings:?}"
+        );
         assert!(wakes(&[("THRUM_CODEX_WAKE", "1")]), "its user says so");
         set(&repo, Key::WakeCodex, Some(true.into())).unwrap();
         assert!(wakes(&[]));
         fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=0\n").unwrap();
         assert!(!wakes(&[]), "but it may switch it off");
+        assert_eq!(load(&repo, &[]).warnings.len(), 0);
     }
 
     #[test]
@@ -520,6 +532,14 @@ mod tests {
         assert_eq!(file, expected);
         assert_eq!(fs::metadata(repo.config()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(load(&repo, &[]).unknown, ["daemon.ws_port", "runtime", "z"]);
+        for text in ["", " \n"] {
+            fs::write(repo.config(), text).unwrap();
+            assert_eq!(
+                set(&repo, Key::LocalOnly, Some(true.into())).unwrap(),
+                None,
+                "{text:?} counts as an empty object"
+            );
+        }
         for text in ["no json", "[]", r#"{"daemon":7}"#] {
             fs::write(repo.config(), text).unwrap();
             assert_eq!(set(&repo, Key::LocalOnly, Some(true.into())).unwrap_err().kind, ErrorKind::Invalid);
@@ -529,8 +549,11 @@ mod tests {
 
     #[test]
     fn every_key_has_its_own_setting_and_range() {
-        for (place, key) in Key::ALL.into_iter().enumerate() {
-            assert_eq!(key.place(), place, "{key:?}");
+        for key in Key::ALL {
+            let same = Key::ALL.into_iter().filter(|other| {
+                other.place() == key.place() || other.name() == key.name() || other.variable() == key.variable()
+            });
+            assert_eq!(same.count(), 1, "{key:?}");
         }
         let (_guard, repo) = fixture();
         fs::write(repo.config(), r#"{"peers":{"max_agents":0},"agents":{"exchange":0}}"#).unwrap();
