@@ -53,8 +53,8 @@ enum Command {
 /// Check whether other agents have claimed the files that you are about to commit
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-For a pre-commit hook of git: without a mailbox or a daemon, the command prints nothing and exits with 0. It does \
-not start a daemon. Only --block prevents a commit.
+For a pre-commit hook of git: without a mailbox or a daemon, the command prints nothing and exits with 0; with --json \
+it prints an empty list of claims. It does not start a daemon. Only --block prevents a commit.
 
 Examples:
   thrum claim check --staged

@@ -28,8 +28,8 @@ use crate::{
 #[command(after_help = "\
 Works with and without a daemon, and does not disturb a running one. Exit code 1 if a problem remains; warnings do not count.
 
-A damaged database is rebuilt from all events that can still be read, if no daemon is running; the damaged file is \
-kept beside the new one. At the next start, missing events are fetched from peers that have them.
+With --fix, a damaged database is rebuilt from all events that can still be read, if no daemon is running; the damaged \
+file is kept beside the new one. At the next start, missing events are fetched from peers that have them.
 
 Examples:
   thrum doctor
