@@ -16,8 +16,8 @@ pub(super) enum Params {
 }
 
 impl Params {
-    /// Reads `params`. Fails only for JSON that is nested too deeply, or has numbers beyond a double or half a
-    /// surrogate pair.
+    /// Reads `params`. Fails only if the JSON is nested too deeply, contains a number that exceeds a double, or contains
+    /// an unpaired surrogate.
     pub(super) fn read(raw: Option<&RawValue>) -> Result<Self, serde_json::Error> {
         let Some(raw) = raw else { return Ok(Self::Missing) };
         Ok(match serde_json::from_str(raw.get())? {
@@ -88,7 +88,8 @@ impl Fields<'_> {
         self.fields.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// Returns `true` if the flag is exactly `true`. Go Thrum has no flags.
+    /// Returns `true` if the field is `true`; any other value counts as `false`. Go Thrum's parameters contain no
+    /// booleans, so there is no error text to imitate.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.fields.get(name) == Some(&Value::Bool(true))
     }

@@ -42,10 +42,15 @@ struct Envelope<'a> {
     _version: Option<String>,
     #[serde(default)]
     method: Option<String>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "present")]
     params: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "raw")]
     id: Id,
+}
+
+/// Distinguishes `null` from absent `params`, as Go's decoder does.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Distinguishes a `null` id from an absent one, because both are echoed as received.

@@ -117,6 +117,16 @@ fn a_token_that_is_not_a_string_is_ignored() {
 }
 
 #[test]
+fn null_parameters_are_an_empty_object_and_absent_ones_an_error_as_in_go() {
+    let query = |line: &str| Request::read(line.as_bytes()).expect("a request").query();
+    let defaults = query(r#"{"method":"sync.pull","params":{}}"#);
+    assert!(defaults.is_ok());
+    assert_eq!(query(r#"{"method":"sync.pull","params":null}"#), defaults);
+    let error = query(r#"{"method":"sync.pull"}"#).expect_err("no parameters");
+    assert!(error.message.contains("unexpected end of JSON input"), "{error:?}");
+}
+
+#[test]
 fn a_served_row_carries_its_number_and_its_own_time() {
     let row = Row {
         sequence: 7,
