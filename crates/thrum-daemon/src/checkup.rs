@@ -34,20 +34,21 @@ pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Error> {
 /// Checks whether the daemon of `repo` would accept its state as its own at the next start.
 ///
 /// # Errors
-/// The error of that start: `refused` for a copy and for state that came with the code; `failed` for a damaged
-/// identity.
+/// The error of that start: `refused` if `.thrum` is a copy of another daemon's, or if git tracks its state, so that it
+/// may have come with the cloned repository; `failed` for a damaged identity.
 pub fn is_own(repo: &Repo) -> Result<(), Error> {
     origin::check(repo)?;
     identity::check(repo)
 }
 
-/// Describes the loss if the daemon's last database is missing or empty; `None` otherwise.
+/// Describes the loss if the database that the daemon last had open is missing or empty, or if only its write-ahead log
+/// remains; `None` otherwise.
 ///
 /// # Errors
 /// `failed` if the identity file is damaged; file system errors.
 pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Error> {
-    // A log without a database also counts as a loss. A new database would take the log over, which may be all that is
-    // left of a former one.
+    // A write-ahead log without a database also counts as a loss: it may be all that is left of a former database, and
+    // SQLite would delete it when it creates a new one.
     if !identity::has_left(repo)? && !has_log(repo) {
         return Ok(None);
     }

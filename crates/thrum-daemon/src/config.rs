@@ -320,8 +320,9 @@ impl Config {
         Self { settings, unknown: unknown(&file), warnings }
     }
 
-    /// Reads the current settings: the file, and the variables of this process and of the `.env` files. Starts no other
-    /// program. For callers that need only keys of `config.json`, and no warnings about the `.env` files.
+    /// Reads the current value of every [`Key`]: from the file, and from the variables of this process and of the `.env`
+    /// files that override it. Does not run git, so it leaves out the variables that a `.env` may set only if git does
+    /// not track it; none of those overrides a key. Leaves out the warnings about the `.env` files.
     pub fn current(repo: &Repo) -> Self {
         Self::load(repo, &Environment::load_without_git(repo, std::env::vars_os()))
     }

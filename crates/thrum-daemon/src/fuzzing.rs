@@ -166,7 +166,8 @@ impl Socket {
             started: Instant::now(),
             storage: Arc::clone(&storage),
             wakes,
-            // The task that reads worktrees from git is not started; only `user.identify` runs git.
+            // The task that serves `live.git_state` by reading worktrees from git is not started, so only
+            // `user.identify` runs git.
             live: Live::default(),
             peers,
             tailnet,
@@ -177,8 +178,8 @@ impl Socket {
         Ok(Self { runtime, service: Arc::new(Patience(daemon)), storage, shutdown })
     }
 
-    /// Returns everything that the daemon answers to a client that sends exactly these bytes; nothing after an I/O
-    /// error.
+    /// Returns everything that the daemon answers to a client that sends exactly these bytes; an empty list if an I/O
+    /// error occurs.
     pub fn talk(&self, bytes: &[u8]) -> Vec<u8> {
         self.try_talk(bytes).unwrap_or_default()
     }

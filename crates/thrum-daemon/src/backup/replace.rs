@@ -41,14 +41,16 @@ impl Why {
 /// path. The caller holds the lock.
 ///
 /// # Errors
-/// File system errors. The former database is then back in its place, except in two cases: only making the new one
-/// durable failed, which the message says, or putting the former one back failed, which [`undo`] tries again.
+/// File system errors. The former database is then in its place, with two exceptions. If the last step failed, the new
+/// database is in place but may not survive a power cut; the message begins with `cannot make durable`. If putting the
+/// former one back failed, [`undo`] tries again.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| private_files::io_error("read back", new, &error))?;
     let former = if database.exists() {
-        // Fold the former database's log into it first. This fails if the database is damaged, which may be the reason
-        // for restoring; its log is then moved along with it. A database that is known to be damaged is kept unchanged.
+        // First let SQLite copy the write-ahead log of the former database into its file. This fails if the database is
+        // damaged, which may be the reason for restoring; the write-ahead log is then moved along with the database. A
+        // database that is known to be damaged is kept unchanged.
         if why == Why::Restored
             && let Err(error) = backup::settle(database)
         {
@@ -119,7 +121,7 @@ pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
     found
 }
 
-/// Infixes of an unfinished database's name, after the id of the process that makes it.
+/// What follows the process id in the name of an unfinished database. `-wal`, `-shm` or `-journal` may follow it.
 const UNFINISHED: [&str; 2] = [".restoring", ".salvaging"];
 
 /// Returns `true` if the process with this id runs and so may still need its unfinished database.
@@ -162,7 +164,8 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
             );
             Ok(())
         }
-        // A program that only read the database meanwhile has created an empty log.
+        // A write-ahead log at the first name is empty, because a program that only reads creates one; it may be
+        // overwritten.
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };

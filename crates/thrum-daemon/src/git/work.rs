@@ -23,9 +23,9 @@ const BASES: [&str; 5] = [
     "refs/remotes/origin/master",
 ];
 
-/// Collects the state of the worktree that contains `root`, until `deadline`. `None` outside git. Parts that git did
-/// not report in time are missing. The branch is read without git, so it is never among them; commits and files are
-/// either all present or all missing ([`Work::unanswered`]).
+/// Collects the state of the worktree that contains `root`, until `deadline`. `None` outside git. If `git status` fails,
+/// or git does not finish before `deadline`, only the branch and the path are returned, and [`Work::unanswered`] is set;
+/// the branch is read without git. If another command fails before `deadline`, its list is empty.
 pub fn collect(root: &Path, deadline: Instant) -> Option<Work> {
     let top = layout::git_top(root);
     if !top.join(".git").exists() {
@@ -67,8 +67,8 @@ pub fn collect(root: &Path, deadline: Instant) -> Option<Work> {
         }
         None => ask(&["diff", "--raw", "--numstat", "-z", "--find-renames", "--no-ext-diff", "--no-textconv", "HEAD"]),
     };
-    // One of the commands may have been cut off by the deadline. A failure before the deadline is permanent: there may
-    // be no commit to compare with.
+    // After the deadline, any of the commands may have been cut off, so none of their results is used. A command that
+    // failed earlier would fail again, for example because there is no commit to compare with; its list stays empty.
     if Instant::now() >= deadline {
         return Some(branch_alone);
     }

@@ -13,7 +13,7 @@ use rusqlite::{
 };
 use thrum_core::{audience::Audience, payload::MessageCreate};
 
-/// The column `kind` of the table `audience` and of its counts.
+/// The column `kind` of the tables `audience` and `audience_counts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudienceKind {
     /// An agent, by name and home; with an empty home if the message gives none.

@@ -100,11 +100,12 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
 }
 
-/// Checks the files against the claims of others. Finds nothing without a mailbox or a daemon, and after any failure
-/// but the one below, so that it does not block a commit. Without an agent, every claim counts as one of others.
+/// Checks the files against the claims of other agents. Finds nothing if this worktree has no `.thrum` or the daemon
+/// does not run. Any failure except the error below also counts as finding nothing, so that it does not block a commit.
+/// If the caller is no known agent, every claim counts as another agent's.
 ///
 /// # Errors
-/// `invalid` if there is a mailbox with a daemon, and a path is empty or leads out of this worktree.
+/// `invalid` if the worktree has a `.thrum` and its daemon runs, but a path is empty or leads out of this worktree.
 fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let deadline = Instant::now() + LIMIT;
     let Some(client) =
