@@ -209,7 +209,7 @@ impl Node {
             .sum()
     }
 
-    /// Mailboxes and audiences whose stored counts differ from their rows, and mail of agents that are gone.
+    /// Mailboxes, audiences and totals whose stored counts differ from their rows, and mail of agents that are gone.
     fn miscounted(&self) -> u64 {
         let sql = "SELECT count(*) FROM (SELECT owner FROM mailbox UNION SELECT owner FROM mailbox_counts) o
                    LEFT JOIN mailbox_counts c USING (owner)
@@ -227,6 +227,7 @@ impl Node {
                             SELECT received_from, origin_daemon FROM events WHERE received_from <> ''
                             EXCEPT SELECT peer, origin FROM received) ORDER BY 1 DESC LIMIT 1";
         of(sql)
+            + of("SELECT total <> (SELECT count(*) FROM messages) FROM message_total")
             + of(audiences)
             + of(received)
             + of("SELECT count(*) FROM mailbox WHERE owner NOT IN (SELECT owner FROM agents)")
