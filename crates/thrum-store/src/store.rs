@@ -1,6 +1,10 @@
 //! The store: the only connection that writes to the database.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicI64},
+    time::Instant,
+};
 
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{
@@ -52,6 +56,8 @@ pub struct Store {
     scrub: bool,
     /// When [`scrub`](Self::scrub) last tried to rewrite the file; `None` if it has not since the store was opened.
     rewritten: Option<Instant>,
+    /// Length of the write-ahead log after the last COMMIT, in pages; `i64::MAX` if it is not counted.
+    pub(crate) log_pages: Arc<AtomicI64>,
     /// Counts the work of the database, if [`count_effort`](Self::count_effort) was called.
     effort: Option<Effort>,
 }
@@ -116,6 +122,7 @@ impl Store {
             progress: Progress::new(counters),
             scrub: false,
             rewritten: None,
+            log_pages: Arc::new(AtomicI64::new(i64::MAX)),
             effort: None,
         };
         store.publish();

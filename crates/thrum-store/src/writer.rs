@@ -86,6 +86,11 @@ struct Lanes {
     /// Since when pending work is being done; `None` if there is none, or if it waits for the next start or for a retry
     /// after an error.
     left_since: Option<Instant>,
+    /// Whether the writer thread waits on `filled`. Signalling a condition variable is a system call even if nobody
+    /// waits, and under load nobody does.
+    writer_waits: bool,
+    /// Number of callers that wait on `taken`.
+    callers_wait: usize,
 }
 
 struct Stored {
@@ -113,13 +118,18 @@ impl Queue {
     fn put(&self, job: Queued, lane: fn(&mut Lanes) -> &mut VecDeque<Queued>) -> Result<(), Queued> {
         let mut lanes = self.lanes();
         while !lanes.closed && lane(&mut lanes).len() >= limits::WRITER_QUEUE {
+            lanes.callers_wait += 1;
             lanes = self.taken.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes.callers_wait -= 1;
         }
         if lanes.closed {
             return Err(job);
         }
         lane(&mut lanes).push_back(job);
-        self.filled.notify_one();
+        // Signal once per wait: the thread takes all jobs when it wakes.
+        if std::mem::take(&mut lanes.writer_waits) {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -134,14 +144,17 @@ impl Queue {
             if left.is_zero() {
                 break;
             }
+            lanes.writer_waits = true;
             lanes = self.filled.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
+            lanes.writer_waits = false;
         }
         let jobs = lanes.jobs.len().min(limits::MAX_GROUP_COMMIT);
         let group = lanes.jobs.drain(..jobs).collect();
         let piece = if with_piece { lanes.pieces.pop_front() } else { None };
-        let turn = Turn { group, piece, only_jobs: lanes.only_jobs, closed: lanes.closed };
-        self.taken.notify_all();
-        turn
+        if lanes.callers_wait > 0 {
+            self.taken.notify_all();
+        }
+        Turn { group, piece, only_jobs: lanes.only_jobs, closed: lanes.closed }
     }
 
     fn has_jobs(&self) -> bool {

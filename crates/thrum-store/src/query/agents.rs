@@ -1,6 +1,8 @@
 //! Queries over registered agents.
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
+use std::sync::LazyLock;
+
 use thrum_core::{Machines, Timestamp};
 
 use crate::{Reader, StoreError, arrival::shown_sql};
@@ -111,37 +113,9 @@ impl Reader<'_> {
         conditions.equals("a.role", filter.role.as_ref());
         conditions.equals("a.module", filter.module.as_ref());
         conditions.equals("a.home", filter.home.as_ref());
-        let registered = shown_sql("a.home", "a.registered_at");
-        let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
-        let sql = format!(
-            "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, {registered},
-                    (SELECT p.last_seen_at FROM presence p WHERE p.agent_id = a.agent_id AND a.home = ?1),
-                    (SELECT max(s.shown_at, coalesce({ended}, 0), coalesce({updated}, 0)) FROM sessions s
-                     LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home
-                     WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.shown_at DESC LIMIT 1),
-                    {}
-             FROM agents a WHERE true{} ORDER BY {registered} DESC, a.agent_id, a.home",
-            written_by("a"),
-            conditions.sql
-        );
+        let sql = format!("{} WHERE true{} ORDER BY 9 DESC, a.agent_id, a.home", *SELECT, conditions.sql);
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map(params_from_iter(conditions.values), |row| {
-            let (seen, session, written): (Option<i64>, Option<i64>, Option<i64>) =
-                (row.get(9)?, row.get(10)?, row.get(11)?);
-            Ok(Agent {
-                agent_id: row.get(0)?,
-                home: row.get(1)?,
-                kind: row.get(2)?,
-                role: row.get(3)?,
-                module: row.get(4)?,
-                display: row.get(5)?,
-                hostname: row.get(6)?,
-                worktree: row.get(7)?,
-                registered_at: stamp(row.get(8)?),
-                last_seen_at: seen.max(session).max(written).map(stamp),
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(statement.query_map(params_from_iter(conditions.values), read_agent)?.collect::<Result<_, _>>()?)
     }
 
     /// The names and roles of all agents, from which to suggest a recipient for an unknown name.
@@ -237,8 +211,39 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn agent(&self, name: &str, home: &str) -> Result<Option<Agent>, StoreError> {
-        let filter =
-            AgentFilter { agent_id: Some(name.to_owned()), home: Some(home.to_owned()), ..AgentFilter::default() };
-        Ok(self.agents(&filter)?.into_iter().next())
+        static ONE: LazyLock<String> = LazyLock::new(|| format!("{} WHERE a.agent_id = ?2 AND a.home = ?3", *SELECT));
+        Ok(self.conn.prepare_cached(&ONE)?.query_row((self.home, name, home), read_agent).optional()?)
     }
+}
+
+/// SQL that selects agents; ?1 is the id of the querying daemon.
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    let registered = shown_sql("a.home", "a.registered_at");
+    let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
+    format!(
+        "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, {registered},
+                (SELECT p.last_seen_at FROM presence p WHERE p.agent_id = a.agent_id AND a.home = ?1),
+                (SELECT max(s.shown_at, coalesce({ended}, 0), coalesce({updated}, 0)) FROM sessions s
+                 LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home
+                 WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.shown_at DESC LIMIT 1),
+                {}
+         FROM agents a",
+        written_by("a")
+    )
+});
+
+fn read_agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
+    let (seen, session, written): (Option<i64>, Option<i64>, Option<i64>) = (row.get(9)?, row.get(10)?, row.get(11)?);
+    Ok(Agent {
+        agent_id: row.get(0)?,
+        home: row.get(1)?,
+        kind: row.get(2)?,
+        role: row.get(3)?,
+        module: row.get(4)?,
+        display: row.get(5)?,
+        hostname: row.get(6)?,
+        worktree: row.get(7)?,
+        registered_at: stamp(row.get(8)?),
+        last_seen_at: seen.max(session).max(written).map(stamp),
+    })
 }

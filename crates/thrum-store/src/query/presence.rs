@@ -1,7 +1,7 @@
 //! Queries over the presence of agents' programs, as reported by each home, and the sessions that programs reported to
 //! this daemon.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use rusqlite::{OptionalExtension, Row};
 use thrum_core::{Timestamp, payload::PresenceState};
@@ -55,11 +55,13 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn presence(&self, agent: &Mailbox) -> Result<Option<Presence>, StoreError> {
-        let sql = format!(
-            "SELECT state, wakeable, min(since, {}), person_at FROM presences p WHERE agent_id = ?1 AND home = ?2",
-            shown_sql("p.home", "p.at")
-        );
-        let mut statement = self.conn.prepare_cached(&sql)?;
+        static ONE: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT state, wakeable, min(since, {}), person_at FROM presences p WHERE agent_id = ?1 AND home = ?2",
+                shown_sql("p.home", "p.at")
+            )
+        });
+        let mut statement = self.conn.prepare_cached(&ONE)?;
         Ok(statement.query_row((&agent.agent_id, &agent.home), |row| read(row, 0)).optional()?)
     }
 

@@ -1,6 +1,6 @@
 //! Queries over sessions, their work contexts and the liveness of their agents.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::LazyLock};
 
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 use thrum_core::{Timestamp, limits, payload::WorkContext};
@@ -106,8 +106,7 @@ impl Reader<'_> {
         }
         let sql = format!(
             "{} WHERE s.started_at IS NOT NULL{} ORDER BY s.shown_at DESC, s.session_id",
-            select(),
-            conditions.sql
+            *SELECT, conditions.sql
         );
         let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
@@ -124,12 +123,32 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn newest_open_session(&self, agent_id: &str, home: &str) -> Result<Option<Session>, StoreError> {
-        let sql = format!(
-            "{} WHERE s.started_at IS NOT NULL AND s.ended_at IS NULL AND s.agent_id = ?2 AND s.home = ?3
-             ORDER BY s.shown_at DESC, s.session_id LIMIT 1",
-            select()
-        );
-        let found = self.conn.prepare_cached(&sql)?.query_row((self.home, agent_id, home), read_session).optional()?;
+        static NEWEST_OPEN: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "{} WHERE s.started_at IS NOT NULL AND s.ended_at IS NULL AND s.agent_id = ?2 AND s.home = ?3
+                 ORDER BY s.shown_at DESC, s.session_id LIMIT 1",
+                *SELECT
+            )
+        });
+        let found =
+            self.conn.prepare_cached(&NEWEST_OPEN)?.query_row((self.home, agent_id, home), read_session).optional()?;
+        found.map(finish).transpose()
+    }
+
+    /// Returns the newest session with a known start of an agent at `home`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn newest_session(&self, agent_id: &str, home: &str) -> Result<Option<Session>, StoreError> {
+        static NEWEST: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "{} WHERE s.started_at IS NOT NULL AND s.agent_id = ?2 AND s.home = ?3
+                 ORDER BY s.shown_at DESC, s.session_id LIMIT 1",
+                *SELECT
+            )
+        });
+        let found =
+            self.conn.prepare_cached(&NEWEST)?.query_row((self.home, agent_id, home), read_session).optional()?;
         found.map(finish).transpose()
     }
 
@@ -138,8 +157,9 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn session(&self, session_id: &str) -> Result<Option<Session>, StoreError> {
-        let sql = format!("{} WHERE s.started_at IS NOT NULL AND s.session_id = ?2", select());
-        let found = self.conn.prepare_cached(&sql)?.query_row((self.home, session_id), read_session).optional()?;
+        static ONE: LazyLock<String> =
+            LazyLock::new(|| format!("{} WHERE s.started_at IS NOT NULL AND s.session_id = ?2", *SELECT));
+        let found = self.conn.prepare_cached(&ONE)?.query_row((self.home, session_id), read_session).optional()?;
         found.map(finish).transpose()
     }
 
@@ -161,7 +181,7 @@ impl Reader<'_> {
 
 /// SQL that selects a session with its context and last sign of life. For agents whose home is ?1, every call counts as
 /// a sign of life; for others, only the events that they write.
-fn select() -> String {
+static SELECT: LazyLock<String> = LazyLock::new(|| {
     let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
     format!(
         "SELECT s.session_id, s.agent_id, s.home, s.shown_at, {ended}, s.end_reason,
@@ -170,7 +190,7 @@ fn select() -> String {
         LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home",
         written_by("s")
     )
-}
+});
 
 fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
     let session = Session {

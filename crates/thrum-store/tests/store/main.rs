@@ -24,6 +24,7 @@ mod odd;
 mod order;
 mod origin;
 mod outbox;
+mod parsed;
 mod pieces;
 mod plans;
 mod prerequisites;

@@ -8,10 +8,7 @@ use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits};
-use thrum_store::{
-    ops,
-    query::{Agent, SessionFilter},
-};
+use thrum_store::{ops, query::Agent};
 use thrum_sync::blocking::blocking;
 
 use super::agent;
@@ -55,13 +52,7 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
     let home = daemon.id.clone();
     let placed = daemon.storage.read(move |reader| {
         let last = |agent: Agent| {
-            let filter = SessionFilter {
-                agent_id: Some(agent.agent_id.clone()),
-                home: Some(home.clone()),
-                newest: Some(1),
-                ..SessionFilter::default()
-            };
-            let session = reader.sessions(&filter)?.into_iter().next();
+            let session = reader.newest_session(&agent.agent_id, &home)?;
             Ok((agent, session.and_then(|session| session.context.worktree_path)))
         };
         agents.into_iter().map(last).collect::<Result<Vec<_>, _>>()

@@ -11,7 +11,7 @@ use thrum_core::{
 };
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, Liveness, Mailbox, Presence, Session, SessionFilter},
+    query::{Agent, Liveness, Mailbox, Presence, Session},
 };
 use thrum_sync::{registry::Peer, replicator::State};
 
@@ -204,10 +204,8 @@ struct RecipientRecord {
 }
 
 fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<RecipientRecord>, StoreError> {
-    let (agent_id, home) = (Some(mailbox.agent_id.clone()), Some(mailbox.home.clone()));
     let Some(agent) = reader.agent(&mailbox.agent_id, &mailbox.home)? else { return Ok(None) };
-    let last = SessionFilter { agent_id, home, newest: Some(1), ..SessionFilter::default() };
-    let session = reader.sessions(&last)?.into_iter().next();
+    let session = reader.newest_session(&agent.agent_id, &agent.home)?;
     Ok(Some(RecipientRecord {
         presence: reader.presence(mailbox)?,
         via: reader.agent_served_by(&agent.agent_id, &agent.home)?,
