@@ -57,8 +57,9 @@ struct Worktree {
     not_before: Option<Instant>,
 }
 
-/// Least time between two lookups of the worktree of an agent with a session. A lookup costs about as much as storing a
-/// message, so it is not repeated for each call of an agent that makes many.
+/// Least time between two lookups of the worktree of an agent. A lookup costs about as much as storing a message, so it
+/// is not repeated for each call of an agent that makes many. A call during the pause is followed by a lookup after it,
+/// because it may have begun a session.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.
@@ -92,11 +93,10 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
                 waiting.insert(agent);
                 continue;
             }
-            // The worktree of an agent without a session is looked up again at its next call, which may begin one.
             if let Some((session_id, top)) = place_of(&agent, &repo, &home, &storage).await {
                 worktrees.entry(top).or_default().sessions.insert(session_id);
-                not_before.insert(agent, Instant::now() + PAUSE);
             }
+            not_before.insert(agent, Instant::now() + PAUSE);
         }
         let now = Instant::now();
         let may = |worktree: &Worktree| worktree.not_before.is_none_or(|time| time <= now);

@@ -3,13 +3,13 @@
 //! does not hold.
 //!
 //! [`Hold::check`] compares the lock file at its path with the locked one, by device and inode, and does the same for
-//! the files of the database. This costs four `stat`s. The check is made after every commit that a caller waits for and
-//! after every query, for agents and for peers; before and after every call on the socket; and every
-//! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where another check precedes or follows anyway,
-//! [`Hold::check_lately`] accepts the result of a check a moment ago. The lock file represents the whole of
-//! `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer excludes other daemons once another
-//! file is at that path. The database is checked in addition, because it may be deleted alone (as by `find -name
-//! '*.db*' -delete`), and later writes to it would be lost.
+//! the files of the database. This costs four `stat`s. The check is made after every commit, before its callers are
+//! answered; after every query, for agents and for peers; during every call on the socket; and every
+//! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where another check follows anyway, [`Hold::check_lately`] accepts
+//! the result of a check a moment ago, and where one may have been made meanwhile, [`Hold::check_since`] accepts that
+//! one. The lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no
+//! longer excludes other daemons once another file is at that path. The database is checked in addition, because it may
+//! be deleted alone (as by `find -name '*.db*' -delete`), and later writes to it would be lost.
 //!
 //! Every file that a daemon writes or removes by name after its start:
 //!
@@ -31,7 +31,8 @@
 //! 2. SQLite removes the log by path when the last connection closes. Connections are therefore not closed once the
 //!    directory or `messages.db` is lost: the process ends with them open. If only the other two files are gone,
 //!    closing folds the written data into `messages.db`.
-//! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code.
+//! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code. The
+//!    check may be 20 ms old; another one follows before the caller is answered.
 //!
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 
@@ -106,13 +107,31 @@ impl Hold {
     /// `try_again` as soon as either was deleted or replaced, and ever after. A retry helps: the next command starts a
     /// daemon on the new directory.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
+        if self.looks_in_place() { Ok(()) } else { Err(self.loss()) }
+    }
+
+    /// Makes the check and records its result, for a caller that reports nothing itself: later calls of the other
+    /// methods fail if this check did.
+    pub(crate) fn look(&self) {
+        self.looks_in_place();
+    }
+
+    fn looks_in_place(&self) -> bool {
         let began = Instant::now();
-        if !self.0.lost.is_cancelled() && in_place() {
+        let is_held = !self.is_lost() && self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
+        if is_held {
             *self.checked() = Some(began);
-            return Ok(());
+        } else {
+            self.0.lost.cancel();
         }
-        self.0.lost.cancel();
+        is_held
+    }
+
+    fn is_lost(&self) -> bool {
+        self.0.lost.is_cancelled()
+    }
+
+    fn loss(&self) -> Error {
         let (what, hint) = match self.files().iter().find(|file| !file.is_in_place()) {
             Some(file) if self.0.lock.is_in_place() => (
                 file.path.display().to_string(),
@@ -125,14 +144,25 @@ impl Hold {
         };
         let text =
             format!("{what} was deleted or replaced while its daemon ran; this daemon stores nothing more and ends");
-        Err(Error { retry: Retry::Useful, ..Error::new(ErrorKind::TryAgain, text).hint(hint) })
+        Error { retry: Retry::Useful, ..Error::new(ErrorKind::TryAgain, text).hint(hint) }
     }
 
     /// Like [`check`](Self::check), but accepts a check that succeeded in the last 20 ms. For callers that make a full
-    /// check before or after this one.
+    /// check afterwards.
     pub(crate) fn check_lately(&self) -> Result<(), Error> {
         let is_lately = self.checked().is_some_and(|began| began.elapsed() <= LATELY);
-        if is_lately && !self.0.lost.is_cancelled() { Ok(()) } else { self.check() }
+        if is_lately && !self.is_lost() { Ok(()) } else { self.check() }
+    }
+
+    /// Like [`check`](Self::check), but accepts a check that began after `since` and succeeded.
+    pub(crate) fn check_since(&self, since: Instant) -> Result<(), Error> {
+        let is_since = self.checked().is_some_and(|began| began >= since);
+        if is_since && !self.is_lost() { Ok(()) } else { self.check() }
+    }
+
+    /// Fails if a check has failed; makes none. For callers who know that one was made after what they report.
+    pub(crate) fn check_result(&self) -> Result<(), Error> {
+        if self.is_lost() { Err(self.loss()) } else { Ok(()) }
     }
 
     fn checked(&self) -> MutexGuard<'_, Option<Instant>> {

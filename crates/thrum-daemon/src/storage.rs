@@ -12,6 +12,7 @@ use thrum_core::{
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use thrum_sync::blocking::blocking;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     acknowledged::Acknowledged, ambient::System, config::Config, hold::Hold, identity::Identity, large::Turn,
@@ -29,6 +30,8 @@ pub(crate) struct Storage {
     /// Returns how much data of one peer may be stored, according to the current settings.
     pub(crate) quota: Box<dyn Fn() -> Amounts + Send + Sync>,
     commits: watch::Receiver<Commit>,
+    /// Cancelled when the writing thread ends.
+    broken: CancellationToken,
     /// Permits for writes, fewer than the writer's queue has room for, so that queueing never blocks a runtime thread.
     places: Arc<Semaphore>,
 }
@@ -49,7 +52,16 @@ impl Storage {
         let readers = Readers::new(&path, store.daemon_id().as_str());
         let acknowledged = Acknowledged::new(store.reader().acknowledged()?);
         let (sender, commits) = watch::channel(store.commit().clone());
-        let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
+        let (token, kept) = (CancellationToken::new(), hold.clone());
+        let (broken, ended) = (token.clone(), token.drop_guard());
+        let announce = move |commit: &Commit| {
+            // The commit is durable, but the file may be one that nobody can open any more. One check answers all
+            // callers of the commit.
+            kept.look();
+            sender.send_replace(commit.clone());
+            // The guard ends with the writing thread.
+            let _ = &ended;
+        };
         let writer = Writer::start(store, announce)
             .map_err(|error| private_files::io_error("start the writer of", &path, &error))?;
         let of = repo.clone();
@@ -61,6 +73,7 @@ impl Storage {
             quota,
             hold,
             commits,
+            broken,
             places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)),
         })
     }
@@ -88,8 +101,7 @@ impl Storage {
 
     /// Resolves when nothing can be written any more. Only a defect causes this: the writing thread panicked.
     pub(crate) async fn broken(&self) {
-        // The writing thread owns the sender.
-        let _ = self.commits().wait_for(|_| false).await;
+        self.broken.cancelled().await;
     }
 
     /// Subscribes to the durable state and its changes.
@@ -145,7 +157,7 @@ impl Storage {
     ) -> Result<T, Error> {
         self.hold.check_lately()?;
         let outcome = self.writer.call(work)?;
-        self.hold.check()?;
+        self.hold.check_result()?;
         Ok(outcome)
     }
 
@@ -156,7 +168,7 @@ impl Storage {
     pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Error> {
         self.hold.check_lately()?;
         let applied = self.writer.apply(batch)?;
-        self.hold.check()?;
+        self.hold.check_result()?;
         Ok(applied)
     }
 
@@ -212,8 +224,7 @@ impl Storage {
             let _ = sender.send(outcome);
         });
         let outcome = receiver.await.map_err(|_| closed())?;
-        // The work is durable, but the file may be one that nobody can open any more.
-        self.hold.check()?;
+        self.hold.check_result()?;
         Ok(outcome?)
     }
 }

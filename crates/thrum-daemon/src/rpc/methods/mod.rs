@@ -35,7 +35,7 @@ mod user;
 mod wait;
 mod watch;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, limits};
@@ -178,11 +178,12 @@ impl Service for Daemon {
             caller_agent_id: Option<String>,
         }
         // Check before the call, because some methods write files, and after it, because an answer must not report
-        // success for a directory that is gone. If the call stored or read anything, the storage has just made a full
-        // check, which suffices.
-        self.hold.check()?;
-        let outcome = call(self, method, params, kept).await;
+        // success for a directory that is gone. If the call stored or read anything, the storage has made a full check
+        // since, which suffices.
+        let began = Instant::now();
         self.hold.check_lately()?;
+        let outcome = call(self, method, params, kept).await;
+        self.hold.check_since(began)?;
         let outcome = outcome?;
         // Only a successful call is a sign of life. Calls that act for an agent of another daemon have failed by now.
         // Calls that only read for such an agent succeed, but what is recorded for it here is never used.
