@@ -34,7 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0025_parked_kind.sql"),
     include_str!("migrations/0026_received_without_triggers.sql"),
     include_str!("migrations/0027_numbers_for_ids.sql"),
-    include_str!("migrations/0028_message_total.sql"),
+    include_str!("migrations/0028_message_count.sql"),
 ];
 
 /// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.

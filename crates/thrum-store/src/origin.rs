@@ -38,6 +38,8 @@ pub(crate) struct Counters {
     /// The latest time that the clock showed at a write, since the clock was last corrected.
     pub(crate) clock_at: Timestamp,
     pub(crate) open_counter: u64,
+    /// Number of rows in the table `messages`.
+    pub(crate) messages: u64,
 }
 
 impl Counters {
@@ -52,7 +54,7 @@ impl Counters {
     pub(crate) fn save(&self, conn: &Connection) -> Result<(), StoreError> {
         conn.prepare_cached(
             "UPDATE state SET log_id = ?1, next_sequence = ?2, next_origin_seq = ?3, last_at = ?4, open_counter = ?5, highest_at = ?6,
-                 clock_at = ?7 WHERE one = 1",
+                 clock_at = ?7, messages = ?8 WHERE one = 1",
         )?
         .execute((
             self.log_id.as_ref(),
@@ -62,6 +64,7 @@ impl Counters {
             self.open_counter,
             self.highest_at.nanos(),
             self.clock_at.nanos(),
+            self.messages,
         ))?;
         Ok(())
     }
@@ -84,7 +87,7 @@ pub(crate) fn open(
     let tx = conn.transaction()?;
     let found = tx
         .query_row(
-            "SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter, highest_at, clock_at FROM state",
+            "SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter, highest_at, clock_at, messages FROM state",
             [],
             |row| {
                 Ok(Counters {
@@ -95,6 +98,7 @@ pub(crate) fn open(
                     open_counter: row.get(4)?,
                     highest_at: Timestamp::from_nanos(row.get(5)?),
                     clock_at: Timestamp::from_nanos(row.get(6)?),
+                    messages: row.get(7)?,
                 })
             },
         )
@@ -122,6 +126,7 @@ pub(crate) fn open(
                 open_counter: 1,
                 highest_at: Timestamp::ZERO,
                 clock_at: Timestamp::ZERO,
+                messages: 0,
             };
             if fingerprint.is_some() || new_log {
                 // A database existed before this one.

@@ -90,7 +90,7 @@ fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
 /// Rebuilds the rows of a message from the creation that counts. Needed when the author has moved, which changes the
 /// daemons that may edit and delete the message. A message that a purge is about to remove is left alone, so that it
 /// does not enter any mailbox again.
-pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+pub(super) fn replace(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
     let event = events::at(tx, known.sequence)?;
     if pending::is_sweeping(tx.conn)? && cutoff::is_purged(tx.conn, Aged::of(&event, Some(message_id)), tx.cutoff()?)? {
@@ -104,7 +104,7 @@ pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
 }
 
 /// Removes the rows of a message, if it is present.
-pub(crate) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+pub(crate) fn withdraw(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     match held(tx.conn, message_id)? {
         Some(message) => remove(tx, &message),
         None => Ok(()),
@@ -112,7 +112,7 @@ pub(crate) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> 
 }
 
 /// Removes the rows of a message, if the creation with this sequence is the one that counts.
-pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) -> Result<(), StoreError> {
+pub(super) fn withdraw_creation(tx: &mut Tx<'_>, message_id: &str, sequence: u64) -> Result<(), StoreError> {
     match held(tx.conn, message_id)? {
         Some(message) if message.sequence == sequence => remove(tx, &message),
         _ => Ok(()),
@@ -225,7 +225,7 @@ pub(super) fn move_behind(tx: &mut Tx<'_>, event: &Event, sequence: u64) -> Resu
     Ok(end)
 }
 
-fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
+fn insert(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
     let (conn, event, time) = (tx.conn, at.event, at.event.at.nanos());
     let home = former::live(conn, &body.agent_id, &event.origin, event.at)?;
     let shown = arrival::shown(conn, at.sequence, event.at)?.nanos();
@@ -246,6 +246,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
         body.reply_to(),
         shown,
     ))?;
+    tx.progress.counters.messages += 1;
     show(tx, at, body, &home, shown)?;
     if conn.prepare_cached("SELECT 1 FROM revisions WHERE message_id = ?1")?.exists([&body.message_id])?
         && let Some(message) = held(conn, &body.message_id)?
@@ -333,9 +334,10 @@ fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
 }
 
 /// Removes the rows of a message. The rows of its edits, deletions and receipts stay.
-fn remove(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
+fn remove(tx: &mut Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     hide(tx, message)?;
-    tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([message.sequence])?;
+    let removed = tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([message.sequence])?;
+    tx.progress.counters.messages -= removed as u64;
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
          DELETE FROM pending; DELETE FROM sessions; DELETE FROM contexts; DELETE FROM claims; DELETE FROM presences;
          DELETE FROM wakes;",
     )?;
+    tx.progress.counters.messages = 0;
     // Purges first: events that they remove must not be folded. A cutoff that was due once stays, even if the clock was
     // set back since, because the events that it removed do not come back either.
     tx.rebuilds = true;

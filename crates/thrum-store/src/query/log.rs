@@ -209,7 +209,7 @@ impl Reader<'_> {
         };
         Ok(Totals {
             events: digest::heads(self.conn)?.total(),
-            messages: count("SELECT total FROM message_total WHERE id = 0")?,
+            messages: count("SELECT messages FROM state")?,
             agents: count("SELECT count(*) FROM agents")?,
             parked: self
                 .conn

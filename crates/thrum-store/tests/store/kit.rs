@@ -227,7 +227,7 @@ impl Node {
                             SELECT received_from, origin_daemon FROM events WHERE received_from <> ''
                             EXCEPT SELECT peer, origin FROM received) ORDER BY 1 DESC LIMIT 1";
         of(sql)
-            + of("SELECT total <> (SELECT count(*) FROM messages) FROM message_total")
+            + of("SELECT messages <> (SELECT count(*) FROM messages) FROM state")
             + of(audiences)
             + of(received)
             + of("SELECT count(*) FROM mailbox WHERE owner NOT IN (SELECT owner FROM agents)")

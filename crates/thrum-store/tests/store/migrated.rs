@@ -104,7 +104,7 @@ fn rejected_events_of_a_removed_peer_are_not_counted_when_it_is_paired_again() {
 /// Stores the log as in formats 11 to 26, without its indexes: with the ids of daemons and logs in each row. Removes what
 /// later formats added.
 pub const IDS_IN_PLACE_OF_NUMBERS: &str = "
-    DROP TRIGGER message_inserted; DROP TRIGGER message_removed; DROP TABLE message_total;
+    ALTER TABLE state DROP COLUMN messages;
     CREATE TABLE was (
         sequence INTEGER PRIMARY KEY, event_id TEXT NOT NULL, type TEXT NOT NULL, at INTEGER NOT NULL, origin_daemon TEXT NOT NULL,
         origin_log TEXT NOT NULL, origin_seq INTEGER NOT NULL, received_from TEXT NOT NULL, target TEXT, body TEXT NOT NULL,

@@ -12,7 +12,7 @@ const KEPT: &[(&[&str], &str)] = &[
         "the log, from which the projection is rebuilt, and what describes it",
     ),
     (&["cutoffs", "purged_ahead", "purged"], "the events that purges removed are no longer in the log"),
-    (&["mailbox_counts", "audience_counts", "message_total"], "triggers on the tables that they count keep them"),
+    (&["mailbox_counts", "audience_counts"], "triggers on the tables that they count keep them"),
     (
         &["checkpoints", "acknowledged", "rejected", "rejections", "forgetting"],
         "the exchange with each peer, which is not in the log",
@@ -30,7 +30,7 @@ const LOCAL: &[(&[&str], &str)] = &[
     (&["pending"], "work that this daemon has not done yet"),
     (&["received", "ahead"], "the peer that served an event, and this daemon's clock at its arrival"),
     (&["purged"], "the heads count purged events; the ranges differ with what a daemon kept out or forgot"),
-    (&["mailbox_counts", "audience_counts", "message_total"], "the tables that they count are part of a digest"),
+    (&["mailbox_counts", "audience_counts"], "the tables that they count are part of a digest"),
     (&["checkpoints", "acknowledged", "rejected", "rejections", "forgetting"], "the exchange with this daemon's peers"),
     (&["state", "idempotency"], "the state of this database, and its answers to requests"),
     (&["presence", "program_sessions", "cursors", "collisions"], "observations and readers on this machine"),
