@@ -21,6 +21,7 @@ pub mod payload;
 pub mod quota;
 pub mod ranges;
 pub mod timestamp;
+mod variants;
 pub mod words;
 pub mod work;
 

@@ -26,10 +26,7 @@ pub enum Measure {
     Parked,
 }
 
-impl Measure {
-    /// All measures.
-    pub const ALL: [Self; 4] = [Self::Bytes, Self::Agents, Self::Origins, Self::Parked];
-}
+crate::list_variants!(pub Measure: Bytes, Agents, Origins, Parked);
 
 impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,19 +29,14 @@ pub(crate) enum ParkedKind {
 /// The kinds that [wait](ParkedKind::waits), as a list in SQL.
 pub(crate) const WAITING_KINDS: &str = "(0, 1, 4, 5)";
 
-impl ParkedKind {
-    /// All kinds, each at the index that is its number.
-    const ALL: [Self; 6] = [
-        Self::NotUnderstood,
-        Self::MessageMissing,
-        Self::MessageMayBePurged,
-        Self::NotAllowed,
-        Self::PurgeAhead,
-        Self::PurgeFarAhead,
-    ];
+// Each kind is at the index that is its number.
+thrum_core::list_variants!(
+    ParkedKind: NotUnderstood, MessageMissing, MessageMayBePurged, NotAllowed, PurgeAhead, PurgeFarAhead
+);
 
-    /// Returns `true` if an event of this kind is expected to take effect later, so that it counts as waiting. A new
-    /// kind is also added to [`ALL`](Self::ALL) and, if it waits, to [`WAITING_KINDS`].
+impl ParkedKind {
+    /// Returns `true` if an event of this kind is expected to take effect later, so that it counts as waiting. Such a
+    /// kind is also in [`WAITING_KINDS`].
     pub(crate) const fn waits(self) -> bool {
         match self {
             Self::NotUnderstood | Self::MessageMissing | Self::PurgeAhead | Self::PurgeFarAhead => true,

@@ -25,17 +25,11 @@ pub enum Refusal {
     AlreadyPaired,
 }
 
-impl Refusal {
-    const ALL: [Self; 7] = [
-        Self::NoSession,
-        Self::TimedOut,
-        Self::WrongCode,
-        Self::LastWrongCode,
-        Self::TooManyAttempts,
-        Self::Locked,
-        Self::AlreadyPaired,
-    ];
+thrum_core::list_variants!(
+    Refusal: NoSession, TimedOut, WrongCode, LastWrongCode, TooManyAttempts, Locked, AlreadyPaired
+);
 
+impl Refusal {
     const fn code(self) -> &'static str {
         match self {
             Self::NoSession => "no_session",
