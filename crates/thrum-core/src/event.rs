@@ -158,7 +158,8 @@ impl<'a> Envelope<'a> {
             origin: text("origin_daemon")?.unwrap_or_default(),
             log: text("origin_log")?.unwrap_or_default(),
             timestamp: text("timestamp")?.unwrap_or_default(),
-            // The integers that are recognised are exact. Any other value counts as no sequence, as in `place_in_log`.
+            // `Canonical::recognise` accepts only integers of at most 15 digits, which a double holds exactly. A
+            // negative number or another type counts as no sequence, as in `place_in_log`.
             seq: members.raw("origin_seq").and_then(|raw| raw.parse().ok()).unwrap_or_default(),
             signature: text("signature")?,
         })
@@ -166,8 +167,8 @@ impl<'a> Envelope<'a> {
 }
 
 impl Candidate {
-    /// Reads an event as served, a JSON object, and sets the members that `envelope` names to the strings given there.
-    /// Drops `sequence`, which belongs to the serving daemon.
+    /// Reads a served event, a JSON object. `envelope` lists fields that the answer carries beside the event, by name;
+    /// they replace the event's members of the same name. Drops `sequence`, which belongs to the serving daemon.
     ///
     /// # Errors
     /// Every [`Malformed`] except `Signature` and `Unread`.
@@ -203,8 +204,8 @@ impl Candidate {
         if id.is_empty() {
             return Err(Malformed::NoId);
         }
-        // An answer repeats most of these fields beside the event. With longer ones, the event might not fit into a
-        // line again.
+        // An answer carries most of these fields twice: in the event and beside it. If they were longer, an event that
+        // we received might not fit into a line when we serve it.
         if [id, kind, origin, log, timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
@@ -272,7 +273,8 @@ pub struct Rejected {
     pub id: String,
     /// The reason in words, at most [`limits::MAX_REASON_BYTES`].
     pub reason: String,
-    /// The beginning of what was served, at most [`limits::MAX_REJECTED_SAMPLE_BYTES`].
+    /// The beginning of the event's text, at most [`limits::MAX_REJECTED_SAMPLE_BYTES`]: as served if it cannot be read
+    /// as an event, otherwise in canonical form.
     pub sample: String,
 }
 
@@ -302,15 +304,11 @@ pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
     (events, rejected)
 }
 
-/// Builds a rejected event with the beginning of what was served.
-pub fn reject(id: &str, why: &Malformed, served: &str) -> Rejected {
+/// Builds a rejected event with the beginning of its text.
+pub fn reject(id: &str, why: &Malformed, text: &str) -> Rejected {
     let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
     let reason = cut(&why.to_string(), limits::MAX_REASON_BYTES);
-    Rejected {
-        id: cut(id, limits::MAX_FOREIGN_ID_BYTES),
-        reason,
-        sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES),
-    }
+    Rejected { id: cut(id, limits::MAX_FOREIGN_ID_BYTES), reason, sample: cut(text, limits::MAX_REJECTED_SAMPLE_BYTES) }
 }
 
 #[cfg(test)]
@@ -346,7 +344,7 @@ mod tests {
 
     fn candidate(text: &str) -> Result<Candidate, Malformed> {
         let read = Candidate::read(text, &[]);
-        // However the canonical form was found, the result is the same.
+        // `read` need not parse a text that already is canonical. Parsing it must give the same result.
         let parsed = json::parse_object(text).map_err(|e| Malformed::Json(e.to_string()));
         let parsed = parsed.and_then(|fields| Candidate::new(&fields));
         assert_eq!(format!("{read:?}"), format!("{parsed:?}"));

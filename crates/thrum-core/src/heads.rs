@@ -96,8 +96,8 @@ pub struct Head {
     pub highest: u64,
     /// Digest over the canonical forms of all events that were stored.
     pub sum: SetDigest,
-    /// Number of stored events that were purged since. An event that a purge kept from being stored is not counted
-    /// anywhere.
+    /// Number of stored events that were purged since. An event that was never stored, because an earlier purge covers
+    /// it, is not counted anywhere.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged: u64,
     /// Digest over the canonical forms of the purged events.
@@ -117,7 +117,7 @@ impl Head {
     }
 
     /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
-    /// same events, of which each may have purged some.
+    /// same events and each may have purged some of them since.
     fn has_same_events(&self, there: &Self) -> bool {
         let plus = |one: SetDigest, other: SetDigest| {
             let mut both = one;
@@ -134,7 +134,7 @@ impl Head {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heads(BTreeMap<(String, String), Head>);
 
-/// One log of which two daemons hold different sets of events.
+/// One log in which at least one of two daemons is missing events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The origin of the events.
@@ -184,7 +184,8 @@ impl Heads {
         self.iter().fold(0, |total, head| total.saturating_add(head.held()))
     }
 
-    /// Lists every log of which the two daemons hold different sets of events.
+    /// Lists every log in which at least one of the two daemons is missing events. An event that both stored and only
+    /// one of them has purged since is missing on neither.
     pub fn differences(&self, there: &Self) -> Vec<Difference> {
         let keys: std::collections::BTreeSet<_> = self.0.keys().chain(there.0.keys()).collect();
         keys.into_iter()

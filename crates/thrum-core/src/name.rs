@@ -20,7 +20,7 @@ pub fn check(what: &str, name: &str) -> Result<(), Error> {
     }
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     if !name.bytes().all(allowed) {
-        // Go Thrum's wording (recorded), because its clients display it.
+        // Go Thrum's wording, copied from a recorded answer, because Go Thrum's clients display it.
         return refuse(format!(
             "{what} '{}' contains invalid characters; only lowercase letters (a-z), digits (0-9), underscores (_), and hyphens (-) are allowed",
             printable(name)

@@ -45,8 +45,7 @@ pub const TOLD_PARTS: u64 = 16;
 pub const MAX_DEPTH: usize = 8;
 
 /// Most runs of origin sequences, and most ids, that a report on one log names as missing. All missing events are
-/// counted; a person reads only this many. Also the most daemons that a report names whose events are dated ahead of
-/// our clock.
+/// counted, but nobody reads a longer list. Also limits the list of daemons that sent events dated ahead of our clock.
 pub const MAX_NAMED: usize = 20;
 
 /// Default sync interval: every connected peer is pulled this often, whether or not it announced anything.
@@ -66,7 +65,7 @@ pub const RECENT: Duration = Duration::from_secs(10);
 /// reconciliation ends after this many.
 pub const PURGES_AT_ONCE: u32 = 16;
 
-/// Time after which one more batch with a purge is stored from a peer without a pause. See [`PURGES_AT_ONCE`].
+/// Time in which a peer's allowance of batches with a purge grows by one. See [`PURGES_AT_ONCE`].
 pub const PURGE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Pause after a batch with more rejected events than new ones, and after each batch while a peer is beyond
@@ -74,9 +73,9 @@ pub const PURGE_PAUSE: Duration = Duration::from_secs(10);
 /// at most a twenty-fifth of a core.
 pub const REJECTED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Most events already held here that one peer may serve in a burst: four times the largest log that we know of. A peer
-/// serves its whole log again after a backup was restored there. Beyond this number the peer is throttled, because
-/// repeated events at line speed cost work and bring nothing.
+/// Maximum number of events that one peer may serve in a burst although they are already held here: four times the
+/// largest log that we know of. A peer serves its whole log again after a backup was restored there. Beyond this number
+/// the peer is throttled, because repeated events at line speed cost work and bring nothing.
 pub const REPEATED_AT_ONCE: u64 = 2_000_000;
 
 /// Number by which a peer's count of repeated events is reduced per second. A peer whose count exceeds
@@ -124,17 +123,17 @@ pub const MAX_CHECK_PAUSES: u32 = 16;
 /// million events.
 pub const HINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long `sync verify` leaves a difference to the normal sync before it reconciles the difference. If a quarter of
-/// its own time is shorter, it waits only that long the first time.
+/// How long `sync verify` leaves a difference to the normal sync before it reconciles the difference. The first wait is
+/// at most a quarter of the time that `sync verify` was given.
 pub const REPAIR_AFTER: Duration = Duration::from_secs(1);
 
 /// Deadline for one reconciliation, so that a peer that delays its answers does not hold it up for ever. If earlier
 /// losses have reduced its requests to single events, the deadline is [`SLOW_PULL`](super::SLOW_PULL).
 pub const REPAIR: Duration = Duration::from_secs(60);
 
-/// Deadline for one request of a reconciliation about what the peer holds, and for the report that events are missing
-/// there. The answer usually has fifty kilobytes. A request for events has [`PULL`](super::PULL); for a single event,
-/// [`SLOW_PULL`](super::SLOW_PULL).
+/// Deadline for a request of a reconciliation that asks what the peer holds, and for the request that reports to the
+/// peer that it is missing events. The answer usually has fifty kilobytes. The deadline of a request for events is
+/// [`PULL`](super::PULL), or [`SLOW_PULL`](super::SLOW_PULL) for a single event.
 pub const REPAIR_CALL: Duration = PEER_INFO;
 
 /// Most reconciliations with one peer in one `sync verify`.
@@ -144,8 +143,8 @@ pub const MAX_REPAIRS: u32 = 3;
 /// requests. If more requests are needed, the next reconciliation continues.
 pub const MAX_REPAIR_CALLS: u32 = 2000;
 
-/// Number of `sync.fetch` answers without any requested event after which no more events of that log are requested.
-/// Also the number of answers with mostly rejected events that end the reconciliation.
+/// If this many `sync.fetch` answers about one log contain no requested event, a reconciliation requests no more events
+/// of this log. Also the number of answers with mostly rejected events that end the reconciliation.
 pub const MAX_FRUITLESS: u32 = 3;
 
 /// Most connections that one reconciliation may lose and reopen; the next loss ends it. A loss during a request for
