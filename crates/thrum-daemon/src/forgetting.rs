@@ -15,8 +15,8 @@ use crate::{shutdown::Shutdown, storage::Storage};
 /// Removes the events of removed peers until the daemon stops. `wake` reports that another peer must be forgotten.
 pub(crate) async fn run(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
     loop {
-        // Not inside the `select!` below: a dropped read goes on in its thread, and its use of the storage would keep
-        // the readers from being closed.
+        // This read is not part of `work`, which is dropped at shutdown: a dropped read goes on in its thread and would
+        // keep the storage in use, so the readers could not be closed.
         let removed = storage.read(|reader| reader.forgetting()).await;
         let work = async {
             match removed {

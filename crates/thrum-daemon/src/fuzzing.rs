@@ -49,7 +49,7 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Returns `true` if a word is part of a variable's name, which a warning may show.
+    /// Returns `true` if `word` is part of the name of a variable that is set. Warnings may show names, but no values.
     pub fn is_in_a_name(&self, word: &str) -> bool {
         self.values.iter().any(|(name, _)| name.contains(word))
     }

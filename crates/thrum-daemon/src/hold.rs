@@ -170,7 +170,8 @@ impl Hold {
         self.0.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `true` if the database may be closed. Closing folds its log into its file and removes the log by path.
+    /// Returns `true` if the database may be closed. Closing copies its write-ahead log into its file and removes that
+    /// log by path.
     pub(crate) fn may_close(&self) -> bool {
         self.0.lock.is_in_place() && self.files().first().is_none_or(OpenFile::is_in_place)
     }

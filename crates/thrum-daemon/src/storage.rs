@@ -79,7 +79,7 @@ impl Storage {
     }
 
     /// Ends the writer after all accepted work. If nothing else uses the storage any more, the readers are closed
-    /// first: SQLite folds the write-ahead log into the database file when the last connection closes, if that
+    /// first: SQLite copies the write-ahead log into the database file when the last connection closes, if that
     /// connection may write.
     ///
     /// Nothing is closed once the state directory or the database is lost. SQLite would remove the write-ahead log by

@@ -2,8 +2,9 @@
 //!
 //! The current database gets a second name, its write-ahead log is moved to that name, and a single rename then puts
 //! the new database under the first name. At every moment a database exists under the first name, because a daemon that
-//! finds none creates an empty one. If a crash prevents the last step, the next holder of the lock undoes the earlier
-//! ones ([`undo`]). Otherwise the second name would still refer to the database in use, which would be missing its log.
+//! finds none creates an empty one. If a crash prevents the final rename, the next holder of the lock undoes the steps
+//! before it ([`undo`]). Without that, the database in use would be without its write-ahead log, and the second name
+//! would still refer to it.
 
 use std::{
     ffi::OsString,
@@ -41,9 +42,9 @@ impl Why {
 /// path. The caller holds the lock.
 ///
 /// # Errors
-/// File system errors. The former database is then in its place, with two exceptions. If the last step failed, the new
-/// database is in place but may not survive a power cut; the message begins with `cannot make durable`. If putting the
-/// former one back failed, [`undo`] tries again.
+/// File system errors. The former database is then in its place, with two exceptions. If syncing the directory after
+/// the rename failed, the new database is in place but may not survive a power cut; the message begins with `cannot
+/// make durable`. If putting the former one back failed, [`undo`] tries again.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| private_files::io_error("read back", new, &error))?;
@@ -60,13 +61,13 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
     } else {
         None
     };
-    // If the database is gone, its log may hold the only copy of its data, so the log is kept.
+    // If the database is gone, its write-ahead log may hold the only copy of its data, so that log is kept.
     let moved = match &former {
         Some(former) => move_log(database, former),
         None => move_log(database, &free(database, why)),
     };
-    // Make the move of the log durable first. Otherwise the new database might be found beside the former log after a
-    // power cut.
+    // Make the move of the write-ahead log durable first. Otherwise the new database might be found beside the former
+    // write-ahead log after a power cut.
     let placed = moved.and_then(|()| private_files::sync_directory(database)).and_then(|()| fs::rename(new, database));
     if let Err(error) = placed {
         if let Some(former) = &former {
@@ -74,14 +75,14 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
         }
         return Err(private_files::io_error("replace", database, &error));
     }
-    // This file belongs to the former database. A failure is harmless, because SQLite would notice the mismatch.
+    // A remaining `-shm` file belongs to the former database. If it cannot be removed, SQLite notices the mismatch.
     let _ = remove(&with(database, "-shm"));
     private_files::sync_directory(database)
         .map_err(|error| private_files::io_error("make durable the restored", database, &error))?;
     Ok(former)
 }
 
-/// Undoes a replacement that did not reach its last step, and removes the unfinished files of processes that have
+/// Undoes a replacement that did not reach the final rename, and removes the unfinished files of processes that have
 /// ended. The caller holds the lock.
 ///
 /// # Errors
@@ -109,7 +110,8 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the databases that were replaced and kept, with their logs. They still contain mail that was purged since.
+/// Returns the databases that were replaced and kept, with their write-ahead logs. They still contain mail that was
+/// purged since.
 pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
     let is_former = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db."));
@@ -137,7 +139,7 @@ fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Error> {
     Ok(former)
 }
 
-/// Returns the first name that neither a former database nor the log of one has.
+/// Returns the first name that is taken neither by a former database nor by its write-ahead log.
 fn free(database: &Path, why: Why) -> PathBuf {
     let former = why.former();
     let name = |n: u32| with(database, &if n == 1 { format!(".{former}") } else { format!(".{former}-{n}") });
@@ -152,8 +154,8 @@ fn move_log(database: &Path, former: &Path) -> io::Result<()> {
     }
 }
 
-/// Undoes [`name_twice`] and [`move_log`]. If another program has written to the database since, putting its former log
-/// back would undo those writes, so the log stays where it is.
+/// Undoes [`name_twice`] and [`move_log`]. If another program has written to the database since, putting its former
+/// write-ahead log back would undo those writes, so that log stays where it is.
 fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
     let (log, moved) = (with(database, "-wal"), with(former, "-wal"));
     let back = match fs::symlink_metadata(&moved) {
@@ -164,16 +166,16 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
             );
             Ok(())
         }
-        // A write-ahead log at the first name is empty, because a program that only reads creates one; it may be
-        // overwritten.
+        // If there is a write-ahead log at the first name, it is empty (`is_written` has checked that): a program that
+        // only reads creates such a file. It may be overwritten.
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };
     back.and_then(|()| remove(former)).map_err(|error| private_files::io_error("put back", former, &error))
 }
 
-/// Returns `true` if a database was written to after its log was moved. The move is the last change of the log file's
-/// metadata.
+/// Returns `true` if a database was written to after its write-ahead log was moved. The `ctime` in `moved` is the time
+/// of the move, because the moved file has not been changed since.
 fn is_written(database: &Path, log: &Path, moved: &fs::Metadata) -> bool {
     let has_log = fs::metadata(log).is_ok_and(|about| about.len() > 0);
     let is_newer = |about: fs::Metadata| (about.mtime(), about.mtime_nsec()) > (moved.ctime(), moved.ctime_nsec());
@@ -197,7 +199,7 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// Creates a repository whose database has a write-ahead log that cannot be folded into it, with a new database
+    /// Creates a repository whose database has a write-ahead log that SQLite cannot copy into it, with a new database
     /// beside it.
     fn unsettled() -> (tempfile::TempDir, Repo, PathBuf) {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Parses request lines and formats answer lines. The messages of the codes -32700, -32600 and -32601 are Go Thrum's
-//! (recorded).
+//! Parses request lines and formats answer lines. The messages of the codes -32700, -32600 and -32601 are copied from
+//! recorded answers of Go Thrum.
 
 use std::collections::BTreeMap;
 

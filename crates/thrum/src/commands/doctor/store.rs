@@ -199,7 +199,7 @@ fn repaired_by_folding(repo: &Repo, check: Check) -> Check {
 fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Error> {
     let Ok(about) = std::fs::metadata(repo.database()) else { return Ok(None) };
     let wal = std::fs::metadata(repo.var().join("messages.db-wal")).map_or(0, |wal| wal.len());
-    // Room for the copy, and for its write-ahead log during folding.
+    // Room for the copy, and for its write-ahead log while the projection is folded again.
     let needed = (about.len() + wal).saturating_mul(3);
     let free = free(&repo.var());
     if free.is_some_and(|free| free < needed) {
