@@ -22,6 +22,8 @@ pub enum ErrorKind {
     TryAgain,
 }
 
+crate::list_variants!(pub ErrorKind: Failed, Invalid, NotFound, Refused, Unavailable, TryAgain);
+
 impl ErrorKind {
     /// The exit code of a command that fails with this kind (the last two are from sysexits.h).
     pub const fn exit_code(self) -> u8 {

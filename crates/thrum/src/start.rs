@@ -227,10 +227,7 @@ fn did_not_start(code: Option<i32>, talk: &File) -> Error {
     let after =
         |word: &str| said.iter().rev().find_map(|line| line.strip_prefix(word)).map(|rest| rest.trim().to_owned());
     let kind =
-        [ErrorKind::Invalid, ErrorKind::NotFound, ErrorKind::Refused, ErrorKind::Unavailable, ErrorKind::TryAgain]
-            .into_iter()
-            .find(|kind| code == Some(i32::from(kind.exit_code())))
-            .unwrap_or(ErrorKind::Failed);
+        ErrorKind::ALL.into_iter().find(|kind| code == Some(i32::from(kind.exit_code()))).unwrap_or(ErrorKind::Failed);
     let message = after("Error:").unwrap_or_else(|| {
         let last = &said[said.len().saturating_sub(LAST_LINES)..];
         if last.is_empty() { "it said nothing".to_owned() } else { last.join("\n") }
