@@ -2,7 +2,7 @@
 //!
 //! SQLite keeps files beside a database (`messages.db-wal`) that belong to it. Opening a database whose own file is
 //! missing or empty deletes its write-ahead log, which may hold the only copy of committed data. [`connect`] refuses
-//! such a file before SQLite opens it. [`empty_log`] moves the content of the log into the database file.
+//! such a file before SQLite opens it. [`empty_log`] moves the content of the write-ahead log into the database file.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,8 +33,8 @@ pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`StoreError::Damaged`] for a file without pages that has a write-ahead log; SQLite's.
 pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
-    // SQLite deletes the log of a database without pages, even on a read-only connection. That log may be the only data
-    // left.
+    // SQLite deletes the write-ahead log of a database without pages, even on a read-only connection. That file may be
+    // the only data left.
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.len());
     if length(path) == 0 && length(&beside(path, "-wal")) > 0 {
         return Err(StoreError::Damaged("the file is gone or empty, and its write-ahead log is not".to_owned()));
@@ -50,7 +50,7 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
     Ok(conn)
 }
 
-/// Checkpoints the whole write-ahead log into the database file and empties the log's file. Returns `false` if a reader
+/// Checkpoints the whole write-ahead log into the database file and empties its own file. Returns `false` if a reader
 /// or another writer still needs a part of it after the connection's busy timeout.
 pub(crate) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
     let is_busy: bool = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;

@@ -5,7 +5,7 @@
 //! written. A [`Store`] without a writer thread keeps SQLite's own checkpoints. Nothing here decides what is durable:
 //! COMMIT does.
 //!
-//! Example: 10,000 messages in a row let the log grow to 32 MB, checkpointed a few times. A second after the last one,
+//! Example: 10,000 messages in a row let its file grow to 32 MB, checkpointed a few times. A second after the last one,
 //! the file is empty.
 
 use std::{
@@ -22,7 +22,7 @@ use crate::{Store, StoreError, connection};
 /// default, 4 MB.
 const LOG_PAGES: i64 = 1000;
 
-/// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the log still stays bounded.
+/// Replaces [`LOG_PAGES`] while jobs wait, so that few of them wait for a checkpoint and the file still stays bounded.
 const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
 
 /// Length in bytes up to which the file of the write-ahead log is kept while nothing is written: twice [`LOG_PAGES`], with
@@ -48,8 +48,8 @@ impl Store {
     /// two takes tens of milliseconds.
     pub(crate) fn checkpoint_log(&self, waited_for: bool) {
         let most = if waited_for { LOG_PAGES_WAITED_FOR } else { LOG_PAGES };
-        // The length includes pages that were checkpointed since the log began anew. To ask SQLite for the others after
-        // every COMMIT would take a twentieth of the time of a message.
+        // The length includes pages that were checkpointed since SQLite last began at the start of the file. To ask SQLite
+        // for the others after every COMMIT would take a twentieth of the time of a message.
         if self.log_pages.load(Ordering::Relaxed) < most {
             return;
         }
