@@ -375,7 +375,7 @@ pub struct Settings {
     pub ts_tailscaled: Option<PathBuf>,
     /// `THRUM_HOSTNAME`: the host name shown with agents registered here. Defaults to the machine's name.
     pub hostname: Option<String>,
-    /// `THRUM_LOG`: the form of the lines of the log, `text` or `json`.
+    /// `THRUM_LOG`: the form of the lines of the log file, `text` or `json`.
     pub log_format: LogFormat,
 }
 

@@ -28,9 +28,9 @@
 //! Notes:
 //!
 //! 1. `tailscaled` writes there by path, and is ended when the lock file is gone.
-//! 2. SQLite removes the log by path when the last connection closes. Connections are therefore not closed once the
-//!    directory or `messages.db` is lost: the process ends with them open. If only the other two files are gone,
-//!    closing folds the written data into `messages.db`.
+//! 2. SQLite removes the write-ahead log by path when the last connection closes. Connections are therefore not closed
+//!    once the directory or `messages.db` is lost: the process ends with them open. If only the other two files are
+//!    gone, closing copies the written data into `messages.db`.
 //! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code. The
 //!    check may be 20 ms old; another one follows before the caller is answered.
 //!

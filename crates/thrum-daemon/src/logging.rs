@@ -47,7 +47,7 @@ use crate::{ambient::now, private_files};
 /// The prefixes of the lines whose wording is Go Thrum's.
 const GO_PREFIXES: [&str; 3] = ["[pairing] ", "periodic_sync: ", "sync.notify: "];
 
-/// The form of the lines of the log: `THRUM_LOG`.
+/// The form of the lines of the log file: `THRUM_LOG`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// `text`: Go Thrum's format.
@@ -120,7 +120,7 @@ where
             LogFormat::Text => text_line(event.metadata(), &fields),
             LogFormat::Json => json_line(event.metadata(), &fields),
         };
-        // There is nowhere to report that the log cannot be written.
+        // There is nowhere to report that the log file cannot be written.
         let _ = self.output.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 }

@@ -237,7 +237,7 @@ impl Repo {
         self.var().join("tsnet")
     }
 
-    /// `var/messages.db`: the log and its projection.
+    /// `var/messages.db`: the event log and its projection.
     pub fn database(&self) -> PathBuf {
         self.var().join("messages.db")
     }

@@ -49,7 +49,7 @@ pub struct RunOptions {
     pub moved: bool,
     /// This `.thrum` was copied and becomes a new daemon.
     pub new_identity: bool,
-    /// Also write the log to standard error.
+    /// Also write the lines of the log file to standard error.
     pub foreground: bool,
     /// The version of the program.
     pub version: String,
@@ -66,7 +66,7 @@ impl RunOptions {
 /// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP), or until the database or the state
 /// directory is lost. Running requests then have [`limits::DRAIN`] to finish.
 ///
-/// The daemon takes over the whole process: its signals, its log, its umask.
+/// The daemon takes over the whole process: its signals, its log file, its umask.
 ///
 /// # Errors
 /// `refused` if a daemon already runs, or for a copied `.thrum` if the options do not tell what to do with it; any
@@ -246,7 +246,7 @@ async fn serve_agents(
 }
 
 /// Returns the number of threads that serve connections: half of the cores, from 1 to 4. The other half is for the
-/// threads that write the log and verify signatures.
+/// threads that write events and verify signatures.
 fn runtime_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4)
 }

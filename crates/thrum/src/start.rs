@@ -172,7 +172,8 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
     }
 }
 
-/// Returns `true` if the pid file shows that the daemon was started so recently that it may still be opening its log.
+/// Returns `true` if the pid file shows that the daemon was started so recently that it may still be opening its
+/// database.
 fn has_just_started(repo: &Repo) -> bool {
     let started = pidfile::read(&repo.pid_file()).and_then(|file| Timestamp::parse(&file.started_at?));
     started.is_some_and(|started| (started..started.plus(UP)).contains(&time::now()))

@@ -1,4 +1,4 @@
-//! `thrum daemon logs`: shows the end of the log; with `-f` also what follows, across rotation.
+//! `thrum daemon logs`: shows the end of the daemon's log file; with `-f` also what follows, across rotation.
 
 use std::{
     fs::{self, File},
@@ -36,7 +36,7 @@ const MOST_BYTES: u64 = 1 << 20;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Error> {
     let path = cx.repo()?.log_file();
-    let mut log = match Log::open(&path) {
+    let mut log = match LogFile::open(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Error::new(ErrorKind::NotFound, "there is no log yet").hint("thrum daemon start"));
@@ -70,13 +70,13 @@ fn cannot_read(path: &Path, error: &io::Error) -> Error {
 }
 
 /// A log file that is being written, and may be rotated while it is read.
-struct Log {
+struct LogFile {
     file: BufReader<File>,
     /// A line whose end has not been written yet.
     begun: Vec<u8>,
 }
 
-impl Log {
+impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new() })
     }
@@ -130,7 +130,7 @@ mod tests {
         let path = dir.path().join("daemon.log");
         let mut file = File::create(&path).unwrap();
         write!(file, "one\ntwo\nthree\nfo").unwrap();
-        let mut log = Log::open(&path).unwrap();
+        let mut log = LogFile::open(&path).unwrap();
         assert_eq!(log.last(2).unwrap(), ["two", "three"]);
         assert_eq!(log.next(&path).unwrap(), None);
         writeln!(file, "ur").unwrap();
