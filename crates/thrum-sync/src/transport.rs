@@ -171,7 +171,7 @@ pub struct Neighbour {
     pub full_name: String,
     /// The node's current address, IPv4 if it has one; without a port.
     pub host: String,
-    /// Whether the network considers it online.
+    /// Whether the network considers the node online.
     pub online: bool,
 }
 

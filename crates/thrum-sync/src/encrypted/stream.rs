@@ -67,9 +67,9 @@ impl fmt::Debug for Keys {
 pub struct Encrypted<S> {
     inner: S,
     keys: TransportState,
-    /// What was received and not decrypted yet.
+    /// Bytes that were received and not decrypted yet.
     received: Vec<u8>,
-    /// Decrypted data. The part that was not read yet begins at `read`.
+    /// Decrypted data. The unread part begins at `read`.
     data: Vec<u8>,
     read: usize,
     /// Data that is not in a frame yet, at most [`MAX_EXPANDED`].
@@ -261,7 +261,7 @@ mod tests {
         (Encrypted::new(a, ours), Encrypted::new(b, theirs))
     }
 
-    /// What one side puts on the wire for these writes, each flushed.
+    /// Returns the bytes that one side puts on the wire for these writes, each flushed.
     async fn frames(writes: &[&[u8]], keys: Keys) -> Vec<u8> {
         let (raw, mut wire) = duplex(1 << 20);
         let mut stream = Encrypted::new(raw, keys);

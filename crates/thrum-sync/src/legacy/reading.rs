@@ -15,7 +15,7 @@
 //!
 //! Two minutes after the last new event, anchor and head are the same, and each sync interval costs one empty pull.
 //!
-//! Only the anchor with its event is on disk, never a younger head: after a restart within two minutes of the last new
+//! Only the anchor and its event are on disk, never a later head: after a restart within two minutes of the last new
 //! event, what was read in the two minutes before that event is read again.
 
 use std::{collections::VecDeque, time::Duration};

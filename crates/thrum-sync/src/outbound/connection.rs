@@ -303,7 +303,7 @@ impl Connection {
         let request = zeroize::Zeroizing::new(wire::lend_request(1, &self.token));
         let line = self.exchange(&request).await?;
         wire::read_notified(&line, 1)?;
-        // As of the time of dialling; the peer may have moved since.
+        // The address and node are those that were dialled; the peer may have moved since.
         let Peer { address, node, .. } = self.peer;
         Ok(((self.lines, self.writer), self.dialled.unwrap_or(address), node.or(self.unproven)))
     }

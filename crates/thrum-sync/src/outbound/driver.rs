@@ -222,7 +222,7 @@ impl Run {
         let mut link: Option<Link> = None;
         // In the order of the peer's log.
         let mut storing: VecDeque<Storing> = VecDeque::new();
-        // Whether the batch that was passed on last is stored, and the next one may be.
+        // Receives `true` once the batch that was passed on last is stored and the next one may be stored.
         let mut is_stored: Option<oneshot::Receiver<bool>> = None;
         let mut ends = 0;
         let mut quota_check: Option<QuotaCheck> = Some(self.check_quota());
@@ -342,7 +342,7 @@ impl Run {
                 Ok((applied, over))
             });
             let (applied, over) = stored.await?;
-            // Nobody waits if this is the last batch.
+            // Sending fails if this is the last batch: then nothing waits for it.
             let _ = tell.send(over.is_none());
             Ok(Some((applied, over)))
         })

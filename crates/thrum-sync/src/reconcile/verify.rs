@@ -153,7 +153,7 @@ struct Reconciliations {
     /// Whether no other reconciliation is tried, because the last one ended early, or the peer does not serve the
     /// events that it claims to hold.
     is_over: bool,
-    /// Whether the peer itself is the reason for that, so that its next answers would be no better.
+    /// Whether the peer itself is the reason why no other reconciliation is tried: its next answers would be no better.
     is_given_up: bool,
 }
 

@@ -28,7 +28,7 @@ pub(super) enum PullContent {
         checkpoint: u64,
         /// The highest sequence served.
         highest: u64,
-        /// Whether the peer has more.
+        /// Whether the peer has events above `highest`.
         more: bool,
     },
 }
