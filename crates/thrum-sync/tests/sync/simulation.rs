@@ -1,6 +1,7 @@
 //! Two to eight daemons with loss, duplication, reordering, partition, crashes during a write, lost and restored disks,
 //! by seed. The seven properties hold afterwards. `THRUM_SEED=n` replays one seed, `THRUM_SEEDS=1..10000` runs a range.
 
+mod mesh;
 pub mod seeds;
 
 use std::time::Duration;
