@@ -163,11 +163,11 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads the files that belong to the mailbox.
+/// Reads the files that belong to the mailbox. In the agents' directories, leaves out names that [`is_ours`] refuses,
+/// directories, links, and files that are too large or not regular.
 ///
 /// # Errors
-/// A file that exists cannot be read: the backup would be incomplete without it. In the agents' directories, everything
-/// except small regular files is left out without an error.
+/// `failed` if any other file exists and cannot be read, because the backup would be incomplete without it.
 fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     let mut names: Vec<String> =
         FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
@@ -361,7 +361,7 @@ mod tests {
         fs::write(&taken, "another file").unwrap();
         fs::create_dir(&from).unwrap();
         assert_eq!(rename_without_replacing(&from, &taken).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        // A directory can have no hard link, as a file on such a file system.
+        // A directory stands in for a file on a file system without hard links: linking it fails in the same way.
         move_without_replacing(&from, &free).unwrap();
         assert!(free.is_dir() && !from.exists());
         fs::write(&from, "a file").unwrap();

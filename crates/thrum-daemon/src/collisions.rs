@@ -31,8 +31,8 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
     }
 }
 
-/// Searches the events after the sequence `after`. Returns the one after which the next search begins: `latest`, or
-/// `after` again if the search failed.
+/// Searches the events after the sequence `after`, in parts. Returns the sequence after which the next search begins:
+/// `latest`, or the end of the last part before one that failed.
 async fn searched_up_to(storage: &Arc<Storage>, mut after: u64, latest: u64) -> u64 {
     loop {
         match search(storage, after).await {
