@@ -27,8 +27,9 @@ pub const WAIT_LOOK: Duration = Duration::from_millis(100);
 /// daemon that was just started gets more time.
 pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
 
-/// How long a daemon that finds a socket file waits for a connection to it, and tries again while one is accepted. Go
-/// Thrum's daemon waits as long.
+/// A starting daemon that finds a socket file connects to it, to learn whether another program still listens there. This
+/// limits one attempt and, for a socket in `.thrum/var`, the time for which the attempts are repeated while the socket is
+/// still in use. Go Thrum's daemon waits as long.
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
 /// How often a daemon checks that its state directory and its socket are still at their paths. A check of the directory
