@@ -30,6 +30,13 @@ fn every_figure_is_measured_and_compared_with_two_other_daemons() {
         assert!(figure(&figures, what)["per_second"].as_f64().unwrap() > 0.0, "{what}: {figures}");
     }
     assert!(figure(&figures, "on disk")["bytes"].as_u64().unwrap() > 200, "{figures}");
+    for how in ["one by one", "catch-up"] {
+        let wire = figure(&figures, &format!("TCP payload between daemons per message of 300 bytes, {how}"));
+        let number = |of: &str| wire[of].as_f64().unwrap();
+        // The letters of the text alone take more than half of its length, however they are encoded.
+        assert!(number("bytes_there") > 150.0 && number("bytes_back") > 0.0, "{wire}");
+        assert!((number("bytes") - number("bytes_there") - number("bytes_back")).abs() <= 1.0, "{wire}");
+    }
     for what in [
         "message.send, 1 writer",
         "message.get",
@@ -61,6 +68,8 @@ fn another_build_is_measured_in_turn_and_each_number_becomes_a_ratio() {
         "catch-up",
         "memory, peak of the daemon that caught up",
         "sent on one daemon, readable on the other, p50",
+        "TCP payload between daemons per message of 300 bytes, one by one",
+        "TCP payload between daemons per message of 300 bytes, catch-up",
         "limit: SQLite",
     ] {
         if !cfg!(target_os = "linux") && (what.contains("memory") || what.contains("processor")) {

@@ -159,6 +159,14 @@ impl Figures {
         self.add("on disk, per message", json!({"bytes": each, "messages": messages}), format!("{each} bytes"));
     }
 
+    /// Adds the bytes that two daemons exchanged for each of `messages`, which went one way.
+    pub(super) fn wire(&mut self, what: &str, messages: usize, there: u64, back: u64) {
+        let each = |bytes: u64| (bytes as f64 / messages.max(1) as f64).round();
+        let (bytes, there, back) = (each(there + back), each(there), each(back));
+        let value = json!({"bytes": bytes, "bytes_there": there, "bytes_back": back, "messages": messages});
+        self.add(what, value, format!("{bytes} bytes  ({there} there, {back} back; {messages} messages)"));
+    }
+
     /// Adds the ratios of one measurement of two builds, lowest, median and highest of all rounds.
     pub(super) fn ratios(&mut self, what: &str, measured: &Measured, unit: &str) {
         let mut ratios: Vec<f64> =

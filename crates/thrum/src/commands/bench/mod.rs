@@ -13,6 +13,7 @@ mod floor;
 mod hostile;
 mod ours;
 mod tailnet;
+mod wire;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -75,6 +76,9 @@ const ONE_BY_ONE: usize = 1000;
 
 /// Maximum number of messages sent by eight writers together.
 const BY_EIGHT: usize = 8000;
+
+/// Maximum number of messages in the catch-up whose bytes are counted.
+const CAUGHT_UP: usize = 10_000;
 
 /// Maximum number of runs of each command.
 const COMMANDS: usize = 40;
@@ -177,6 +181,8 @@ fn measure(
     step("delivery");
     let delivery = latency::measure(one_by_one, (left.connect()?, "ann"), (right.connect()?, "bob"))?;
     figures.times("sent on one daemon, readable on the other", &delivery);
+    step("bytes between daemons");
+    wire::measure(stage, program, (one_by_one, messages.min(CAUGHT_UP)), figures)?;
 
     step("the machine");
     floor::measure(stage, &left, figures)?;
