@@ -166,6 +166,7 @@ fn asked_again(line: &[u8]) {
         Query::Probe => wire::probe_request(1),
         Query::About(about) => Call::About(about.clone()).line(1, "d_me", &token),
         Query::Differs => Call::Differs.line(1, "d_me", &token),
+        Query::Goodbye => Call::Goodbye.line(1, "d_me", &token),
         Query::Hello { challenge, daemon_id, instance } => {
             wire::hello_request(1, challenge, daemon_id, instance.as_deref().unwrap_or_default())
         }

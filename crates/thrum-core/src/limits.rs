@@ -82,6 +82,7 @@ const _: () = {
     assert!(PEER_IDLE.as_secs() == 20 * SYNC_INTERVAL.as_secs());
     assert!(REPAIR_LESS.pow(3) >= MAX_BATCH_EVENTS && MAX_REPAIR_LOSSES > 3, "three reductions lead to one event");
     assert!(is_shorter(BACKOFF_FIRST, BACKOFF_LAST));
+    assert!(is_shorter(GOODBYE.saturating_mul(2), DRAIN), "batches may still be stored after it");
 };
 
 /// Peers and pairing.

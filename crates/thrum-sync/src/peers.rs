@@ -371,8 +371,8 @@ impl Peers {
         self.0.inbound.newer_go()
     }
 
-    /// Ends all tasks, and waits for them, at most [`limits::DRAIN`]. Acknowledged data is durable even if a task is
-    /// cut off.
+    /// Ends all tasks, and waits for them, at most [`limits::DRAIN`]. Each driver tells its peer that this daemon is
+    /// stopping. Acknowledged data is durable even if a task is cut off.
     pub async fn shutdown(&self) {
         tracing::info!("periodic_sync: stopping");
         self.0.env.stop.cancel();
@@ -425,6 +425,11 @@ impl Events for Dispatch {
             Effect::Authenticated => {
                 if let Some(signals) = signals() {
                     signals.called();
+                }
+            }
+            Effect::Stopping => {
+                if let Some(signals) = signals() {
+                    signals.stopping();
                 }
             }
             Effect::Notified { latest, pushed } => {

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Protocols that this daemon speaks, as listed in `sync.peer_info` and `pair.probe`.
-pub const PROTOCOLS: [&str; 3] = ["lines-1", wire::RANGES, wire::AHEAD];
+pub const PROTOCOLS: [&str; 4] = ["lines-1", wire::RANGES, wire::AHEAD, wire::GOODBYE];
 
 /// This daemon's identity, as reported to peers.
 #[derive(Clone, Debug)]
@@ -108,6 +108,8 @@ pub enum Effect {
     Differs,
     /// The peer lends us this connection for our own requests.
     Lent,
+    /// The peer is stopping. Comes without [`Authenticated`](Self::Authenticated), which would take it back.
+    Stopping,
     /// Token misuse: a token was refused because the caller did not prove that it is the peer that owns the token. The
     /// peer, which has a key, should be informed.
     TokenMisused {
@@ -251,6 +253,10 @@ pub fn receive(
         }
         Ok(Query::Lend) => Next::Reply(wire::error_line(&request.id, &RpcError::unknown_method("sync.lend"))),
         Ok(Query::About(about)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::About(about) }),
+        Ok(Query::Goodbye) => {
+            effects = vec![Effect::Stopping];
+            Next::Reply(wire::notified_line(&request.id))
+        }
         Ok(Query::Differs) => {
             effects.push(Effect::Differs);
             Next::Reply(wire::notified_line(&request.id))

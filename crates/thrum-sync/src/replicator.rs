@@ -50,7 +50,7 @@ use crate::{
     backoff::Backoff,
     error::{Timeout, Violation},
     legacy::{self, reading::Reading},
-    protocol::wire::{AHEAD, BadReply, Call, Info, Reply},
+    protocol::wire::{AHEAD, BadReply, Call, GOODBYE, Info, Reply},
 };
 pub use interface::{Action, Input};
 pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
@@ -104,6 +104,8 @@ pub struct Replicator {
     applying: VecDeque<Applying>,
     /// Whether the peer knows [`AHEAD`].
     can_read_ahead: bool,
+    /// Whether the peer knows [`GOODBYE`].
+    hears_goodbye: bool,
     due: Option<Cause>,
     /// Cause and result of the current run of pulls, for one log message at the end of the run.
     run: (Cause, Applied),
@@ -158,6 +160,7 @@ impl Replicator {
             next_id: 1,
             applying: VecDeque::new(),
             can_read_ahead: false,
+            hears_goodbye: false,
             due: None,
             run: (Cause::Periodic, Applied::default()),
             most_per_pull: limits::MAX_BATCH_EVENTS,
@@ -199,6 +202,11 @@ impl Replicator {
     pub fn with_most_per_pull(mut self, most: usize) -> Self {
         (self.most_per_pull, self.max_batch, self.batch_limit) = (most, most, most);
         self
+    }
+
+    /// Returns `true` if the peer is connected and understands that this daemon stops.
+    pub fn takes_goodbye(&self) -> bool {
+        self.known.is_some() && self.hears_goodbye
     }
 
     /// Returns the current status.
@@ -273,6 +281,8 @@ impl Replicator {
             Input::NetworkUp => self.probe_at(todo.now.tick),
             Input::Moved => self.moved(todo),
             Input::Authenticated => self.called(todo.now),
+            // The schedule stays as it is: the peer calls when it starts again, and it may never have stopped.
+            Input::Stopping => drop(self.status.stopped.get_or_insert(todo.now.at)),
             Input::Acknowledged(upto) => {
                 self.status.exchange.read_by_them = Some(upto);
                 self.announced = self.announced.max(upto);
@@ -406,7 +416,8 @@ impl Replicator {
             self.reading.met();
         }
         self.known = Some(info.log.clone());
-        self.can_read_ahead = info.log.is_some() && info.protocols.iter().any(|protocol| protocol == AHEAD);
+        let knows = |name: &str| info.log.is_some() && info.protocols.iter().any(|protocol| protocol == name);
+        (self.can_read_ahead, self.hears_goodbye) = (knows(AHEAD), knows(GOODBYE));
         self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);
@@ -437,7 +448,7 @@ fn time_for(call: &Call) -> Duration {
         // No smaller request exists. The connection checks that the reply makes progress.
         Call::Pull(pull) if pull.max_batch == 1 => limits::SLOW_PULL,
         Call::Pull(_) | Call::About(_) => limits::PULL,
-        Call::Notify { .. } | Call::Differs => limits::NOTIFY,
+        Call::Notify { .. } | Call::Differs | Call::Goodbye => limits::NOTIFY,
     }
 }
 

@@ -96,6 +96,10 @@ const _: () = assert!(SLOW_PARTS as usize * SLOW_BYTES == MAX_LINE_BYTES);
 /// Deadline for one `sync.notify`.
 pub const NOTIFY: Duration = Duration::from_secs(10);
 
+/// How long a stopping daemon lets each peer answer its `sync.goodbye`, as part of [`DRAIN`](super::DRAIN): a few round
+/// trips over a relay. A peer that does not answer must not delay the stop.
+pub const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Deadline for one `sync.peer_info`, and for the handshake of a new connection (`sync.encrypt`) or of a lent one
 /// (`sync.hello`).
 pub const PEER_INFO: Duration = Duration::from_secs(10);

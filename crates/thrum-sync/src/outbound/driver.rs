@@ -17,7 +17,7 @@ use thrum_core::{
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::JoinHandle,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -70,6 +70,7 @@ struct Slots {
     /// The first events that were sent along since the driver last read the slots.
     pushed: Option<Pushed>,
     called: bool,
+    stopping: bool,
     acknowledged: Option<u64>,
     force: Option<u64>,
     compare: Option<u64>,
@@ -86,7 +87,12 @@ impl Signals {
     }
 
     pub(crate) fn called(&self) {
-        self.put(|slots| slots.called = true);
+        self.put(|slots| (slots.called, slots.stopping) = (true, false));
+    }
+
+    /// Signals that the peer said that it is stopping, after any call so far.
+    pub(crate) fn stopping(&self) {
+        self.put(|slots| slots.stopping = true);
     }
 
     /// Signals that the peer's address changed.
@@ -122,6 +128,7 @@ impl Signals {
         [
             slots.acknowledged.map(Input::Acknowledged),
             slots.called.then_some(Input::Authenticated),
+            slots.stopping.then_some(Input::Stopping),
             slots.reachable.then_some(Input::NetworkUp),
             slots.moved.then_some(Input::Moved),
             slots.notified.map(|latest| Input::Notified { latest, pushed }),
@@ -307,7 +314,13 @@ impl Run {
                 () = sleep_until(wake) => inputs.push_back(Input::Timer),
             }
         }
-        drop(link);
+        // Not if the peer was removed. Nothing depends on whether it arrives.
+        if let Some(link) = link
+            && env.stop.is_cancelled()
+            && machine.takes_goodbye()
+        {
+            let _ = timeout(limits::GOODBYE, link.say_goodbye()).await;
+        }
         for storing in storing {
             let _ = storing.await;
         }
@@ -474,5 +487,5 @@ pub(crate) async fn reached(
     within: Duration,
     done: impl FnMut(&ReplicatorStatus) -> bool,
 ) -> bool {
-    matches!(tokio::time::timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
+    matches!(timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
 }

@@ -12,6 +12,9 @@ use crate::{error::PeerError, protocol::wire::Call, registry::Peer, replicator::
 /// Lower bound for the ids of other requests than the replicator's. The replicator numbers its requests from 1.
 const OTHERS: u64 = 1 << 48;
 
+/// The id of the last request, `sync.goodbye`.
+const GOODBYE: u64 = OTHERS;
+
 /// A connection to a peer, or the attempt to open one. Dropping the link ends either.
 pub(super) struct Link {
     requests: mpsc::Sender<(u64, Call)>,
@@ -36,6 +39,17 @@ impl Link {
     pub(super) fn send(&self, id: u64, call: Call) {
         // If the channel is full or closed, the link has just ended; its last event reports that.
         let _ = self.requests.try_send((id, call));
+    }
+
+    /// Tells the peer that this daemon is stopping, once the request in flight is answered. Returns when the peer has
+    /// answered or the connection has ended.
+    pub(super) async fn say_goodbye(self) {
+        let Self { requests, mut events, _task } = self;
+        if requests.send((GOODBYE, Call::Goodbye)).await.is_ok() {
+            // The task ends after this request, because no other can follow.
+            drop(requests);
+            while events.recv().await.is_some() {}
+        }
     }
 
     /// Waits for the next event. Cancel-safe.

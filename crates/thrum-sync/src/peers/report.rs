@@ -16,14 +16,11 @@ use crate::{
 };
 
 impl Peers {
-    /// Returns each peer's connection state and the time of its last change, in the order of pairing. Never
-    /// [`State::OverQuota`], because such a peer still reads what we send. Reads memory only.
+    /// Returns whether mail can reach each peer, and since when, in the order of pairing: see
+    /// [`reach`](crate::replicator::ReplicatorStatus::reach). Reads memory only.
     pub fn reach(&self) -> Vec<(Peer, State, Timestamp)> {
         let reach = |driven: Driven| {
-            let (state, since) = {
-                let status = driven.status.borrow();
-                (status.state, status.since)
-            };
+            let (state, since) = driven.status.borrow().reach();
             (driven.peer, state, since)
         };
         self.0.outbound.driven().into_iter().map(reach).collect()
@@ -109,6 +106,7 @@ fn report(
         notes.extend(notes::too_long(&log.long_events(limits::LEGACY_LONG_EVENTS, journal::is_too_long)?));
     }
     let Troubles { parked, rejected, last, .. } = troubles;
+    let (state, since) = status.shown();
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
     Ok(PeerStatus {
         has_token: peer.token.is_some(),
@@ -119,8 +117,8 @@ fn report(
             .transport
             .clone()
             .unwrap_or_else(|| crate::transport::Kind::of_address(&peer.address).to_string()),
-        state: status.shown_state(),
-        since: status.since,
+        state,
+        since,
         read_by_us,
         our_latest: log.latest(),
         details: PeerDetails {

@@ -20,7 +20,7 @@ impl Replicator {
         match self.status.state {
             State::Connected | State::RemovedUs => Some(true),
             State::Unreachable => Some(self.failed_by_answer),
-            State::Connecting | State::OverQuota => None,
+            State::Connecting | State::OverQuota | State::Stopped => None,
         }
     }
 
@@ -52,6 +52,7 @@ impl Replicator {
         todo.actions.push(Action::NoteRemoved);
         self.down(todo.now.tick + limits::BACKOFF_LAST, todo);
         self.status.set_state(State::RemovedUs, todo.now.at);
+        self.status.stopped = None;
         let error = PeerError::Removed;
         self.call_helps = error.retry() == Retry::Useful;
         self.report_failure(&error);
@@ -91,9 +92,10 @@ impl Replicator {
         todo.actions.push(Action::Close);
     }
 
-    /// Handles a call from the peer, which proves that it is up: dial, at the earliest one second after the last
-    /// attempt, unless the last error would only repeat.
+    /// Handles a call from the peer, which proves that it is up, whatever it said before: dial, at the earliest one
+    /// second after the last attempt, unless the last error would only repeat.
     pub(super) fn called(&mut self, now: Now) {
+        self.status.stopped = None;
         if self.call_helps {
             self.probe_at(self.attempted.map_or(now.tick, |last| now.tick.max(last + limits::BACKOFF_FIRST)));
         }

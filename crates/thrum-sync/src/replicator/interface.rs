@@ -46,6 +46,8 @@ pub enum Input {
     },
     /// The peer called us with a valid token.
     Authenticated,
+    /// The peer says that it is stopping.
+    Stopping,
     /// The peer has durably stored our log up to this sequence.
     Acknowledged(u64),
     /// A pull is requested now. Done when [`ReplicatorStatus::forced`](super::ReplicatorStatus::forced) has reached

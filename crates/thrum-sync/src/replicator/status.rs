@@ -20,6 +20,8 @@ pub enum State {
     Connected,
     /// The peer does not answer, or not correctly; see `last_error`.
     Unreachable,
+    /// The peer said that it is stopping, and has not been heard of since.
+    Stopped,
     /// The peer answers that it does not know us.
     RemovedUs,
     /// The peer is over its quota here and is not read further, whether or not it answers.
@@ -31,7 +33,7 @@ impl State {
     pub const fn needs_attention(self) -> bool {
         match self {
             Self::Connecting | Self::Connected => false,
-            Self::Unreachable | Self::RemovedUs | Self::OverQuota => true,
+            Self::Unreachable | Self::Stopped | Self::RemovedUs | Self::OverQuota => true,
         }
     }
 }
@@ -78,10 +80,12 @@ pub struct ExchangeStatus {
 /// The state of one peer's replicator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicatorStatus {
-    /// Connection state.
+    /// Connection state; neither [`State::Stopped`] nor [`State::OverQuota`], which [`shown`](Self::shown) adds.
     pub state: State,
     /// Time of the last state change.
     pub since: Timestamp,
+    /// When the peer said that it is stopping; `None` once it calls or answers on a new connection.
+    pub stopped: Option<Timestamp>,
     /// The part shown to users as it is.
     pub exchange: ExchangeStatus,
     /// Our checkpoint in the peer's log: its log id (empty for a legacy peer) and the sequence.
@@ -115,6 +119,7 @@ impl ReplicatorStatus {
         Self {
             state: State::Connecting,
             since: at,
+            stopped: None,
             exchange: ExchangeStatus::default(),
             checkpoint,
             their_total: None,
@@ -131,9 +136,18 @@ impl ReplicatorStatus {
         }
     }
 
-    /// Returns the state to display.
-    pub fn shown_state(&self) -> State {
-        if self.exchange.over_quota.is_some() { State::OverQuota } else { self.state }
+    /// Returns whether mail can reach the peer, and since when: never [`State::OverQuota`], because such a peer still
+    /// reads what we send.
+    pub fn reach(&self) -> (State, Timestamp) {
+        match (self.state, self.stopped) {
+            (State::Connecting | State::Unreachable, Some(stopped)) => (State::Stopped, stopped),
+            (state, _) => (state, self.since),
+        }
+    }
+
+    /// Returns the state to display, and since when it lasts.
+    pub fn shown(&self) -> (State, Timestamp) {
+        if self.exchange.over_quota.is_some() { (State::OverQuota, self.since) } else { self.reach() }
     }
 
     pub(super) fn set_state(&mut self, state: State, at: Timestamp) {
@@ -145,6 +159,7 @@ impl ReplicatorStatus {
     /// Records the peer's identity reply. `sent` and `now` enclose the time at which the peer read its clock.
     pub(super) fn met(&mut self, info: Info, sent: Timestamp, now: Timestamp, compared: u64) {
         self.set_state(State::Connected, now);
+        self.stopped = None;
         self.exchange.their_latest = info.latest;
         self.their_total = info.heads.as_ref().map(Heads::total);
         self.legacy = Some(info.log.is_none());

@@ -11,6 +11,7 @@ mod costly;
 mod crowd;
 mod go;
 mod go_peer;
+mod goodbye;
 mod heads;
 mod intake;
 mod joining;

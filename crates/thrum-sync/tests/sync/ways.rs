@@ -81,6 +81,15 @@ async fn mail_flows_both_ways_where_one_side_cannot_dial_the_other() {
     assert!(!b.peers.status().await.unwrap()[0].details.asked_over_its_connection);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_cannot_dial_says_goodbye_over_the_connection_that_the_peer_lends() {
+    let (a, mut b) = paired().await;
+    b.restart_over(no_dialling()).await;
+    until(&b, "alpha", |status| status.state == State::Connected).await;
+    b.peers.shutdown().await;
+    until(&a, "beta", |status| status.shown().0 == State::Stopped).await;
+}
+
 /// As after a peer was away for some seconds: it was unreachable when it was dialled, and calls when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_lent_is_given_back_when_the_peer_can_be_dialled_again() {

@@ -35,26 +35,18 @@ fn the_sender_is_told_that_mail_to_an_unreachable_or_removed_machine_waits() {
     right.thrum(&["daemon", "stop"]).ok();
     exchange(&left);
     let (text, recipient) = send_to(&left, "@bob");
-    assert!(
-        text.contains("stored; @bob's machine right is unreachable since ") && text.contains(", it waits"),
-        "{text}"
-    );
+    assert!(text.contains("stored; @bob's machine right stopped at ") && text.contains(", it waits"), "{text}");
     assert_eq!(
         (&recipient["state"], &recipient["outlook_state"]),
-        (&json!("stored"), &json!("unreachable")),
+        (&json!("stored"), &json!("stopped")),
         "{recipient}"
     );
-    assert!(
-        recipient["outlook"].as_str().unwrap().contains("unreachable since") && recipient["outlook_since"].is_string()
-    );
+    assert!(recipient["outlook"].as_str().unwrap().contains("stopped at ") && recipient["outlook_since"].is_string());
     assert_eq!(status(&left, "@bob"), "offline");
     assert!(!left.thrum(&["ping", "@bob"]).ok().stdout.contains("active"));
     let team = left.thrum(&["team", "--all"]).ok().stdout;
     let line = team.lines().find(|line| line.contains("@bob")).unwrap();
-    assert!(
-        line.contains("offline") && line.contains("its machine: unreachable") && !line.contains("active"),
-        "{line}"
-    );
+    assert!(line.contains("offline") && line.contains("its machine: stopped") && !line.contains("active"), "{line}");
 
     right.thrum(&["daemon", "start"]).ok();
     exchange(&left);
@@ -90,8 +82,8 @@ fn the_sender_is_told_that_mail_goes_through_a_relay_or_waits_for_it() {
     relay.thrum(&["daemon", "stop"]).ok();
     exchange(&left);
     let (text, recipient) = send_to(&left, "@bob");
-    assert!(text.contains("and relay, which passes mail on, is unreachable since "), "{text}");
-    assert_eq!((&recipient["outlook_state"], status(&left, "@bob")), (&json!("unreachable"), json!("offline")));
+    assert!(text.contains("and relay, which passes mail on, stopped at "), "{text}");
+    assert_eq!((&recipient["outlook_state"], status(&left, "@bob")), (&json!("stopped"), json!("offline")));
 }
 
 #[test]

@@ -85,11 +85,15 @@ fn i11_silence_is_visible() {
     left.thrum(&["send", "into the silence", "--to", "@bob"]).ok();
     left.thrum(&["sync", "force"]).fails(75, "");
     let peer = &left.json(&["peer", "status"])[0];
-    assert_ne!(peer["state"], "connected", "{peer}");
+    assert_eq!(peer["state"], "stopped", "it said so: {peer}");
     assert!(peer["since"].is_string() && peer["last_error"].is_string() && peer["next_attempt"].is_string(), "{peer}");
     assert_eq!(peer["backlog_to_them"], 1, "{peer}");
     let shown = left.thrum(&["peer", "status"]).ok().stdout;
-    assert!(shown.contains("1 waiting") && shown.contains("Last error: "), "{shown}");
+    assert!(shown.contains("stopped ") && shown.contains("1 waiting") && shown.contains("Last error: "), "{shown}");
+
+    for shown in [left.thrum(&["peer", "list"]).ok().stdout, left.thrum(&["status"]).ok().stdout] {
+        assert!(shown.contains("stopped"), "{shown}");
+    }
 
     right.thrum(&["daemon", "start"]).ok();
     assert!(right.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("into the silence"));

@@ -25,10 +25,10 @@ pub(super) struct Outlook {
     /// A sentence for people.
     outlook: String,
     /// The outlook as a word for programs. If the route delays mail or leads through another peer: the state of the
-    /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `removed_us`, …);
-    /// `relayed` if the relaying peer is connected; `removed` if there is neither. Otherwise, if known, the state of
-    /// the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of the
-    /// recipient's last session: `ended`, `silent` or `no_session`.
+    /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `stopped`,
+    /// `removed_us`, …); `relayed` if the relaying peer is connected; `removed` if there is neither. Otherwise, if
+    /// known, the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the
+    /// state of the recipient's last session: `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook_since: Option<Timestamp>,
@@ -135,6 +135,7 @@ fn standing(state: State, since: Timestamp) -> (String, String) {
     let since = since.to_the_second();
     let is = match state {
         State::Connecting => format!("is not connected since {since}"),
+        State::Stopped => format!("stopped at {since}"),
         State::RemovedUs => format!("removed this one from its peers (known since {since})"),
         _ => format!("is {} since {since}", name.replace('_', " ")),
     };

@@ -82,7 +82,7 @@ pub enum Reply {
     Info(Box<Info>),
     /// `sync.pull`, `sync.fetch`
     Pulled(Pulled),
-    /// `sync.notify`, `sync.differs`
+    /// `sync.notify`, `sync.differs`, `sync.goodbye`
     Notified,
     /// `sync.ranges`
     Numbers(Numbers),
@@ -99,7 +99,7 @@ impl Call {
         match self {
             Self::PeerInfo { .. } => read_info(line, asked).map(|info| Reply::Info(Box::new(info))),
             Self::Pull(_) => read_pulled(line, asked).map(Reply::Pulled),
-            Self::Notify { .. } | Self::Differs => read_notified(line, asked).map(|()| Reply::Notified),
+            Self::Notify { .. } | Self::Differs | Self::Goodbye => read_notified(line, asked).map(|()| Reply::Notified),
             Self::About(about) => match &about.asked {
                 Asked::Numbers(after) => compare::read_numbers(line, asked, *after).map(Reply::Numbers),
                 Asked::Listing(after, upto) => compare::read_listing(line, asked, after, upto).map(Reply::Listing),
@@ -133,7 +133,7 @@ pub struct Confirmed {
     pub name: String,
 }
 
-/// Encodes the reply to `sync.notify`, `sync.differs` and `sync.lend`.
+/// Encodes the reply to `sync.notify`, `sync.differs`, `sync.lend` and `sync.goodbye`.
 pub fn notified_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
@@ -338,7 +338,7 @@ fn timestamp_of(body: &str) -> String {
     }
 }
 
-/// Reads the reply to `sync.notify`, `sync.differs` or `sync.lend`.
+/// Reads the reply to `sync.notify`, `sync.differs`, `sync.lend` or `sync.goodbye`.
 ///
 /// # Errors
 /// [`BadReply`] unless the line is a result.

@@ -34,6 +34,7 @@ enum Method {
     About(&'static str),
     Differs,
     Lend,
+    Goodbye,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +116,8 @@ pub enum Query {
     Differs,
     /// `sync.lend`: send your own requests over this connection from now on. Not in Go Thrum.
     Lend,
+    /// `sync.goodbye`: the peer's daemon is stopping, whatever reason it gives. Not in Go Thrum.
+    Goodbye,
 }
 
 /// Events that are sent along with `sync.notify`, so that the peer need not wait for a pull. Not in Go Thrum, which
@@ -136,6 +139,9 @@ impl fmt::Debug for Pushed {
 /// The name of the protocol extension [`Pull::stored`], as listed in `sync.peer_info`. A daemon that does not know it
 /// would take the events up to [`Pull::after`] for stored.
 pub const AHEAD: &str = "ahead-1";
+
+/// The name of the protocol extension [`Call::Goodbye`], as listed in `sync.peer_info`.
+pub const GOODBYE: &str = "goodbye-1";
 
 /// The parameters of `sync.pull`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +255,7 @@ impl Request {
             "sync.fetch" => Method::About("sync.fetch"),
             "sync.differs" => Method::Differs,
             "sync.lend" => Method::Lend,
+            "sync.goodbye" => Method::Goodbye,
             other => return Err((envelope.id, RpcError::unknown_method(other))),
         };
         Ok(Self { id: envelope.id, method, params })
@@ -347,6 +354,7 @@ impl Request {
             Method::About(method) => Ok(Query::About(About::read(method, self.params.object()?)?)),
             Method::Differs => Ok(Query::Differs),
             Method::Lend => Ok(Query::Lend),
+            Method::Goodbye => Ok(Query::Goodbye),
             Method::Begin => {
                 let fields = self.params.fields("PairBeginRequest")?;
                 let begin = Begin {
@@ -407,6 +415,8 @@ pub enum Call {
     About(About),
     /// `sync.differs`: events that we hold are missing at the peer.
     Differs,
+    /// `sync.goodbye`: this daemon is stopping. Only to peers that list [`GOODBYE`].
+    Goodbye,
 }
 
 impl Call {
@@ -426,6 +436,7 @@ impl Call {
                 (method, params)
             }
             Self::Differs => ("sync.differs", serde_json::json!({"token": token})),
+            Self::Goodbye => ("sync.goodbye", serde_json::json!({"reason": "stopping", "token": token})),
             Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
             Self::Pull(Pull { after, max_batch, log, stored }) => {

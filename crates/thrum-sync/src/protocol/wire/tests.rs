@@ -108,6 +108,21 @@ fn a_refused_pairing_is_recognized_by_its_code_and_without_one_by_its_text() {
 }
 
 #[test]
+fn a_goodbye_has_a_reason_and_is_understood_with_any_or_none() {
+    let token = Token::parse(&"0".repeat(64)).expect("a token");
+    let line = Call::Goodbye.line(7, "d_me", &token);
+    let expected = format!(
+        r#"{{"jsonrpc":"2.0","method":"sync.goodbye","params":{{"reason":"stopping","token":"{}"}},"id":7}}"#,
+        token.reveal()
+    );
+    assert_eq!(line, expected);
+    for params in ["{}", r#"{"reason":"stopping"}"#, r#"{"reason":"moving to mars"}"#, r#"{"reason":[7]}"#, "null"] {
+        let request = Request::read(format!(r#"{{"method":"sync.goodbye","params":{params}}}"#).as_bytes());
+        assert_eq!(request.expect("a request").query(), Ok(Query::Goodbye), "{params}");
+    }
+}
+
+#[test]
 fn a_token_that_is_not_a_string_is_ignored() {
     for params in [r#"{"token":null}"#, r#"{"token":["a"]}"#, r#"{"token":7}"#, "[]", "null", r#""a""#] {
         let request =

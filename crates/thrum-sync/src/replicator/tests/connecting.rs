@@ -26,6 +26,52 @@ fn a_call_from_a_peer_overrides_the_backoff() {
 }
 
 #[test]
+fn a_goodbye_is_shown_while_the_peer_is_away_and_changes_no_attempt() {
+    let mut case = Case::quiet();
+    assert_eq!(case.step(Input::Stopping), []);
+    let said = Timestamp::ZERO.plus(case.tick);
+    assert_eq!(case.machine.status().shown(), (State::Connected, Timestamp::ZERO), "as long as it answers");
+    case.step(disconnected());
+    assert_eq!(case.machine.status().shown(), (State::Stopped, said));
+    let next = case.machine.wait_until();
+    case.tick += Duration::from_millis(10);
+    assert_eq!((case.step(Input::Stopping), case.machine.wait_until()), (vec![], next));
+    assert!(case.wake().contains(&Action::Dial));
+    case.step(Input::ConnectFailed(unreachable("nobody listens")));
+    assert_eq!(case.machine.status().shown(), (State::Stopped, said), "the first goodbye counts");
+    assert_eq!((case.machine.status().state, case.machine.is_reached()), (State::Unreachable, Some(false)));
+    case.step(Input::Authenticated);
+    assert_eq!(case.machine.status().shown().0, State::Unreachable, "a call takes it back");
+    case.step(Input::Stopping);
+    while !case.wake().contains(&Action::Dial) {}
+    case.step(Input::Connected);
+    case.step(info(Some("log"), 5));
+    assert_eq!((case.machine.status().shown().0, case.machine.status().stopped), (State::Connected, None));
+}
+
+#[test]
+fn only_a_peer_of_ours_that_announces_it_takes_a_goodbye_and_only_while_connected() {
+    for (log, protocols, takes) in
+        [(Some("log"), vec![GOODBYE], true), (Some("log"), vec![AHEAD], false), (None, vec![GOODBYE], false)]
+    {
+        let mut case = Case::new(None);
+        case.step(Input::Timer);
+        case.step(Input::Connected);
+        assert!(!case.machine.takes_goodbye());
+        let info = Info {
+            daemon_id: "d_peer".into(),
+            log: log.map(str::to_owned),
+            protocols: protocols.into_iter().map(str::to_owned).collect(),
+            ..Info::default()
+        };
+        case.step(Input::Replied(Ok(Reply::Info(Box::new(info)))));
+        assert_eq!(case.machine.takes_goodbye(), takes);
+        case.step(disconnected());
+        assert!(!case.machine.takes_goodbye());
+    }
+}
+
+#[test]
 fn a_network_that_comes_up_is_worth_one_attempt_at_once_and_backoff_goes_on() {
     let mut case = Case::new(None);
     assert_eq!(case.step(Input::Timer), [Action::Dial]);

@@ -132,7 +132,7 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
     assert_eq!(case.calls(Input::Quota(Some(over))), []);
     assert_eq!(case.calls(stored(2)), [], "the batch is kept, and no other is asked for");
     assert_eq!(
-        (case.machine.status().shown_state(), case.error().starts_with("over quota: 1001 agents")),
+        (case.machine.status().shown().0, case.error().starts_with("over quota: 1001 agents")),
         (State::OverQuota, true)
     );
     assert_eq!(case.machine.status().state, State::Connected, "it still reads what we send");
@@ -151,7 +151,7 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
     assert!(matches!(case.calls(Input::Commit(20))[..], [Call::Notify { latest: 20, .. }]));
     case.step(Input::Replied(Ok(Reply::Notified)));
     assert_eq!(case.calls(Input::Quota(None)), [pull(7, "log")]);
-    assert_eq!(case.machine.status().shown_state(), State::Connected);
+    assert_eq!(case.machine.status().shown().0, State::Connected);
 }
 
 /// Connects to a peer that can be read ahead; the first pull is in flight, from the sequence 5 of the log `log`.

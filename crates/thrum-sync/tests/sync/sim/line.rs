@@ -55,7 +55,9 @@ impl Sim {
                         match call {
                             Call::Pull(_) => traffic.pulls += 1,
                             Call::Notify { .. } => traffic.notifies += 1,
-                            Call::PeerInfo { .. } | Call::About(_) | Call::Differs => traffic.infos += 1,
+                            Call::PeerInfo { .. } | Call::About(_) | Call::Differs | Call::Goodbye => {
+                                traffic.infos += 1
+                            }
                         }
                         let token = daemon.auth.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
                         let pushed = match call {
@@ -204,6 +206,7 @@ impl Sim {
             }
             let input = match effect {
                 Effect::Authenticated => Input::Authenticated,
+                Effect::Stopping => Input::Stopping,
                 Effect::Notified { latest, pushed } => {
                     let pushed =
                         pushed.map(|pushed| (pushed.after, wire::read_pulled(pushed.line.as_bytes(), 0).unwrap()));

@@ -123,6 +123,7 @@ fn wrong(peer: &Peer) -> Option<String> {
                 peer.exchange.last_error.as_deref().map(|error| format!(" ({})", printable(error))).unwrap_or_default();
             faults.push(format!("does not answer{why}"));
         }
+        "stopped" => faults.push("is stopped there".to_owned()),
         "over_quota" => {
             let what = peer.exchange.over_quota.map(|over| answers::over_quota(over).0).unwrap_or_default();
             faults.push(format!("is over its quota and read no further ({what})"));

@@ -234,7 +234,8 @@ fn peers(stage: &mut Stage) {
 without an address and without input lists who waits, as `{\"daemons\":[{\"name\",\"address\",\"node\",\"version\",\"transport\"}],\"asked\",\
 \"not_asked\"}`. On a tailnet a peer also has `node` and `calls_from` (`id`, `name`, `user`), `path` (`relay`, null if direct, and \
 `round_trip_us`), `moved` (`from`, `to`, `at`), and `refused` and `refused_there` (`node`, `at`, `times`). \
-A peer with whose key two daemons run has `same_key`: both, each with `address`, `node` and `at`.",
+A peer with whose key two daemons run has `same_key`: both, each with `address`, `node` and `at`. `state` is `connecting`, `connected`, `unreachable`, \
+`stopped` (its daemon said that it ends, at `since`, and is not back), `removed_us` or `over_quota`.",
     );
     let desk = TestRepo::with_agent("desk", "dan");
     let mut adding = stage.repo.begin(&["peer", "add", "--via", "local", "--json"]);
