@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thrum_core::{Ambient, Error, ErrorKind, limits};
 use thrum_sync::{
     Log, Peers, PeersConfig,
@@ -84,6 +85,7 @@ pub fn run(options: RunOptions) -> Result<(), Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    permit_open_files();
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(options, loaded, &hold));
     // Do not wait for tasks and blocking work that have not ended in time.
@@ -242,6 +244,18 @@ async fn serve_agents(
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Raises the soft limit of open files to [`limits::OPEN_FILES`], or as far as the hard limit permits. With the limit of
+/// the shell, clients would be refused by the system, without a reason, before the daemon's own bound is reached.
+fn permit_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(limits::OPEN_FILES, |most| most.min(limits::OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+    {
+        tracing::warn!(%error, "cannot raise the number of open files; many clients at once may be refused");
     }
 }
 

@@ -5,6 +5,13 @@ use std::time::Duration;
 /// Most connections on the local socket: two hundred agents with one waiting and one working connection each.
 pub const MAX_LOCAL_CONNECTIONS: usize = 512;
 
+/// Number of files that a daemon may have open, if the system permits as many: its local clients, several connections for
+/// each peer, and the readers of the database. A shell often permits 1,024 or, on macOS, 256, unless a program asks for
+/// more.
+pub const OPEN_FILES: u64 = 4096;
+
+const _: () = assert!(OPEN_FILES as usize > 4 * MAX_LOCAL_CONNECTIONS);
+
 /// Idle time after which a local connection is closed. Go Thrum's daemon uses the same value.
 pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
 

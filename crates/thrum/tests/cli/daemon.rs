@@ -76,6 +76,21 @@ fn only_the_listening_process_is_ended_whatever_the_pid_file_contains() {
     repo.thrum(&["daemon", "stop"]).fails(75, "does not listen");
 }
 
+/// A shell with a low limit, as on macOS, must not decide how many clients the daemon serves.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_daemon_may_open_more_files_than_the_shell_that_started_it() {
+    let repo = TestRepo::git("repo");
+    let mut shell = std::process::Command::new("sh");
+    repo.in_surroundings(&mut shell).args(["-c", "ulimit -S -n 200 && exec \"$0\" init", env!("CARGO_BIN_EXE_thrum")]);
+    assert!(shell.output().unwrap().status.success());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", repo.daemon_pid().unwrap())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut both = line.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(u64::MAX));
+    let (soft, hard) = (both.next().unwrap(), both.next().unwrap());
+    assert_eq!(soft, hard.min(thrum_core::limits::OPEN_FILES));
+}
+
 /// An open session of an agent starts a new daemon at the moment the old one has ended.
 #[cfg(target_os = "linux")]
 #[test]
