@@ -86,8 +86,22 @@ fn of_status(pid: u32, name: &str) -> Option<u64> {
     kilobytes.map(|kilobytes| kilobytes * 1024)
 }
 
-/// The size of the daemon's database on disk, in bytes.
+/// The size of the daemon's database on disk, in bytes, once it no longer changes: about a second after the last write,
+/// the daemon empties a long write-ahead log.
 pub(super) fn bytes_on_disk(place: &StagedRepo) -> Result<u64, Error> {
+    const LOOKS: usize = 5;
+    let mut bytes = bytes_now(place)?;
+    for _ in 0..LOOKS {
+        thread::sleep(Duration::from_millis(1500));
+        let before = std::mem::replace(&mut bytes, bytes_now(place)?);
+        if before == bytes {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+fn bytes_now(place: &StagedRepo) -> Result<u64, Error> {
     let mut bytes = 0;
     for name in ["messages.db", "messages.db-wal"] {
         let path = place.repo()?.var().join(name);
