@@ -10,7 +10,7 @@ pub const MAX_LOCAL_CONNECTIONS: usize = 512;
 /// more.
 pub const OPEN_FILES: u64 = 4096;
 
-const _: () = assert!(OPEN_FILES as usize > 4 * MAX_LOCAL_CONNECTIONS);
+const _: () = assert!(OPEN_FILES > 4 * MAX_LOCAL_CONNECTIONS as u64);
 
 /// Idle time after which a local connection is closed. Go Thrum's daemon uses the same value.
 pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
