@@ -321,8 +321,9 @@ impl Config {
     }
 
     /// Reads the current value of every [`Key`]: from the file, and from the variables of this process and of the `.env`
-    /// files that override it. Does not run git, so it leaves out the variables that a `.env` may set only if git does
-    /// not track it; none of those overrides a key. Leaves out the warnings about the `.env` files.
+    /// files that override it. Does not run git. Some variables count in a `.env` only if git does not track that file;
+    /// they are ignored here, and none of them overrides a key ([`Environment::load_without_git`]). Leaves out the warnings
+    /// about the `.env` files.
     pub fn current(repo: &Repo) -> Self {
         Self::load(repo, &Environment::load_without_git(repo, std::env::vars_os()))
     }

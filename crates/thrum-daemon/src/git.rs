@@ -27,8 +27,8 @@ const MOST: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Options that keep git from taking optional locks, and disable the programs that a repository's configuration can
-/// make git run during a query: a file system monitor, hooks, and signature checks. Aliases do not affect git's own
-/// commands, and pagers need a terminal.
+/// make git run during a query: a file system monitor, hooks, signature checks, and pagers, which git starts only on a
+/// terminal anyway. Aliases need no option, because they do not affect git's own commands.
 const RUNS_NOTHING: [&str; 8] = [
     "--no-optional-locks",
     "--no-pager",
