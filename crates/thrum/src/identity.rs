@@ -10,7 +10,7 @@
 //! A name that was set for another worktree does not count here. A variable outlives the directory it was set for, so
 //! it is refused if this worktree has agents and the variable names none of them (Go Thrum v0.6.3 sends in the
 //! variable's name; v0.10.3 lets the worktree win). The only identity is refused if its file was copied from a worktree
-//! that still has it: two agents would share one identity.
+//! of the same daemon that still has it: two agents would share one identity.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
