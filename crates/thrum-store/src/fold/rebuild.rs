@@ -13,11 +13,14 @@ use thrum_core::{Payload, limits};
 use super::{events, finish};
 use crate::{StoreError, Tx, cutoff, transaction_room::Room};
 
+/// Number of rows of the log that are looked up at once.
+const CHUNK: usize = 1000;
+
 /// Discards the projection and folds the whole log in one transaction: half a projection would show read mail as
 /// unread, and agents that are gone. One event is in memory at a time, plus about `Deferred::MOST` names of targets to
 /// be recomputed.
 pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    const CHUNK: usize = 1000;
+    find_targets(tx)?;
     tx.conn.execute_batch(
         "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents; DELETE FROM cleanups;
          DELETE FROM former_homes; DELETE FROM residences; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM revisions;
@@ -54,6 +57,29 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     finish(tx)?;
     tx.conn.execute("UPDATE state SET fold_version = ?1, mailboxes_of = ?2", (super::VERSION, tx.home()))?;
     Ok(())
+}
+
+/// Adds the target to the rows of events whose type an earlier version did not know when it stored them.
+fn find_targets(tx: &Tx<'_>) -> Result<(), StoreError> {
+    let mut after = 0;
+    loop {
+        let chunk: Vec<u64> = {
+            let mut statement = tx.conn.prepare_cached(
+                "SELECT sequence FROM events WHERE sequence > ?1 AND target IS NULL ORDER BY sequence LIMIT ?2",
+            )?;
+            statement.query_map((after, CHUNK), |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
+        let Some(last) = chunk.last() else { return Ok(()) };
+        after = *last;
+        for sequence in chunk {
+            let event = events::at(tx, sequence)?;
+            if let Some(target) = Payload::read(&event.kind, &event.body).ok().as_ref().and_then(Payload::target) {
+                tx.conn
+                    .prepare_cached("UPDATE event_rows SET target = ?2 WHERE sequence = ?1")?
+                    .execute((sequence, target))?;
+            }
+        }
+    }
 }
 
 /// Folds all purges in the log, one at a time.

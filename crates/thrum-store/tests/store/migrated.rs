@@ -209,6 +209,31 @@ fn parked_events_of_a_former_format_are_counted_and_listed_as_before() {
     assert_eq!((state(&node), reports(&node)), before);
 }
 
+#[test]
+fn events_of_a_type_that_an_earlier_version_did_not_know_get_their_target() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    node.register("ben", "coder");
+    let sent = node.send("ann", &["@ben"], "one").message_id;
+    node.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&sent))).expect("marks");
+    let target = |node: &Node| -> Option<String> {
+        let conn = Connection::open(node.path()).expect("opens");
+        let sql = "SELECT target FROM event_rows WHERE type = 'message.receipt'";
+        conn.query_row(sql, [], |row| row.get(0)).expect("one receipt")
+    };
+    assert_eq!(target(&node).as_ref(), Some(&sent));
+    let conn = Connection::open(node.path()).expect("opens");
+    conn.execute_batch(
+        "UPDATE event_rows SET target = NULL WHERE type = 'message.receipt'; UPDATE state SET fold_version = 0;",
+    )
+    .expect("stores it as such a version did");
+    conn.close().expect("closes");
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
+    assert_eq!(target(&node).as_ref(), Some(&sent));
+    node.check();
+}
+
 /// A clock that does not move, and constant randomness.
 struct Still;
 
