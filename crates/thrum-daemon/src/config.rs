@@ -35,7 +35,8 @@ pub enum Key {
     Exchange,
 }
 
-/// Generates [`Key::ALL`] from a list of the keys. The compiler rejects a list that lacks a key or has one twice.
+/// Generates [`Key::ALL`] from a list of the keys. A list that lacks a key does not compile; a key that is listed twice
+/// causes a warning, which the checks of a change treat as an error.
 macro_rules! list_of_keys {
     ($($key:ident $(($measure:ident))?),+ $(,)?) => {
         impl Key {
@@ -320,10 +321,10 @@ impl Config {
         Self { settings, unknown: unknown(&file), warnings }
     }
 
-    /// Reads the current value of every [`Key`]: from the file, and from the variables of this process and of the `.env`
-    /// files that override it. Does not run git. Some variables count in a `.env` only if git does not track that file;
-    /// they are ignored here, and none of them overrides a key ([`Environment::load_without_git`]). Leaves out the warnings
-    /// about the `.env` files.
+    /// Reads the current value of every [`Key`]: from `config.json`, or from a variable of this process or of a `.env`
+    /// file, which overrides it. Does not run git. Some variables count in a `.env` only if git does not track that
+    /// file; they are ignored here, and none of them overrides a key ([`Environment::load_without_git`]). Leaves out
+    /// the warnings about the `.env` files.
     pub fn current(repo: &Repo) -> Self {
         Self::load(repo, &Environment::load_without_git(repo, std::env::vars_os()))
     }

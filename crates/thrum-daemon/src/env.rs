@@ -95,7 +95,8 @@ pub struct Effective {
 }
 
 impl Environment {
-    /// Returns the variables that would be in effect for a daemon started now.
+    /// Returns those of [`VARIABLES`] that are set, as a daemon started now would read them. Variables that override a
+    /// key of `config.json` are not included.
     pub fn effective(&self) -> Vec<Effective> {
         let shown = |variable: &Variable| {
             let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
@@ -291,7 +292,7 @@ impl Parsed {
                         parsed.unreadable.push(line_of(text.as_bytes(), at));
                     }
                 }
-                // Other programs' variables.
+                // A variable of another program. No other error occurs, because the text is in memory.
                 Ok(_) | Err(_) => {}
             }
         }

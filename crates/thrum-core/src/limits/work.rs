@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Most files in one list of a work context. Every daemon stores every context, and the team view reads all of them. An
-/// agent that touches more files is rewriting everything, which the first ones already show.
+/// Most files in one list of a work context. Every daemon stores every context, and the team view reads one for each
+/// agent. An agent that touches more files is rewriting everything, which the first ones already show.
 pub const MAX_CONTEXT_FILES: usize = 300;
 
 /// Most unmerged commits in a work context, for the same reason as [`MAX_CONTEXT_FILES`].

@@ -1,8 +1,9 @@
 //! Folds agents: per name and home the last registration counts, and a clean-up hides earlier ones (`cleanup.rs`).
 //!
-//! A registration that changes neither a mailbox of this daemon nor a move is written directly ([`register`]). Any
-//! other one may change what the agent's registrations mean together: since when the agent is registered, its home, and
-//! the mail it gets. Then the agent is recomputed from all of them, once at the end of the batch ([`settle`]).
+//! Most registrations are folded at once ([`register`]). Two kinds are not: those that may change a mailbox of this
+//! daemon, and those of an agent that has moved here from a daemon that signs nothing, or declares that it did
+//! (`former.rs`). They may change since when the agent is registered, its home, and the mail it gets. So the agent is
+//! recomputed from all its registrations, once at the end of the batch ([`settle`]).
 
 use std::collections::BTreeMap;
 
@@ -42,8 +43,8 @@ fn registered(conn: &Connection, agent_id: &str, home: &str) -> Result<Option<Re
     Ok(found.optional()?)
 }
 
-/// Folds a registration. The last registration determines the agent's properties; the first one determines which mail
-/// to roles and everyone it gets.
+/// Folds a registration. The last registration determines the agent's properties, including its role. The first one
+/// determines since when the agent is registered: it gets mail to its role and to everyone only from that time on.
 pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Result<Folded, StoreError> {
     let (event, conn) = (at.event, tx.conn);
     if tx.deferred.agents.contains(&body.agent_id) {
@@ -130,7 +131,8 @@ fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegiste
     Ok(registrations.into_iter().map(|(_, registration)| registration).collect())
 }
 
-/// Returns, by home, the last registration that no clean-up hides, and since when the agent is registered there.
+/// Returns, by home, the last registration that no clean-up hides, and since when the agent is registered.
+/// Registrations at a home from which the agent has moved away count only for that time, at its new home.
 fn current_registrations<'a>(
     conn: &Connection,
     agent_id: &str,

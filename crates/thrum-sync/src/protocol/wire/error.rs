@@ -1,8 +1,8 @@
 //! Errors on the wire: those sent and received in place of a result, and why a line is not the expected reply.
 //!
 //! Go Thrum has one code for all errors of its methods and recognises them by their text, so its texts are kept byte
-//! for byte. Errors that do not exist there have data for programs. The reasons for which a pairing is refused are in
-//! `refusal.rs`; an [`RpcError`] carries one of them.
+//! for byte. Some errors that do not exist there have data for programs. The reasons for which a pairing is refused are
+//! in `refusal.rs`; an [`RpcError`] carries one of them.
 //!
 //! Example: a removed peer calls with its old token and gets [`RpcError::unauthorized`], which it recognises with
 //! [`RpcError::is_unauthorized`].
@@ -21,8 +21,9 @@ pub struct RpcError {
     pub code: i64,
     /// One sentence; Go Thrum's own text where it has one.
     pub message: String,
-    /// In an error that is sent: `{kind, hint?, retryable, challenge?}` if Go Thrum does not have the error, or
-    /// `{code}` if it does not have the method. In a received one: only a demand for a proof.
+    /// Details for programs; Go Thrum sends none. Sent: `{kind, hint?, retryable, challenge?}` with an error that was
+    /// made from a `thrum_core::Error` and with a demand for a proof; `{"code": REASON}` with a pairing that is refused
+    /// in `pair.begin` or `pair.confirm`. Of a received error, only a demand for a proof is kept.
     pub data: Option<serde_json::Value>,
     /// Why a pairing was refused, if that is the error.
     pub refusal: Option<Refusal>,

@@ -307,8 +307,8 @@ fn sessions(program: &mut Examined, known: &[Seen], top: &Path) {
 fn is_all_done(program: &Examined, has_run_hooks: bool) -> bool {
     let has_loaded = program.checks.iter().any(|check| check.name == "loaded" && check.verdict == Fine);
     let shows_trust = match program.written.host {
-        // They list the server once the folder is trusted. Claude Code then asks about the server in its first session;
-        // Codex runs no hook before the user has reviewed it.
+        // They list the server only in a trusted folder, so `has_loaded` proves trust. `has_run_hooks` proves the other
+        // step: Claude Code asks about the server in its first session, and Codex runs a hook only after a review.
         Host::Claude | Host::Codex => true,
         Host::Copilot
         | Host::Qwen
