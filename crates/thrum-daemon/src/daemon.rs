@@ -106,8 +106,10 @@ impl Daemon {
     /// Switches the tailnet on permanently unless it is on, because somebody wants to pair over it.
     ///
     /// # Errors
-    /// `refused` if the user keeps the daemon off the tailnet; file system errors.
+    /// `refused` if the user keeps the daemon off the tailnet; file system errors; those of
+    /// [`Hold::check`](crate::hold::Hold::check).
     pub(crate) async fn enable_tailnet(&self) -> Result<(), Error> {
+        self.hold.check()?;
         let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
         blocking(move || tailnet::enable(&tailnet, &repo, &config)).await
     }

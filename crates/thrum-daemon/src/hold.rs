@@ -6,10 +6,10 @@
 //! the files of the database. This costs four `stat`s. The check is made after every commit, before its callers are
 //! answered; after every query, for agents and for peers; during every call on the socket; and every
 //! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where another check follows anyway, [`Hold::check_lately`] accepts
-//! the result of a check a moment ago, and where one may have been made meanwhile, [`Hold::check_since`] accepts that
-//! one. The lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no
-//! longer excludes other daemons once another file is at that path. The database is checked in addition, because it may
-//! be deleted alone (as by `find -name '*.db*' -delete`), and later writes to it would be lost.
+//! the result of a check a moment ago, and after a call [`Hold::check_lately_since`] accepts one that was made during
+//! the call. The lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the
+//! lock no longer excludes other daemons once another file is at that path. The database is checked in addition,
+//! because it may be deleted alone (as by `find -name '*.db*' -delete`), and later writes to it would be lost.
 //!
 //! Every file that a daemon writes or removes by name after its start:
 //!
@@ -31,8 +31,7 @@
 //! 2. SQLite removes the write-ahead log by path when the last connection closes. Connections are therefore not closed
 //!    once the directory or `messages.db` is lost: the process ends with them open. If only the other two files are
 //!    gone, closing copies the written data into `messages.db`.
-//! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code. The
-//!    check may be 20 ms old; another one follows before the caller is answered.
+//! 3. By path, because notes may belong to another worktree, and commands change `config.json` with the same code.
 //!
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 
@@ -107,24 +106,13 @@ impl Hold {
     /// `try_again` as soon as either was deleted or replaced, and ever after. A retry helps: the next command starts a
     /// daemon on the new directory.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.looks_in_place() { Ok(()) } else { Err(self.loss()) }
-    }
-
-    /// Makes the check and records its result, for a caller that reports nothing itself: later calls of the other
-    /// methods fail if this check did.
-    pub(crate) fn look(&self) {
-        self.looks_in_place();
-    }
-
-    fn looks_in_place(&self) -> bool {
         let began = Instant::now();
-        let is_held = !self.is_lost() && self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
-        if is_held {
-            *self.checked() = Some(began);
-        } else {
+        if self.is_lost() || !self.0.lock.is_in_place() || !self.files().iter().all(OpenFile::is_in_place) {
             self.0.lost.cancel();
+            return Err(self.loss());
         }
-        is_held
+        *self.checked() = Some(began);
+        Ok(())
     }
 
     fn is_lost(&self) -> bool {
@@ -150,14 +138,18 @@ impl Hold {
     /// Like [`check`](Self::check), but accepts a check that succeeded in the last 20 ms. For callers that make a full
     /// check afterwards.
     pub(crate) fn check_lately(&self) -> Result<(), Error> {
-        let is_lately = self.checked().is_some_and(|began| began.elapsed() <= LATELY);
-        if is_lately && !self.is_lost() { Ok(()) } else { self.check() }
+        self.check_unless(|_| true)
     }
 
-    /// Like [`check`](Self::check), but accepts a check that began after `since` and succeeded.
-    pub(crate) fn check_since(&self, since: Instant) -> Result<(), Error> {
-        let is_since = self.checked().is_some_and(|began| began >= since);
-        if is_since && !self.is_lost() { Ok(()) } else { self.check() }
+    /// Like [`check_lately`](Self::check_lately), but accepts only a check that began after `since`.
+    pub(crate) fn check_lately_since(&self, since: Instant) -> Result<(), Error> {
+        self.check_unless(|began| began >= since)
+    }
+
+    /// Makes the check unless one succeeded in the last 20 ms whose beginning `suffices`.
+    fn check_unless(&self, suffices: impl FnOnce(Instant) -> bool) -> Result<(), Error> {
+        let is_checked = self.checked().is_some_and(|began| began.elapsed() <= LATELY && suffices(began));
+        if is_checked { self.check_result() } else { self.check() }
     }
 
     /// Fails if a check has failed; makes none. For callers who know that one was made after what they report.
@@ -183,5 +175,25 @@ impl Hold {
 
     fn files(&self) -> &[OpenFile] {
         self.0.database.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock;
+
+    #[test]
+    fn after_a_call_a_check_from_before_it_is_not_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        let hold = Hold::new(lock::acquire(&repo).unwrap(), &repo);
+        hold.check().unwrap();
+        let began = Instant::now();
+        hold.check_lately_since(began).unwrap();
+        std::fs::remove_dir_all(repo.var()).unwrap();
+        let call = Instant::now();
+        assert_eq!(hold.check_lately_since(call).unwrap_err().kind, ErrorKind::TryAgain);
+        assert!(hold.check_result().is_err() && hold.check_lately().is_err(), "and ever after");
     }
 }

@@ -55,9 +55,9 @@ impl Storage {
         let (token, kept) = (CancellationToken::new(), hold.clone());
         let (broken, ended) = (token.clone(), token.drop_guard());
         let announce = move |commit: &Commit| {
-            // The commit is durable, but the file may be one that nobody can open any more. One check answers all
-            // callers of the commit.
-            kept.look();
+            // The commit is durable, but its file may have been deleted or replaced. One check serves all callers of
+            // the commit: they get its result.
+            let _ = kept.check();
             sender.send_replace(commit.clone());
             // The guard ends with the writing thread.
             let _ = &ended;

@@ -24,7 +24,8 @@ pub(super) struct Whose {
 }
 
 impl Whose {
-    /// Runs `work` with the agent's name and the notes of the worktree, on a thread that may wait for a disk.
+    /// Runs `work` with the agent's name and the notes of the worktree, on a thread that may wait for a disk. Checks
+    /// the state directory first, because notes are written by path.
     async fn notes<T: Send + 'static>(
         self,
         daemon: &Daemon,
@@ -32,10 +33,13 @@ impl Whose {
     ) -> Result<T, Error> {
         let agent = required("agent_name", self.agent_name)?;
         let repo_path = self.repo_path.filter(|path| !path.as_os_str().is_empty());
-        let repo = daemon.repo.clone();
-        let work = move || match repo_path {
-            Some(path) => work(agent, &Notes::of(&repo.worktree(&path)?)),
-            None => work(agent, &Notes::of(&repo)),
+        let (repo, hold) = (daemon.repo.clone(), daemon.hold.clone());
+        let work = move || {
+            hold.check()?;
+            match repo_path {
+                Some(path) => work(agent, &Notes::of(&repo.worktree(&path)?)),
+                None => work(agent, &Notes::of(&repo)),
+            }
         };
         blocking(work).await
     }

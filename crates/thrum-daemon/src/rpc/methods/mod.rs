@@ -177,13 +177,13 @@ impl Service for Daemon {
         struct Caller {
             caller_agent_id: Option<String>,
         }
-        // Check before the call, because some methods write files, and after it, because an answer must not report
-        // success for a directory that is gone. If the call stored or read anything, the storage has made a full check
-        // since, which suffices.
+        // Check before the call, so that a call on a lost directory fails for that reason, and after it, because an
+        // answer must not report success for a directory that is gone. If the call stored or read anything, the storage
+        // has made a full check since, which suffices.
         let began = Instant::now();
         self.hold.check_lately()?;
         let outcome = call(self, method, params, kept).await;
-        self.hold.check_since(began)?;
+        self.hold.check_lately_since(began)?;
         let outcome = outcome?;
         // Only a successful call is a sign of life. Calls that act for an agent of another daemon have failed by now.
         // Calls that only read for such an agent succeed, but what is recorded for it here is never used.
