@@ -38,11 +38,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     finish(tx)?;
     let mut after = 0;
     loop {
-        let chunk: Vec<u64> = {
-            let mut statement =
-                tx.conn.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
-            statement.query_map((after, CHUNK), |row| row.get(0))?.collect::<Result<_, _>>()?
-        };
+        let chunk = chunk(tx, "SELECT sequence FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2", after)?;
         let Some(last) = chunk.last() else { break };
         after = *last;
         for sequence in chunk {
@@ -63,12 +59,8 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 fn find_targets(tx: &Tx<'_>) -> Result<(), StoreError> {
     let mut after = 0;
     loop {
-        let chunk: Vec<u64> = {
-            let mut statement = tx.conn.prepare_cached(
-                "SELECT sequence FROM events WHERE sequence > ?1 AND target IS NULL ORDER BY sequence LIMIT ?2",
-            )?;
-            statement.query_map((after, CHUNK), |row| row.get(0))?.collect::<Result<_, _>>()?
-        };
+        let sql = "SELECT sequence FROM events WHERE sequence > ?1 AND target IS NULL ORDER BY sequence LIMIT ?2";
+        let chunk = chunk(tx, sql, after)?;
         let Some(last) = chunk.last() else { return Ok(()) };
         after = *last;
         for sequence in chunk {
@@ -80,6 +72,12 @@ fn find_targets(tx: &Tx<'_>) -> Result<(), StoreError> {
             }
         }
     }
+}
+
+/// Returns up to [`CHUNK`] sequences that a statement finds after the sequence `after`.
+fn chunk(tx: &Tx<'_>, sql: &str, after: u64) -> Result<Vec<u64>, StoreError> {
+    let mut statement = tx.conn.prepare_cached(sql)?;
+    Ok(statement.query_map((after, CHUNK), |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 /// Folds all purges in the log, one at a time.

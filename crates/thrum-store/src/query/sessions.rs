@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::LazyLock};
 
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{OptionalExtension, Params, Row, params_from_iter};
 use thrum_core::{Timestamp, limits, payload::WorkContext};
 
 use super::agents::{Conditions, stamp, written_by};
@@ -130,9 +130,7 @@ impl Reader<'_> {
                 *SELECT
             )
         });
-        let found =
-            self.conn.prepare_cached(&NEWEST_OPEN)?.query_row((self.home, agent_id, home), read_session).optional()?;
-        found.map(finish).transpose()
+        self.one_session(&NEWEST_OPEN, (self.home, agent_id, home))
     }
 
     /// Returns the newest session with a known start of an agent at `home`.
@@ -147,9 +145,7 @@ impl Reader<'_> {
                 *SELECT
             )
         });
-        let found =
-            self.conn.prepare_cached(&NEWEST)?.query_row((self.home, agent_id, home), read_session).optional()?;
-        found.map(finish).transpose()
+        self.one_session(&NEWEST, (self.home, agent_id, home))
     }
 
     /// Returns one session with a known start.
@@ -159,7 +155,12 @@ impl Reader<'_> {
     pub fn session(&self, session_id: &str) -> Result<Option<Session>, StoreError> {
         static ONE: LazyLock<String> =
             LazyLock::new(|| format!("{} WHERE s.started_at IS NOT NULL AND s.session_id = ?2", *SELECT));
-        let found = self.conn.prepare_cached(&ONE)?.query_row((self.home, session_id), read_session).optional()?;
+        self.one_session(&ONE, (self.home, session_id))
+    }
+
+    /// Returns the first session that a statement of [`SELECT`] finds.
+    fn one_session(&self, sql: &str, values: impl Params) -> Result<Option<Session>, StoreError> {
+        let found = self.conn.prepare_cached(sql)?.query_row(values, read_session).optional()?;
         found.map(finish).transpose()
     }
 
