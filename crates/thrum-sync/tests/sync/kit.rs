@@ -21,15 +21,38 @@ use thrum_store::{
     query::Message,
 };
 use thrum_sync::{
-    Log, Peers, PeersConfig,
+    Log, Now, Peers, PeersConfig,
     encrypted::Identity,
+    legacy::serving::Askers,
     peers::{Joined, Verdict},
+    protocol::{self, Effect, Me, Next, Received},
     transport::{Kind, Transport, local::Local},
 };
 use tokio::sync::watch;
 
 /// Longer than any step takes; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Completes a received request, without a thread of its own for what the log must answer. Returns the reply and all
+/// effects.
+pub fn completed(
+    received: Received,
+    me: &Me,
+    log: &dyn Log,
+    askers: &Mutex<Askers>,
+    now: Now,
+) -> (String, Vec<Effect>) {
+    let mut effects = received.effects;
+    let reply = match received.next {
+        Next::Reply(reply) => reply,
+        Next::Serve(job) => {
+            let (reply, effect) = protocol::serve(job, me, log, askers, now);
+            effects.extend(effect);
+            reply
+        }
+    };
+    (reply, effects)
+}
 
 /// A clock shared by all clones, and randomness from a seed.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use thrum_sync::{
     legacy::serving::Askers,
     pairing::{Here, Pairing},
     protocol::wire::Served,
-    protocol::{self, AuthState, Effect, Me, Next},
+    protocol::{self, AuthState, Effect, Me},
     registry::Registry,
     transport::{Caller, Kind, Node},
 };
@@ -68,15 +68,6 @@ impl Stand {
             Caller { address: "100.64.0.2:4000".into(), kind, node: Some(node).filter(|_| kind == Kind::Tailnet) };
         let received =
             protocol::receive(&mut self.auth, line.as_bytes(), &mut caller.into(), Now::default(), &mut self.world);
-        let mut effects = received.effects;
-        let reply = match received.next {
-            Next::Reply(reply) => reply,
-            Next::Serve(job) => {
-                let (reply, effect) = protocol::serve(job, &self.auth.me, &*self.log, &self.askers, self.now);
-                effects.extend(effect);
-                reply
-            }
-        };
-        (reply, effects)
+        crate::kit::completed(received, &self.auth.me, &*self.log, &self.askers, self.now)
     }
 }

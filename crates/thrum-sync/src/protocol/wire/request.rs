@@ -45,18 +45,14 @@ struct Envelope<'a> {
     method: Option<String>,
     #[serde(default, borrow, deserialize_with = "present")]
     params: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "raw")]
+    #[serde(default, deserialize_with = "present")]
     id: Id,
 }
 
-/// Distinguishes `null` from absent `params`, as Go's decoder does.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// Distinguishes a `null` id from an absent one, because both are echoed as received.
-fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
-    Box::<RawValue>::deserialize(deserializer).map(Some)
+/// Distinguishes a member that is `null` from an absent one: Go's decoder does so for `params`, and an id is echoed as
+/// received.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A decoded request from a peer.

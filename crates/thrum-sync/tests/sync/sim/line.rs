@@ -14,7 +14,7 @@ use thrum_sync::{
     error::PeerError,
     intake,
     protocol::wire::{self, Call},
-    protocol::{self, Effect, Next},
+    protocol::{self, Effect},
     replicator::{Action, Input},
     transport::{Caller, Kind},
 };
@@ -189,17 +189,10 @@ impl Sim {
         let daemon = &mut self.daemons[to];
         let caller = Caller { address: format!("127.0.0.1:{conn}"), kind: Kind::Local, node: None };
         let received = protocol::receive(&mut daemon.auth, line.as_bytes(), &mut caller.into(), now, &mut daemon.world);
-        let mut effects = received.effects;
-        let reply = match received.next {
-            Next::Reply(reply) => reply,
-            Next::Serve(job) => {
-                let (reply, effect) = protocol::serve(job, &daemon.auth.me, &*daemon.log, &daemon.askers, now);
-                effects.extend(effect);
-                reply
-            }
-        };
+        let peer = received.peer.clone();
+        let (reply, effects) = crate::kit::completed(received, &daemon.auth.me, &*daemon.log, &daemon.askers, now);
         self.send(to, from, Message::Line { conn, text: reply });
-        let peer = received.peer.expect("every token is good");
+        let peer = peer.expect("every token is good");
         for effect in effects {
             if let Effect::Acknowledged { log, upto } = &effect {
                 self.believe(to, from, log, *upto);

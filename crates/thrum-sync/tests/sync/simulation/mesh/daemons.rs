@@ -19,7 +19,7 @@ use thrum_sync::{
     legacy::serving::Askers,
     pairing::{Pairing, Protocol},
     protocol::wire::{self, Call},
-    protocol::{self, AuthState, Effect, Me, Next},
+    protocol::{self, AuthState, Effect, Me},
     registry::{Candidate, Registry},
     replicator::{Action, Input, Replicator},
     transport::{
@@ -29,7 +29,7 @@ use thrum_sync::{
 };
 
 use super::log::{MemoryLog, Pool};
-use crate::kit::{World, directory};
+use crate::kit::{World, completed, directory};
 
 /// The time of each message on its way, in one direction.
 pub const DELAY: Duration = Duration::from_millis(20);
@@ -111,8 +111,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Creates `count` daemons in a ring, each paired with one more across it, so that nearly all have three peers. They
-    /// dial within the first sync interval.
+    /// Creates `count` daemons in a ring, each paired with one more across it, so that nearly all have three peers.
+    /// They dial within the first sync interval.
     pub fn new(seed: u64, count: usize, start: &Start) -> Self {
         let mut world = World::new(seed);
         let directory = directory();
@@ -260,7 +260,7 @@ impl Mesh {
     /// Ends the connections between the daemons of a line.
     pub fn disconnect(&mut self, line: usize) {
         for line in [line, self.back(line)] {
-            // A reply that is still under way finds nobody waiting.
+            // A reply that is still under way is ignored when it arrives.
             self.lines[line].asked = None;
             self.step(line, Input::Disconnected(NoLine::Closed.into()));
         }
@@ -362,15 +362,7 @@ impl Mesh {
         let daemon = &mut self.daemons[to];
         let caller = Caller { address: format!("127.0.0.1:{}", 9100 + from), kind: Kind::Local, node: None };
         let received = protocol::receive(&mut daemon.auth, text.as_bytes(), &mut caller.into(), now, &mut daemon.world);
-        let mut effects = received.effects;
-        let reply = match received.next {
-            Next::Reply(reply) => reply,
-            Next::Serve(job) => {
-                let (reply, effect) = protocol::serve(job, &daemon.auth.me, &*daemon.log, &daemon.askers, now);
-                effects.extend(effect);
-                reply
-            }
-        };
+        let (reply, effects) = completed(received, &daemon.auth.me, &*daemon.log, &daemon.askers, now);
         self.count_bodies(back);
         self.send(back, Message::Reply(reply));
         for effect in effects {
