@@ -115,7 +115,7 @@ fn answer(mut command: Command, deadline: Instant) -> Option<Vec<u8>> {
         return None;
     };
     if bytes.len() as u64 == MOST {
-        // The rest is not needed: do not wait until git notices that nobody reads it.
+        // The rest is not needed. Git would end only when it next writes to the closed pipe, so end it now.
         end(&mut child);
         bytes.truncate(bytes.iter().rposition(|byte| *byte == 0).map_or(0, |last| last + 1));
         return Some(bytes);

@@ -247,8 +247,8 @@ async fn serve_agents(
     }
 }
 
-/// Raises the soft limit of open files to [`limits::OPEN_FILES`], or as far as the hard limit permits. With the limit of
-/// the shell, clients would be refused by the system, without a reason, before the daemon's own bound is reached.
+/// Raises the soft limit of open files to [`limits::OPEN_FILES`], or as far as the hard limit permits. With the limit
+/// of the shell, clients would be refused by the system, without a reason, before the daemon's own bound is reached.
 fn permit_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(limits::OPEN_FILES, |most| most.min(limits::OPEN_FILES));

@@ -3,8 +3,8 @@
 //! `cargo bench -p thrum-store --bench allocations`
 //!
 //! Everything that allocates in Rust counts, on all threads: the job, the writer thread, the connection's layer. SQLite
-//! is C and takes its memory with `malloc`, past the counter. The requests, and the events of the peer as text, are made
-//! before the count begins. What a store allocates once, such as prepared statements, is allocated by the warm-up.
+//! is C and takes its memory with `malloc`, past the counter. The requests, and the events of the peer as text, are
+//! made before the count begins. What a store allocates once, such as prepared statements, is allocated by the warm-up.
 //!
 //! Unlike durations, these numbers are nearly the same in every run and on every machine.
 

@@ -48,8 +48,8 @@ impl Store {
     /// two takes tens of milliseconds.
     pub(crate) fn checkpoint_log(&self, waited_for: bool) {
         let most = if waited_for { LOG_PAGES_WAITED_FOR } else { LOG_PAGES };
-        // The length includes pages that were checkpointed since SQLite last began at the start of the file. To ask SQLite
-        // for the others after every COMMIT would take a twentieth of the time of a message.
+        // The length includes pages that were checkpointed since SQLite last began at the start of the file. To ask
+        // SQLite for the others after every COMMIT would take a twentieth of the time of a message.
         if self.log_pages.load(Ordering::Relaxed) < most {
             return;
         }

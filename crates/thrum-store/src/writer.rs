@@ -86,8 +86,8 @@ struct Lanes {
     /// Since when pending work is being done; `None` if there is none, or if it waits for the next start or for a retry
     /// after an error.
     left_since: Option<Instant>,
-    /// Whether the writer thread waits on `filled`. Signalling a condition variable is a system call even if nobody
-    /// waits, and under load nobody does.
+    /// Whether the writer thread waits on `filled`. It is signalled only then, because a signal is a system call even
+    /// if no thread waits, and under load the writer thread does not wait.
     writer_waits: bool,
     /// Number of callers that wait on `taken`.
     callers_wait: usize,

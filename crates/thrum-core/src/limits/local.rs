@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Most connections on the local socket: two hundred agents with one waiting and one working connection each.
 pub const MAX_LOCAL_CONNECTIONS: usize = 512;
 
-/// Number of files that a daemon may have open, if the system permits as many: its local clients, several connections for
-/// each peer, and the readers of the database. A shell often permits 1,024 or, on macOS, 256, unless a program asks for
-/// more.
+/// Number of files that a daemon may have open, if the system permits as many: its local clients, several connections
+/// for each peer, and the readers of the database. A shell often permits 1,024 or, on macOS, 256, unless a program asks
+/// for more.
 pub const OPEN_FILES: u64 = 4096;
 
 const _: () = assert!(OPEN_FILES > 4 * MAX_LOCAL_CONNECTIONS as u64);
@@ -34,9 +34,9 @@ pub const WAIT_LOOK: Duration = Duration::from_millis(100);
 /// daemon that was just started gets more time.
 pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
 
-/// A starting daemon that finds a socket file connects to it, to learn whether another program still listens there. This
-/// limits one attempt and, for a socket in `.thrum/var`, the time for which the attempts are repeated while the socket is
-/// still in use. Go Thrum's daemon waits as long.
+/// A starting daemon that finds a socket file connects to it, to learn whether another program still listens there.
+/// This limits one attempt and, for a socket in `.thrum/var`, the time for which the attempts are repeated while the
+/// socket is still in use. Go Thrum's daemon waits as long.
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
 /// How often a daemon checks that its state directory and its socket are still at their paths. A check of the directory

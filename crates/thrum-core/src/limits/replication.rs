@@ -45,7 +45,8 @@ pub const TOLD_PARTS: u64 = 16;
 pub const MAX_DEPTH: usize = 8;
 
 /// Most runs of origin sequences, and most ids, that a report on one log names as missing. All missing events are
-/// counted, but nobody reads a longer list. Also limits the list of daemons that sent events dated ahead of our clock.
+/// counted; a longer list would not help a reader. Also limits the list of daemons that sent events dated ahead of
+/// our clock.
 pub const MAX_NAMED: usize = 20;
 
 /// Default sync interval: every connected peer is pulled this often, whether or not it announced anything.

@@ -23,9 +23,9 @@ const BASES: [&str; 5] = [
     "refs/remotes/origin/master",
 ];
 
-/// Collects the state of the worktree that contains `root`, until `deadline`. `None` outside git. If `git status` fails,
-/// or git does not finish before `deadline`, only the branch and the path are returned, and [`Work::unanswered`] is set;
-/// the branch is read without git. If another command fails before `deadline`, its list is empty.
+/// Collects the state of the worktree that contains `root`, until `deadline`. `None` outside git. If `git status`
+/// fails, or git does not finish before `deadline`, only the branch and the path are returned, and [`Work::unanswered`]
+/// is set; the branch is read without git. If another command fails before `deadline`, its list is empty.
 pub fn collect(root: &Path, deadline: Instant) -> Option<Work> {
     let top = layout::git_top(root);
     if !top.join(".git").exists() {

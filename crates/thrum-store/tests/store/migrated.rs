@@ -101,8 +101,8 @@ fn rejected_events_of_a_removed_peer_are_not_counted_when_it_is_paired_again() {
     assert_eq!((rejected("d_read"), rejected("d_removed")), (1, 0));
 }
 
-/// Stores the log as in formats 11 to 26, without its indexes: with the ids of daemons and logs in each row. Removes what
-/// later formats added.
+/// Stores the log as in formats 11 to 26, without its indexes: with the ids of daemons and logs in each row. Removes
+/// what later formats added.
 pub const IDS_IN_PLACE_OF_NUMBERS: &str = "
     ALTER TABLE state DROP COLUMN messages;
     CREATE TABLE was (

@@ -1,5 +1,6 @@
-//! Statements that run for every message are parsed once. SQLite parses a cached statement again at each use if its plan
-//! depends on a bound value, as that of many statements that sort does; this cost 8 % of the daemon's time under load.
+//! Statements that run for every message are parsed once. SQLite parses a cached statement again at each use if its
+//! plan depends on a bound value, as that of many statements that sort does; this cost 8 % of the daemon's time under
+//! load.
 
 use serde_json::json;
 use thrum_core::limits;

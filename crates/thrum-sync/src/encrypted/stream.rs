@@ -96,8 +96,8 @@ impl<S> Encrypted<S> {
         unsent.chunks(PIECE).try_for_each(|piece| self.seal_piece(piece))
     }
 
-    /// Puts a piece of data into one frame if it can be compressed enough, otherwise each half of it, and so on. What
-    /// fits into a frame as it is goes there plain.
+    /// Puts a piece of data into one frame if it can be compressed enough. Otherwise it is split in halves until each
+    /// part can, or is short enough to fit into a frame uncompressed.
     fn seal_piece(&mut self, piece: &[u8]) -> io::Result<()> {
         let mut message = vec![COMPRESSED];
         if compress(piece, MAX_DATA, &mut message) {

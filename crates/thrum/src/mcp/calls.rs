@@ -61,8 +61,8 @@ pub(super) struct Shared {
 /// `invalid` for arguments that the tool does not accept; otherwise the daemon's error.
 pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<CallResult, Error> {
     let given = Given { tool, arguments };
-    // Wait until the mail of earlier calls is marked as read. Only `check_messages` keeps the turn, for the mail that it
-    // returns.
+    // Wait until the mail of earlier calls is marked as read. Only `check_messages` keeps the turn, for the mail that
+    // it returns.
     let turn = shared.marking.turn().filter(|_| tool.name == Name::CheckMessages);
     match tool.name {
         Name::CheckMessages => check_messages(&given.read()?, turn, cx),

@@ -16,8 +16,8 @@ pub(super) enum Params {
 }
 
 impl Params {
-    /// Reads `params`. Fails only if the JSON is nested too deeply, contains a number that exceeds a double, or contains
-    /// an unpaired surrogate.
+    /// Reads `params`. Fails only if the JSON is nested too deeply, contains a number that exceeds a double, or
+    /// contains an unpaired surrogate.
     pub(super) fn read(raw: Option<&RawValue>) -> Result<Self, serde_json::Error> {
         let Some(raw) = raw else { return Ok(Self::Missing) };
         Ok(match serde_json::from_str(raw.get())? {

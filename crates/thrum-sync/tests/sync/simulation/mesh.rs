@@ -8,8 +8,8 @@
 //! Every message takes [`DELAY`], none is lost and no daemon stops; faults are the subject of the other simulations.
 //! Bytes are those of the lines, before compression and encryption. The periodic comparisons are not part of it.
 //!
-//! While events meet on the way, one may come by a way that is not the shortest, because a request to the nearer peer is
-//! under way. So only events that meet no other have at most as many hops as the mesh has diameter.
+//! While events meet on the way, one may come by a way that is not the shortest, because a request to the nearer peer
+//! is under way. So only events that meet no other have at most as many hops as the mesh has diameter.
 //!
 //! `THRUM_MESH=1000` runs 10, 100 and 1,000 daemons, and `--nocapture` shows the figures.
 
@@ -30,14 +30,14 @@ const EVENTS: usize = 50;
 /// it. Each of these has a reply.
 const MESSAGES: usize = 8;
 
-/// The messages that two peers exchange once more: the first announcement of each carries no events, because it does not
-/// know yet how far the other has read, and one more pull brings them.
+/// The messages that two peers exchange once more: the first announcement of each carries no events, because it does
+/// not know yet how far the other has read, and one more pull brings them.
 const FIRST: usize = 4;
 
 /// The most times that one daemon sends the body of one event to one peer: with its announcement, and in the replies to
-/// two pulls that were under way when announced events arrived, and are dropped for that reason. Both peers send it: two
-/// that have an event from others announce it to each other at the same time, and the events that came from a peer are
-/// served to it with those that follow, or at the next periodic pull.
+/// two pulls that were under way when announced events arrived, and are dropped for that reason. Both peers send it:
+/// two that have an event from others announce it to each other at the same time, and the events that came from a peer
+/// are served to it with those that follow, or at the next periodic pull.
 const BODIES: usize = 3;
 
 /// Returns the numbers of daemons to try.

@@ -5,11 +5,11 @@
 //! (`TCP_INFO`) are gone once it is closed, and those of an interface include headers and acknowledgements, and the
 //! traffic of other programs unless it has a network namespace of its own.
 //!
-//! Daemons confirm their addresses when they pair, so they pair directly. Then both are stopped, and in the `peers.json`
-//! of each, the address of the peer becomes that of the link. When connected, daemons tell each other where they listen,
-//! and dial there the next time; they keep the connections that they have. Therefore the link holds the first
-//! connections until both daemons have dialled. Afterwards the system's table of sockets shows whether all connections
-//! led through the link; if not, the measurement fails.
+//! Daemons confirm their addresses when they pair, so they pair directly. Then both are stopped, and in the
+//! `peers.json` of each, the address of the peer becomes that of the link. When connected, daemons tell each other
+//! where they listen, and dial there the next time; they keep the connections that they have. Therefore the link holds
+//! the first connections until both daemons have dialled. Afterwards the system's table of sockets shows whether all
+//! connections led through the link; if not, the measurement fails.
 //!
 //! The texts are random words of random letters, the same for every build. They compress somewhat worse than prose, and
 //! nothing in one helps to compress another.
