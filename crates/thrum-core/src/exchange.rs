@@ -1,6 +1,9 @@
 //! The types that log and replication share, such as the pages served to a peer and the batches received from one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +30,27 @@ pub struct Row {
     pub kind: String,
     /// `origin_daemon`.
     pub origin: String,
-    /// Canonical form without `sequence`.
+    /// Canonical form without `sequence`. Empty in a row that is sent as a reference, see [`Holder`].
     pub body: String,
+}
+
+/// What a peer is assumed to hold already. Rows with these events are sent to it as references, without their bodies:
+/// those that came from the peer or have it as their origin, and those of the listed origins that came from other peers.
+/// The assumption may be wrong: the peer asks again for the bodies of events that it lacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// `daemon_id` of the peer.
+    pub peer: &'a str,
+    /// Origins whose events the peer also gets from others.
+    pub origins: &'a BTreeSet<String>,
+}
+
+impl Holder<'_> {
+    /// Returns `true` if the peer is assumed to hold an event of this origin that came from `source`, which is empty
+    /// for events made here.
+    pub fn holds(&self, origin: &str, source: &str) -> bool {
+        source == self.peer || origin == self.peer || (!source.is_empty() && self.origins.contains(origin))
+    }
 }
 
 impl Row {
@@ -128,6 +150,8 @@ pub struct Applied {
     pub applied: usize,
     /// Events that this log already held, or that a purge keeps out of it.
     pub skipped: usize,
+    /// Those of [`skipped`](Self::skipped) that the peer sent as references.
+    pub referred: usize,
     /// Skipped events whose content differs from the event held here under the same id.
     pub collided: usize,
     /// Events of [`Batch::rejected`]. Those counted in `collided` are recorded as rejected, too.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row},
+    exchange::{Applied, Batch, Checkpoint, Holder, LongEvents, Page, Prerequisites, Row},
     limits,
     quota::OverQuota,
 };
@@ -24,6 +24,10 @@ impl Log for Storage {
 
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
         self.read_now(|reader| reader.page(after, max_events, max_bytes))
+    }
+
+    fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
+        self.read_now(|reader| reader.page_for(holder, after, max_events, max_bytes))
     }
 
     fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Error> {
@@ -74,6 +78,10 @@ impl Log for Storage {
 
     fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
         self.read_now(|reader| reader.checkpoint(peer))
+    }
+
+    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
+        self.read_now(|reader| reader.holds_ids(ids))
     }
 
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {

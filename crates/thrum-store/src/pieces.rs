@@ -57,6 +57,7 @@ pub(crate) fn sum(one: Applied, other: Applied) -> Applied {
     Applied {
         applied: one.applied + other.applied,
         skipped: one.skipped + other.skipped,
+        referred: one.referred + other.referred,
         collided: one.collided + other.collided,
         rejected: one.rejected + other.rejected,
         purged: one.purged || other.purged,

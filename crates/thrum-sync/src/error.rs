@@ -187,6 +187,9 @@ pub enum Violation {
     /// The reply to a pull does not name the log.
     #[error("a pull without log_id from a peer that has one")]
     NoLogId,
+    /// The reply to a pull contains references, and none were requested.
+    #[error("it sent ids in place of the events that it was asked for")]
+    Reference,
     /// The reply to a pull is empty, but announces more.
     #[error("it says that there is more and sends nothing")]
     EmptyBatch,

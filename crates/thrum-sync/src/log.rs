@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, Holder, LongEvents, Page, Prerequisites, Row, Troubles},
     quota::OverQuota,
 };
 
@@ -24,6 +24,10 @@ pub trait Log: Send + Sync + 'static {
     /// Returns the rows above `after` in ascending order: at most `max_events` and `max_bytes` of bodies, but at least
     /// one if there is any.
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
+
+    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold have no
+    /// body.
+    fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
 
     /// Returns the causal prerequisites of each row, in the given order, for legacy peers, which cannot wait for
     /// missing ones. `fits` decides whether a legacy peer can apply a row on which others depend.
@@ -74,6 +78,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// Returns for each event whether an identical one is already held, in the given order.
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error>;
+
+    /// Returns `true` if events with all of these ids are held.
+    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error>;
 
     /// Stores the result of a pull, and in the last of its transactions the peer's checkpoint. Returns after that
     /// transaction's COMMIT. After an error, part of the batch may be stored, and the checkpoint is unchanged.

@@ -432,6 +432,11 @@ impl Events for Dispatch {
                     signals.stopping();
                 }
             }
+            Effect::Lacks => {
+                if let Some(signals) = signals() {
+                    signals.lacks();
+                }
+            }
             Effect::Notified { latest, pushed } => {
                 if let Some(signals) = signals() {
                     signals.notified(latest, pushed);

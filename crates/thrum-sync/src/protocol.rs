@@ -10,6 +10,7 @@ mod ranges;
 pub mod wire;
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Mutex, PoisonError},
 };
@@ -17,7 +18,11 @@ use std::{
 use hello::Proofs;
 pub use hello::{Prover, challenge, proves_to_listen};
 use serde_json::value::to_raw_value;
-use thrum_core::{Ambient, Error, exchange::Page, json, key, limits, name};
+use thrum_core::{
+    Ambient, Error,
+    exchange::{Holder, Page},
+    json, key, limits, name,
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -30,7 +35,7 @@ use crate::{
 };
 
 /// Protocols that this daemon speaks, as listed in `sync.peer_info` and `pair.probe`.
-pub const PROTOCOLS: [&str; 4] = ["lines-1", wire::RANGES, wire::AHEAD, wire::GOODBYE];
+pub const PROTOCOLS: [&str; 5] = ["lines-1", wire::RANGES, wire::AHEAD, wire::GOODBYE, wire::REFERENCES];
 
 /// This daemon's identity, as reported to peers.
 #[derive(Clone, Debug)]
@@ -104,6 +109,8 @@ pub enum Effect {
         /// The last stored sequence.
         upto: u64,
     },
+    /// The peer lacks an event that we sent as a reference.
+    Lacks,
     /// The peer reports that events which it holds are missing here.
     Differs,
     /// The peer lends us this connection for our own requests.
@@ -237,7 +244,12 @@ pub fn receive(
             }
             Next::Reply(wire::notified_line(&request.id))
         }
-        Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
+        Ok(Query::Pull(pull)) => {
+            if pull.references == Some(false) {
+                effects.push(Effect::Lacks);
+            }
+            Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) })
+        }
         Ok(Query::PeerInfo { digest, port }) => {
             if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
                 && let Err(error) = auth.registry.listens_at(&peer, caller_ip(&session.caller), port)
@@ -427,16 +439,27 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
     }
 }
 
-/// Reads the first events above `after`, which are sent along with an announcement. Blocks on disk I/O.
+/// Reads the first events above `after`, which are sent along with an announcement. Blocks on disk I/O. With
+/// `references`, events that `peer` is assumed to hold are sent as references: those of these origins that came from
+/// other peers, and those that came from `peer` itself.
 ///
 /// Returns `None` if there are none, if they do not fit into a request, or if the log was replaced meanwhile. In these
 /// cases and after an error, the peer gets them only with its next pull.
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn push(log: &dyn Log, after: u64) -> Result<Option<Pushed>, Error> {
+pub fn push(
+    log: &dyn Log,
+    peer: &str,
+    after: u64,
+    references: Option<&BTreeSet<String>>,
+) -> Result<Option<Pushed>, Error> {
     let current = log.id();
-    let page = log.page(after, limits::MAX_PUSHED_EVENTS, limits::MAX_PUSHED_BYTES)?;
+    let (events, bytes) = (limits::MAX_PUSHED_EVENTS, limits::MAX_PUSHED_BYTES);
+    let page = match references {
+        Some(origins) => log.page_for(Holder { peer, origins }, after, events, bytes)?,
+        None => log.page(after, events, bytes)?,
+    };
     if page.rows.is_empty() || log.id() != current {
         return Ok(None);
     }
@@ -453,6 +476,10 @@ fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now
         let rewinds = pull.log.as_ref().is_some_and(|asked| **asked != *current);
         let after = if rewinds { 0 } else { pull.after };
         let page = match pull.log {
+            Some(_) if pull.references == Some(true) => {
+                let holder = Holder { peer, origins: &BTreeSet::new() };
+                log.page_for(holder, after, pull.max_batch, limits::MAX_BATCH_BYTES)?
+            }
             Some(_) => log.page(after, pull.max_batch, limits::MAX_BATCH_BYTES)?,
             None => Askers::page(|| askers.lock().unwrap_or_else(PoisonError::into_inner), peer, pull, log, now)?,
         };

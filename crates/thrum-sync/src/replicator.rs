@@ -14,6 +14,11 @@
 //!   what it has stored and brings what it does not have;
 //! * a commit is announced only if it has events above those that the peer was told about or has acknowledged, and
 //!   never if they came from the peer;
+//! * an event that the peer is assumed to hold is sent as a reference, with its id only: if it came from the peer, or if
+//!   the peer has sent events of the same origin that were held here already, so that it gets them from others. A
+//!   daemon that lacks an event sent as a reference stores nothing of that batch, and asks for bodies until it has read
+//!   everything; the peer then assumes nothing about origins any more (push and lazy push as in Plumtree, Leitão et al.
+//!   2007);
 //! * the checkpoint moves only to events that were served and stored, within one log; a log with another `log_id` is
 //!   read from its start;
 //! * an invalid reply (sequences that go back or stand still, a reply without a request) closes the connection and is
@@ -37,7 +42,11 @@ mod pulling;
 mod status;
 mod throttle;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use thrum_core::{
     Ambient, Timestamp,
@@ -50,7 +59,7 @@ use crate::{
     backoff::Backoff,
     error::{Timeout, Violation},
     legacy::{self, reading::Reading},
-    protocol::wire::{AHEAD, BadReply, Call, GOODBYE, Info, Reply},
+    protocol::wire::{AHEAD, BadReply, Call, GOODBYE, Info, REFERENCES, Reply},
 };
 pub use interface::{Action, Input};
 pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
@@ -104,6 +113,16 @@ pub struct Replicator {
     applying: VecDeque<Applying>,
     /// Whether the peer knows [`AHEAD`].
     can_read_ahead: bool,
+    /// Whether the peer knows [`REFERENCES`].
+    takes_references: bool,
+    /// Whether a pull was answered on this connection. The first one requests bodies, so that a daemon whose directory
+    /// was restored learns at once that it lacks events of its own.
+    has_pulled: bool,
+    /// Whether this log lacks an event that the peer sent as a reference. Until everything is read, the peer is asked to
+    /// send none.
+    lacks: bool,
+    /// Origins whose events the peer also gets from others.
+    elsewhere: Arc<BTreeSet<String>>,
     /// Whether the peer knows [`GOODBYE`].
     hears_goodbye: bool,
     due: Option<Cause>,
@@ -160,6 +179,10 @@ impl Replicator {
             next_id: 1,
             applying: VecDeque::new(),
             can_read_ahead: false,
+            takes_references: false,
+            has_pulled: false,
+            lacks: false,
+            elsewhere: Arc::default(),
             hears_goodbye: false,
             due: None,
             run: (Cause::Periodic, Applied::default()),
@@ -265,6 +288,12 @@ impl Replicator {
             Input::Applied(applied) => self.applied(applied, todo.now),
             Input::ApplyFailed(error) => self.apply_failed(error, todo),
             Input::NotApplied => self.not_applied(),
+            Input::Lacks => {
+                self.lacks = true;
+                self.not_applied();
+            }
+            Input::Repeated(origins) => self.repeated(origins),
+            Input::PeerLacks => self.elsewhere = Arc::default(),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
                 self.untold += 1;
@@ -345,7 +374,9 @@ impl Replicator {
         } else if self.has_unannounced() && tick >= self.notify_not_before {
             self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
             let after = Some(self.announced).filter(|after| *after > 0 && self.known != Some(None));
-            Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1), after }
+            let count = std::mem::take(&mut self.untold).max(1);
+            let references = self.takes_references.then(|| Arc::clone(&self.elsewhere));
+            Call::Notify { latest: self.target, count, after, references }
         } else if self.may_pull() && tick >= self.pull_not_before {
             let cause = self.due.take().unwrap_or(Cause::Periodic);
             if self.run.1 == Applied::default() {
@@ -377,6 +408,17 @@ impl Replicator {
         self.known.is_some() && self.target > self.announced
     }
 
+    /// Remembers that the peer gets the events of these origins from others, too.
+    fn repeated(&mut self, origins: BTreeSet<String>) {
+        if self.takes_references && !origins.is_subset(&self.elsewhere) {
+            let elsewhere = Arc::make_mut(&mut self.elsewhere);
+            elsewhere.extend(origins);
+            while elsewhere.len() as u64 > limits::MAX_PEER_ORIGINS {
+                elsewhere.pop_last();
+            }
+        }
+    }
+
     fn replied(&mut self, flight: Flight, reply: Result<Reply, BadReply>, todo: &mut Todo<'_>) {
         match (flight.call, reply) {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
@@ -385,6 +427,7 @@ impl Replicator {
                 self.due = self.due.or(Some(self.run.0))
             }
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
+                self.has_pulled = true;
                 self.track_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // The end of the log says little about the speed of the network.
@@ -413,11 +456,13 @@ impl Replicator {
         }
         if self.known.is_none() {
             todo.actions.push(Action::NoteWelcome);
+            self.has_pulled = false;
             self.reading.met();
         }
         self.known = Some(info.log.clone());
         let knows = |name: &str| info.log.is_some() && info.protocols.iter().any(|protocol| protocol == name);
         (self.can_read_ahead, self.hears_goodbye) = (knows(AHEAD), knows(GOODBYE));
+        self.takes_references = knows(REFERENCES);
         self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);

@@ -92,6 +92,10 @@ pub const SMALL_BATCHES_IN_A_ROW: u32 = 64;
 /// brings no new event if its events have already arrived from another peer.
 pub const EMPTY_NOTIFIES: u32 = 16;
 
+/// How long a batch waits for an event that it refers to by its id, and that this log lacks. Such an event is usually on
+/// its way from another peer. Afterwards its body is requested.
+pub const REFERENCE_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Pause before the next pull from a peer that is throttled by [`SMALL_BATCHES_IN_A_ROW`] or [`EMPTY_NOTIFIES`]. Ten
 /// pulls and commits per second cost almost nothing.
 pub const THROTTLED_REQUEST_PAUSE: Duration = Duration::from_millis(100);

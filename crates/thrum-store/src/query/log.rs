@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row as SqlRow};
 use thrum_core::{
     Heads, SetDigest, Timestamp,
-    exchange::{Checkpoint, LastRejected, LongEvents, Page, Row, Troubles},
+    exchange::{Checkpoint, Holder, LastRejected, LongEvents, Page, Row, Troubles},
     limits,
 };
 
@@ -41,6 +41,11 @@ pub(super) fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
 }
 
+/// Reads a text column without copying it.
+fn text<'a>(row: &'a SqlRow<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
 impl Reader<'_> {
     /// Returns the rows above `after`, at most `max_events` and `max_bytes` of bodies, but at least one if there is
     /// any.
@@ -48,16 +53,51 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        self.page_of(after, max_events, max_bytes, None)
+    }
+
+    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold have no
+    /// body.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn page_for(
+        &self,
+        holder: Holder<'_>,
+        after: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.page_of(after, max_events, max_bytes, Some(holder))
+    }
+
+    fn page_of(
+        &self,
+        after: u64,
+        max_events: usize,
+        max_bytes: usize,
+        holder: Option<Holder<'_>>,
+    ) -> Result<Page, StoreError> {
         // Sequences are SQLite integers; no row lies above the largest.
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let mut statement = self.conn.prepare_cached(
-            "SELECT sequence, event_id, type, origin_daemon, body FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            "SELECT sequence, event_id, type, origin_daemon, body, received_from FROM events
+             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
         )?;
         let mut rows = statement.query((after, max_events.saturating_add(1)))?;
         let mut page = Page::default();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            let row = read_row(row)?;
+            let row = match holder {
+                Some(holder) if holder.holds(text(row, 3)?, text(row, 5)?) => Row {
+                    sequence: row.get(0)?,
+                    id: row.get(1)?,
+                    kind: row.get(2)?,
+                    origin: row.get(3)?,
+                    body: String::new(),
+                },
+                _ => read_row(row)?,
+            };
             bytes += row.body.len();
             if !page.rows.is_empty() && (page.rows.len() == max_events || bytes > max_bytes) {
                 page.more = true;
@@ -137,6 +177,20 @@ impl Reader<'_> {
         let read =
             |row: &rusqlite::Row<'_>| Ok(Checkpoint { log: row.get(0)?, sequence: row.get(1)?, event: row.get(2)? });
         Ok(statement.query_row([peer], read).optional()?)
+    }
+
+    /// Returns `true` if events with all of these ids are stored.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn holds_ids(&self, ids: &[&str]) -> Result<bool, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM events WHERE event_id = ?1")?;
+        for id in ids {
+            if !statement.exists([id])? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns `true` if exactly this event is stored.

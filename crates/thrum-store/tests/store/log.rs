@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use thrum_core::{
     Error, ErrorKind,
     event::Rejected,
-    exchange::{Batch, Checkpoint},
+    exchange::{Batch, Checkpoint, Holder},
 };
 use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 
@@ -48,6 +48,34 @@ fn a_page_respects_both_bounds_but_holds_at_least_one_event() {
     assert_eq!(page(3, 2, usize::MAX), (vec![4, 5], false), "exactly the rest");
     assert_eq!(page(5, 10, 10), (vec![], false));
     assert_eq!(page(u64::MAX, 10, 10), (vec![], false));
+}
+
+#[test]
+fn a_page_for_a_peer_leaves_out_the_bodies_of_what_it_is_assumed_to_hold() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let apply = |node: &mut Node, peer: &str, id: &str, origin: &str| {
+        let event = foreign(id, origin, 1, "future.thing", json!({}));
+        node.apply_batch(&Batch { peer: peer.into(), ..served(&[event]) });
+    };
+    apply(&mut node, "d_peer", "evt_from_the_peer", "d_x");
+    apply(&mut node, "d_other", "evt_of_the_peer", "d_peer");
+    apply(&mut node, "d_other", "evt_known", "d_known");
+    apply(&mut node, "d_other", "evt_unknown", "d_x");
+    let left_out = |origins: &[&str]| {
+        let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+        let holder = Holder { peer: "d_peer", origins: &origins };
+        let page = node.store.reader().page_for(holder, 0, 100, usize::MAX).expect("a page");
+        assert_eq!(page.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        page.rows.into_iter().filter(|row| row.body.is_empty()).map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(left_out(&[]), ["evt_from_the_peer", "evt_of_the_peer"]);
+    // Not our own events, even if somebody else has served them as well.
+    assert_eq!(left_out(&["d_known", &node.home()]), ["evt_from_the_peer", "evt_of_the_peer", "evt_known"]);
+
+    let reader = node.store.reader();
+    assert!(reader.holds_ids(&["evt_known", "evt_unknown"]).expect("reads"));
+    assert!(!reader.holds_ids(&["evt_known", "evt_missing"]).expect("reads"));
 }
 
 #[test]

@@ -211,7 +211,8 @@ mod tests {
     }
 
     fn served(sequence: i64) -> Served {
-        Served { sequence, envelope: [Some(format!("evt_{sequence}")), None, None, None], event_json: "{}".into() }
+        let envelope = [Some(format!("evt_{sequence}")), None, None, None];
+        Served { sequence, envelope, event_json: "{}".into(), is_reference: false }
     }
 
     fn at(sequence: u64) -> Checkpoint {

@@ -417,6 +417,9 @@ mod tests {
             *self.looked_at.lock().unwrap() += rows.len();
             Ok(Page { more: after + (rows.len() as u64) < kinds.len() as u64, rows })
         }
+        fn page_for(&self, _: thrum_core::exchange::Holder<'_>, _: u64, _: usize, _: usize) -> Result<Page, Error> {
+            unreachable!()
+        }
         fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<thrum_core::exchange::LongEvents, Error> {
             unreachable!()
         }
@@ -453,6 +456,9 @@ mod tests {
         fn checkpoint(&self, _: &str) -> Result<Option<thrum_core::exchange::Checkpoint>, Error> {
             unreachable!()
         }
+        fn holds_ids(&self, _: &[&str]) -> Result<bool, Error> {
+            unreachable!()
+        }
         fn holds(&self, _: &[&thrum_core::Event]) -> Result<Vec<bool>, Error> {
             unreachable!()
         }
@@ -478,7 +484,7 @@ mod tests {
         // Returns the rows served above `after`, and how many rows were examined.
         let ask = |after: u64| {
             *log.looked_at.lock().unwrap() = 0;
-            let pull = Pull { after, max_batch: 1000, log: None, stored: None };
+            let pull = Pull { after, max_batch: 1000, log: None, stored: None, references: None };
             let page = Askers::page(|| askers.lock().unwrap(), PEER, &pull, &log, Now::default()).unwrap();
             (page.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), *log.looked_at.lock().unwrap())
         };

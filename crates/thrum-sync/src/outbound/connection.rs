@@ -233,10 +233,12 @@ impl Connection {
     async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, PeerError> {
         let request = zeroize::Zeroizing::new(match (call, self.own_port()) {
             (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
-            (Call::Notify { after: Some(after), .. }, _) => {
+            (Call::Notify { after: Some(after), references, .. }, _) => {
                 let (log, after) = (Arc::clone(&self.outbound.env.log), *after);
+                let (peer, references) = (self.peer.daemon_id.clone(), references.clone());
                 // If the events cannot be read now, the peer pulls them.
-                let pushed = blocking(move || protocol::push(&*log, after)).await.ok().flatten();
+                let pushed = blocking(move || protocol::push(&*log, &peer, after, references.as_deref()));
+                let pushed = pushed.await.ok().flatten();
                 call.line_with(id, &self.own_id, &self.token, pushed.as_ref())
             }
             _ => call.line(id, &self.own_id, &self.token),

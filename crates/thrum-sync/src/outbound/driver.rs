@@ -1,7 +1,7 @@
 //! Drives one peer's replicator: turns events into its inputs, and its actions into I/O.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     future::pending,
     pin::pin,
     sync::{Arc, Mutex},
@@ -17,7 +17,7 @@ use thrum_core::{
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::JoinHandle,
-    time::{sleep_until, timeout},
+    time::{sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -28,7 +28,7 @@ use crate::{
     addresses::changed,
     blocking::blocking,
     environment::lock,
-    intake,
+    intake::{self, Taken},
     protocol::{
         AuthState,
         wire::{self, Pulled, Pushed, Served},
@@ -72,6 +72,7 @@ struct Slots {
     called: bool,
     stopping: bool,
     acknowledged: Option<u64>,
+    lacks: bool,
     force: Option<u64>,
     compare: Option<u64>,
     reachable: bool,
@@ -109,6 +110,11 @@ impl Signals {
         self.put(|slots| slots.acknowledged = Some(upto));
     }
 
+    /// Signals that the peer lacks an event that was sent as a reference.
+    pub(crate) fn lacks(&self) {
+        self.put(|slots| slots.lacks = true);
+    }
+
     pub(crate) fn force(&self, ticket: u64) {
         self.put(|slots| slots.force = slots.force.max(Some(ticket)));
     }
@@ -127,6 +133,7 @@ impl Signals {
         let pushed = slots.pushed.and_then(|pushed| read_pushed(&pushed));
         [
             slots.acknowledged.map(Input::Acknowledged),
+            slots.lacks.then_some(Input::PeerLacks),
             slots.called.then_some(Input::Authenticated),
             slots.stopping.then_some(Input::Stopping),
             slots.reachable.then_some(Input::NetworkUp),
@@ -205,9 +212,22 @@ struct ServedBatch {
     events: Vec<Served>,
 }
 
-/// A batch being stored. The result is `None` if it was not stored because the batch before it was not, or because the
-/// peer is over its quota, or the driver was stopped.
-type Storing = JoinHandle<Result<Option<(Applied, Option<OverQuota>)>, Error>>;
+/// A batch being stored.
+type Storing = JoinHandle<Result<Stored, Error>>;
+
+/// What became of a batch.
+enum Stored {
+    Applied {
+        applied: Applied,
+        over: Option<OverQuota>,
+        /// Origins of events that were held already and were sent with their bodies nevertheless.
+        repeated: BTreeSet<String>,
+    },
+    /// It refers to an event that this log lacks.
+    Lacks,
+    /// The batch before it was not stored, the peer is over its quota, or the driver was stopped.
+    NotApplied,
+}
 
 /// A check of the peer's quota.
 type QuotaCheck = JoinHandle<Result<Option<OverQuota>, Error>>;
@@ -334,22 +354,38 @@ impl Run {
         before: Option<oneshot::Receiver<bool>>,
         tell: oneshot::Sender<bool>,
     ) -> Storing {
-        let ServedBatch { log, checkpoint, checkpoint_event, events } = served;
         let (store, peer) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
-        let (known, of) = (Arc::clone(&store), peer.clone());
+        let (log, from) = (Arc::clone(&store), peer.clone());
+        let mut commits = self.outbound.env.commits.clone();
         let stop = self.stop.clone();
         tokio::spawn(async move {
-            let batch = blocking(move || intake::batch(&of, &log, checkpoint, events, &*known)).await?;
+            let served = Arc::new(served);
+            let patience = tokio::time::Instant::now() + limits::REFERENCE_PATIENCE;
+            let taken = loop {
+                commits.mark_unchanged();
+                let (served, log, peer) = (Arc::clone(&served), Arc::clone(&log), from.clone());
+                let taken = blocking(move || {
+                    let ServedBatch { log: log_id, checkpoint, events, .. } = &*served;
+                    intake::take(&peer, log_id, *checkpoint, events, &*log)
+                });
+                let taken = taken.await?;
+                // An event that is referred to may be on its way from another peer.
+                if taken.is_some() || !matches!(timeout_at(patience, commits.changed()).await, Ok(Ok(()))) {
+                    break taken;
+                }
+            };
+            let Some(Taken { batch, referred, repeated }) = taken else { return Ok(Stored::Lacks) };
             // Takes no thread while it waits, because others need them, too.
             let may_store = match before {
                 Some(before) => before.await == Ok(true),
                 None => true,
             };
             if !may_store || stop.is_cancelled() {
-                return Ok(None);
+                return Ok(Stored::NotApplied);
             }
             let stored = blocking(move || {
-                let applied = store.apply(Batch { checkpoint_event, ..batch })?;
+                let stored = store.apply(Batch { checkpoint_event: served.checkpoint_event.clone(), ..batch })?;
+                let applied = Applied { referred, skipped: stored.skipped + referred, ..stored };
                 // Ignore a failed check; the next batch with new events triggers another one.
                 let over = if applied.applied > 0 { store.over_quota(&peer).unwrap_or_default() } else { None };
                 Ok((applied, over))
@@ -357,7 +393,7 @@ impl Run {
             let (applied, over) = stored.await?;
             // Sending fails if this is the last batch: then nothing waits for it.
             let _ = tell.send(over.is_none());
-            Ok(Some((applied, over)))
+            Ok(Stored::Applied { applied, over, repeated })
         })
     }
 
@@ -463,10 +499,13 @@ async fn finished(storing: &mut VecDeque<Storing>) -> Vec<Input> {
     storing.pop_front();
     match result {
         // The quota comes first, so that no pull starts in between.
-        Ok(Ok(Some((applied, over)))) => {
-            over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
+        Ok(Ok(Stored::Applied { applied, over, repeated })) => {
+            let over = over.map(|over| Input::Quota(Some(over)));
+            let repeated = Some(Input::Repeated(repeated)).filter(|_| applied.skipped > applied.referred);
+            over.into_iter().chain(repeated).chain([Input::Applied(applied)]).collect()
         }
-        Ok(Ok(None)) => vec![Input::NotApplied],
+        Ok(Ok(Stored::Lacks)) => vec![Input::Lacks],
+        Ok(Ok(Stored::NotApplied)) => vec![Input::NotApplied],
         Ok(Err(error)) => vec![Input::ApplyFailed(error)],
         Err(error) => vec![Input::ApplyFailed(Error::new(ErrorKind::Failed, error.to_string()))],
     }

@@ -29,7 +29,7 @@ pub use reply::{
     read_paired, read_probed, read_proved, read_pulled,
 };
 pub use request::{
-    AHEAD, Begin, Call, ENCRYPT, GOODBYE, NOT_HTTP, Pair, Pull, Pushed, Query, Request, confirm_request,
+    AHEAD, Begin, Call, ENCRYPT, GOODBYE, NOT_HTTP, Pair, Pull, Pushed, Query, REFERENCES, Request, confirm_request,
     encrypt_request, hello_request, is_http, lend_request, peer_info_request, probe_request, prove_request,
     read_encrypt, refused_request,
 };

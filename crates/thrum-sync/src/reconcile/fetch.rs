@@ -165,7 +165,7 @@ impl Reconcile {
         served: Vec<Served>,
         is_wanted: impl Fn(&Event) -> bool,
     ) -> Result<Brought, PeerError> {
-        let batch = intake::batch(peer, "", 0, served, &*self.env.log).map_err(PeerError::Log)?;
+        let batch = intake::batch(peer, "", 0, &served, &*self.env.log).map_err(PeerError::Log)?;
         let is_its = |event: &Event| event.origin == of.origin && event.log == of.log && is_wanted(event);
         let (events, others): (Vec<Event>, Vec<Event>) = batch.events.into_iter().partition(is_its);
         let _whole = lock(&turn.storing);

@@ -1,5 +1,7 @@
 //! The inputs and actions of the replicator.
 
+use std::collections::BTreeSet;
+
 use thrum_core::{Error, exchange::Applied, quota::OverQuota};
 
 use crate::{
@@ -28,6 +30,13 @@ pub enum Input {
     ApplyFailed(Error),
     /// The batch was not stored, because the one before it was not, or because the peer is over its quota.
     NotApplied,
+    /// The batch was not stored, because it refers to an event that this log lacks.
+    Lacks,
+    /// The peer sent events that were held already, with their bodies. They are of these origins, whose events the peer
+    /// therefore also gets from others.
+    Repeated(BTreeSet<String>),
+    /// The peer lacks an event that was sent to it as a reference.
+    PeerLacks,
     /// `Some` if the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
     /// The peer has lent a connection to us: worth one attempt now, regardless of backoff.
@@ -70,8 +79,8 @@ pub enum Action {
         /// The request.
         call: Call,
     },
-    /// Store a batch after those of earlier `Apply` actions; respond with `Applied`, `ApplyFailed` or `NotApplied`. Up
-    /// to [`BATCHES_IN_PROGRESS`](thrum_core::limits::BATCHES_IN_PROGRESS) batches wait for their responses, which come
+    /// Store a batch after those of earlier `Apply` actions; respond with `Applied`, `ApplyFailed`, `NotApplied` or
+    /// `Lacks`. Up to [`BATCHES_IN_PROGRESS`](thrum_core::limits::BATCHES_IN_PROGRESS) batches wait for their responses, which come
     /// in order. A batch must not be stored if the one before it was not.
     Apply {
         /// The peer's log; empty for a legacy peer.

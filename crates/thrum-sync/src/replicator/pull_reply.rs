@@ -52,6 +52,9 @@ pub(super) fn validate(asked: &Pull, reply: Pulled) -> Result<ValidReply, Violat
     if events.len() > asked.max_batch {
         return Err(Violation::LargeBatch { sent: events.len(), max: asked.max_batch });
     }
+    if asked.references != Some(true) && events.iter().any(|event| event.is_reference) {
+        return Err(Violation::Reference);
+    }
     let mut highest = after;
     for event in &events {
         highest = u64::try_from(event.sequence)

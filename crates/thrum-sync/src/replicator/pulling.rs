@@ -28,11 +28,17 @@ impl Replicator {
     pub(super) fn pull(&mut self, tick: Duration) -> Pull {
         let max_batch = self.max_batch;
         let Some(log) = self.known.clone().flatten() else {
-            return Pull { after: self.reading.ask(tick), max_batch, log: None, stored: None };
+            return Pull { after: self.reading.ask(tick), max_batch, log: None, stored: None, references: None };
         };
         let stored = self.stored_upto(&log);
         let after = self.read_upto(&log);
-        Pull { after, max_batch, log: Some(log), stored: Some(stored).filter(|_| !self.applying.is_empty()) }
+        Pull {
+            after,
+            max_batch,
+            log: Some(log),
+            stored: Some(stored).filter(|_| !self.applying.is_empty()),
+            references: Some(!self.lacks).filter(|_| self.takes_references && self.has_pulled),
+        }
     }
 
     /// The sequence up to which this log of the peer is stored durably.
@@ -103,7 +109,13 @@ impl Replicator {
         {
             return;
         }
-        let pull = Pull { after, max_batch: limits::MAX_PUSHED_EVENTS, log: Some(log.clone()), stored: None };
+        let pull = Pull {
+            after,
+            max_batch: limits::MAX_PUSHED_EVENTS,
+            log: Some(log.clone()),
+            stored: None,
+            references: Some(true),
+        };
         if self.run.1 == Applied::default() {
             self.run.0 = Cause::Notify;
         }
@@ -168,6 +180,7 @@ impl Replicator {
         let run = &mut self.run.1;
         run.applied += applied.applied;
         run.skipped += applied.skipped;
+        run.referred += applied.referred;
         run.rejected += applied.rejected;
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
@@ -247,6 +260,7 @@ impl Replicator {
         self.batch_limit = self.most_per_pull;
         self.status.exchange.last_error = None;
         self.status.ends += 1;
+        self.lacks = false;
         self.status.forced = self.forcing;
         let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Periodic, Applied::default()));
         if cause == Cause::Notify {

@@ -6,6 +6,7 @@ mod connecting;
 mod legacy;
 mod pulling;
 mod pushing;
+mod references;
 mod replies;
 mod throttling;
 
@@ -118,8 +119,12 @@ fn info(log: Option<&str>, latest: u64) -> Input {
 }
 
 fn pulled(log: &str, sequences: &[i64], next: i64, more: bool) -> Input {
-    let served =
-        |sequence: &i64| Served { sequence: *sequence, envelope: [const { None }; 4], event_json: "{}".into() };
+    let served = |sequence: &i64| Served {
+        sequence: *sequence,
+        envelope: [const { None }; 4],
+        event_json: "{}".into(),
+        is_reference: false,
+    };
     let log = Some(log.to_owned()).filter(|log| !log.is_empty());
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log })))
 }
@@ -130,6 +135,7 @@ fn old(sequences: &[i64], more: bool) -> Input {
         sequence: *sequence,
         envelope: [Some(format!("evt_{sequence}")), None, None, None],
         event_json: "{}".into(),
+        is_reference: false,
     };
     let next = sequences.last().copied().unwrap_or(0);
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log: None })))
@@ -149,6 +155,7 @@ fn pull(after: u64, log: &str) -> Call {
         max_batch: limits::MAX_BATCH_EVENTS,
         log: Some(log.to_owned()).filter(|log| !log.is_empty()),
         stored: None,
+        references: None,
     })
 }
 

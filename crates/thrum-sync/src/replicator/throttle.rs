@@ -66,10 +66,12 @@ impl Throttle {
             .then(|| (tick + limits::THROTTLED_REQUEST_PAUSE, shown(Waste::SmallBatches)))
     }
 
-    /// Records that the peer was read to the end after an announcement. A legacy peer (`is_old`) also announces each
+    /// Records that the peer was read to the end after an announcement. Announced references are events that arrived
+    /// from another peer before, and cost little. A legacy peer (`is_old`) also announces each
     /// event that it has just read from us, so empty announcements are not its fault.
     pub(super) fn announced(&mut self, applied: &Applied, is_old: bool, tick: Duration) -> Option<Pause> {
-        self.empty = if applied.applied == 0 { self.empty.saturating_add(1) } else { 0 };
+        let is_empty = applied.applied == 0 && applied.referred == 0;
+        self.empty = if is_empty { self.empty.saturating_add(1) } else { 0 };
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
         // If events were skipped, the announced events exist, but arrived from another peer before.
         let shown = Some(Waste::EmptyAnnouncements).filter(|_| !is_old && *applied == Applied::default());

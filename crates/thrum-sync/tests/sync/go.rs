@@ -328,7 +328,7 @@ impl Go {
             for peer in self.peers.keys().cloned().collect::<Vec<_>>() {
                 self.open(
                     &peer,
-                    Call::Notify { latest: sequence, count: 1, after: None },
+                    Call::Notify { latest: sequence, count: 1, after: None, references: None },
                     false,
                     tick,
                     conns,
@@ -355,7 +355,7 @@ impl Go {
         let after = self.peers[peer].checkpoint;
         self.open(
             peer,
-            Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None }),
+            Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None, references: None }),
             for_notify,
             tick,
             conns,

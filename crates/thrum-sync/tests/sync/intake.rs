@@ -6,7 +6,12 @@ use thrum_sync::{Log, intake, protocol::wire::Served};
 use crate::kit::{StoreLog, World, directory};
 
 fn served(sequence: i64, id: Option<&str>, event_json: &str) -> Served {
-    Served { sequence, envelope: [id.map(str::to_owned), None, None, None], event_json: event_json.to_owned() }
+    Served {
+        sequence,
+        envelope: [id.map(str::to_owned), None, None, None],
+        event_json: event_json.to_owned(),
+        is_reference: false,
+    }
 }
 
 #[test]
@@ -25,7 +30,7 @@ fn events_of_wrong_shape_are_rejected_and_stop_nothing() {
         served(8, None, r#"{"type":"x"}"#),
         served(9, Some("evt_good"), r#"{"type":"future.thing","kept":[1]}"#),
     ];
-    let batch = intake::batch("d_peer", "log", 9, events, &*log).unwrap();
+    let batch = intake::batch("d_peer", "log", 9, &events, &*log).unwrap();
     assert_eq!(batch.events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["evt_good"]);
     let rejected: Vec<_> = batch.rejected.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(
@@ -41,6 +46,27 @@ fn events_of_wrong_shape_are_rejected_and_stop_nothing() {
 }
 
 #[test]
+fn references_are_taken_only_if_all_their_events_are_held() {
+    let directory = directory();
+    let (log, _) = StoreLog::open(&directory, &mut World::new(1));
+    let body = r#"{"type":"future.thing","origin_daemon":"d_x"}"#;
+    let reference = |sequence, id| Served { event_json: String::new(), is_reference: true, ..served(sequence, id, "") };
+    let take = |events: Vec<Served>| intake::take("d_peer", "log", 9, &events, &*log).unwrap();
+
+    let first = take(vec![served(1, Some("evt_1"), body)]).expect("no references");
+    assert_eq!((first.referred, first.repeated.len()), (0, 0));
+    log.apply(first.batch).unwrap();
+
+    let taken = take(vec![reference(2, Some("evt_1")), served(3, Some("evt_2"), body)]).expect("both are known");
+    assert_eq!((taken.referred, taken.repeated.len(), taken.batch.events.len()), (1, 0, 1));
+    let taken = take(vec![served(2, Some("evt_1"), body)]).expect("no references");
+    assert_eq!(taken.repeated, ["d_x".to_owned()].into());
+    for missing in [reference(2, Some("evt_2")), reference(2, None)] {
+        assert!(take(vec![reference(1, Some("evt_1")), missing]).is_none());
+    }
+}
+
+#[test]
 fn the_envelope_wins_over_the_event_as_in_go() {
     let directory = directory();
     let (log, _) = StoreLog::open(&directory, &mut World::new(1));
@@ -48,8 +74,9 @@ fn the_envelope_wins_over_the_event_as_in_go() {
         sequence: 1,
         envelope: [Some("evt_a".into()), Some("t".into()), Some("2026-01-01T00:00:00Z".into()), Some("d_x".into())],
         event_json: r#"{"event_id":"evt_b","type":7,"sequence":12,"v":1}"#.into(),
+        is_reference: false,
     };
-    let made = intake::batch("d_peer", "", 1, vec![one], &*log).unwrap();
+    let made = intake::batch("d_peer", "", 1, &[one], &*log).unwrap();
     assert_eq!(
         made.events[0].body,
         r#"{"event_id":"evt_a","origin_daemon":"d_x","timestamp":"2026-01-01T00:00:00Z","type":"t","v":1}"#
@@ -77,7 +104,7 @@ fn a_forged_event_is_the_only_one_refused_and_the_order_is_the_peers() {
     for held in [false, true] {
         let mut events: Vec<Served> = bodies.iter().zip(1..).map(|(body, n)| served(n, None, body)).collect();
         events[700].event_json = events[700].event_json.replace("ses_701", "ses_666");
-        let made = intake::batch("d_peer", "log", 900, events, &*log).unwrap();
+        let made = intake::batch("d_peer", "log", 900, &events, &*log).unwrap();
         assert_eq!((made.events.len(), made.rejected.len()), (899, 1), "held: {held}");
         assert!(held || made.events.iter().map(|event| event.seq).is_sorted());
         let applied = log.apply(made).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use thrum_core::{
     Ambient, DaemonKey, Error, ErrorKind, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Commit, LongEvents, Page, Prerequisites, Row},
+    exchange::{Applied, Batch, Checkpoint, Commit, Holder, LongEvents, Page, Prerequisites, Row},
     limits,
     quota::{Amounts, OverQuota},
 };
@@ -225,6 +225,9 @@ impl Log for StoreLog {
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
         self.read(|store| store.reader().page(after, max_events, max_bytes))
     }
+    fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
+        self.read(|store| store.reader().page_for(holder, after, max_events, max_bytes))
+    }
     fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Error> {
         self.read(|store| store.reader().long_events(max, is_too_long))
     }
@@ -261,6 +264,9 @@ impl Log for StoreLog {
     }
     fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
         self.read(|store| store.reader().checkpoint(peer))
+    }
+    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
+        self.read(|store| store.reader().holds_ids(ids))
     }
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
         let last = events.iter().map(|event| &event.id).max().cloned().unwrap_or_default();

@@ -28,6 +28,8 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     b.hears(&news).await;
     a.agrees().await;
     b.agrees().await;
+    // Until a has also read that b holds its events.
+    a.peers.force(None).await.unwrap();
     let status = &a.peers.status().await.unwrap()[0];
     assert_eq!(
         (status.state, status.details.backlog_from_them, status.details.rejected),

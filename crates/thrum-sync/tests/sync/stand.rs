@@ -53,7 +53,7 @@ impl Stand {
 
     /// Puts events into the log as if a peer had served them, up to a sequence of that peer.
     pub fn hold(&self, upto: u64, events: Vec<Served>) {
-        let batch = intake::batch("d_source", "", upto, events, &*self.log).unwrap();
+        let batch = intake::batch("d_source", "", upto, &events, &*self.log).unwrap();
         self.log.apply(batch).unwrap();
     }
 

@@ -116,13 +116,13 @@ fn a_go_daemon_that_joins_notifies_and_pulls_gets_what_it_needs() {
 #[test]
 fn we_ask_as_go_asks() {
     let token = Token::parse(&"2".repeat(64)).unwrap();
-    let pull = |after| Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None });
+    let pull = |after| Call::Pull(Pull { after, max_batch: 1000, log: None, stored: None, references: None });
     let recorded: Vec<String> = go_calls().into_iter().map(|(_, asked, _)| asked).collect();
     let pair =
         Pair { code: "1234".into(), daemon_id: GO.into(), name: "box1".into(), address: "100.64.0.3:9100".into() };
     let ours = [
         pair.line(1),
-        Call::Notify { latest: 7, count: 1, after: None }.line(2, GO, &token),
+        Call::Notify { latest: 7, count: 1, after: None, references: None }.line(2, GO, &token),
         pull(0).line(6, GO, &token),
         pull(2).line(8, GO, &token),
         pull(3).line(11, GO, &token),
@@ -183,7 +183,7 @@ fn a_replicator_reads_a_go_peer_to_its_end_and_stops() {
         else {
             panic!("nothing to store")
         };
-        let batch = intake::batch("d_capturepeer2", &log, checkpoint, events, &*stand.log).unwrap();
+        let batch = intake::batch("d_capturepeer2", &log, checkpoint, &events, &*stand.log).unwrap();
         assert_eq!(batch.rejected, []);
         read.extend(batch.events.into_iter().map(|event| event.kind));
         actions = step(&mut machine, Input::Applied(thrum_core::exchange::Applied::default()));

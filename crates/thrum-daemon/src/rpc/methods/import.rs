@@ -8,7 +8,7 @@ use thrum_store::{LogCopy, ops::Adopted};
 use thrum_sync::{
     Log,
     blocking::blocking,
-    intake,
+    intake::{self, Validated},
     legacy::peers::{self, GoPeers, ImportDecision},
     peers::{Replaced, TakenOver},
     protocol::wire::Served,
@@ -33,6 +33,7 @@ impl Events {
             sequence: row.sequence,
             envelope: [given(row.event_id), given(row.kind), given(row.timestamp), given(row.origin_daemon)],
             event_json: row.event_json,
+            is_reference: false,
         };
         self.events.into_iter().map(served).collect()
     }
@@ -85,7 +86,7 @@ pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<ImportedBa
 
 fn apply(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<ImportedBatch, Error> {
     let storage: &dyn Log = storage.as_ref();
-    let batch = intake::batch("", "", 0, served, storage)?;
+    let batch = intake::batch("", "", 0, &served, storage)?;
     if dry_run {
         return would_be_taken(&batch.events, &batch.rejected, &|events| storage.holds(events));
     }
@@ -111,7 +112,7 @@ fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<
 /// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
 pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<ImportedBatch, Error> {
     let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
-    let (events, rejected) = intake::validate(&params.served(), &holds)?;
+    let Validated { events, rejected, .. } = intake::validate(&params.served(), &holds)?;
     would_be_taken(&events, &rejected, &holds)
 }
 

@@ -61,8 +61,10 @@ pub struct Served {
     pub sequence: i64,
     /// `event_id`, `type`, `timestamp`, `origin_daemon`: `None` if the field is empty or not a string.
     pub envelope: [Option<String>; 4],
-    /// The event as JSON of any shape; empty if the event was too long to be read.
+    /// The event as JSON of any shape; empty if the event was too long to be read, and in a reference.
     pub event_json: String,
+    /// Whether this is a reference: the sequence and the id of an event that we are assumed to hold.
+    pub is_reference: bool,
 }
 
 impl Served {
@@ -71,7 +73,7 @@ impl Served {
 
     /// Returns `true` if the event was too long to be read.
     pub fn is_unread(&self) -> bool {
-        self.event_json.is_empty()
+        self.event_json.is_empty() && !self.is_reference
     }
 }
 
@@ -294,7 +296,7 @@ pub fn info_line(id: &Id, info: &Info) -> String {
 }
 
 /// Encodes the reply to `sync.pull` and `sync.fetch`. Events are served as stored, with our sequence spliced in and the
-/// envelope beside them.
+/// envelope beside them. Rows without body are references.
 pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
     let bodies: usize = page.rows.iter().map(|row| row.body.len() + 512).sum();
     let mut line = String::with_capacity(bodies + 256);
@@ -304,6 +306,10 @@ pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
             line.push(',');
         }
         let text = |text: &str| Value::from(text).to_string();
+        if row.body.is_empty() {
+            line.push_str(&format!(r#"{{"event_id":{},"sequence":{},"reference":true}}"#, text(&row.id), row.sequence));
+            continue;
+        }
         line.push_str(&format!(
             r#"{{"event_id":{},"sequence":{},"type":{},"timestamp":{},"origin_daemon":{},"event_json":"#,
             text(&row.id),
@@ -487,6 +493,8 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
         origin_daemon: Text,
         #[serde(default, borrow)]
         event_json: Option<&'a RawValue>,
+        #[serde(default)]
+        reference: bool,
     }
     let wire: Wire<'_> = decode(line, asked)?;
     if wire.log_id.as_ref().is_some_and(|log| log.len() > limits::MAX_FOREIGN_ID_BYTES) {
@@ -495,7 +503,12 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
     let served = |event: WireServed<'_>| Served {
         sequence: event.sequence,
         envelope: [event.event_id.0, event.kind.0, event.timestamp.0, event.origin_daemon.0],
-        event_json: event.event_json.map_or_else(|| "null".to_owned(), |json| json.get().to_owned()),
+        is_reference: event.reference,
+        event_json: match event.event_json {
+            _ if event.reference => String::new(),
+            Some(json) => json.get().to_owned(),
+            None => "null".to_owned(),
+        },
     };
     Ok(Pulled {
         events: wire.events.unwrap_or_default().into_iter().map(served).collect(),
@@ -520,7 +533,8 @@ pub fn read_cut(beginning: &[u8]) -> Option<Pulled> {
     let sequence = envelope.get("sequence")?.as_i64()?;
     let text =
         |name: &str| envelope.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let served = Served { sequence, envelope: Served::ENVELOPE.map(text), event_json: String::new() };
+    let served =
+        Served { sequence, envelope: Served::ENVELOPE.map(text), event_json: String::new(), is_reference: false };
     Some(Pulled { events: vec![served], next: sequence, more: true, log: None })
 }
 

@@ -1,6 +1,6 @@
 //! Requests: decodes those received from peers, encodes those sent to peers.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -139,6 +139,10 @@ pub const AHEAD: &str = "ahead-1";
 /// The name of the protocol extension [`Call::Goodbye`], as listed in `sync.peer_info`.
 pub const GOODBYE: &str = "goodbye-1";
 
+/// The name of the protocol extension [`Pull::references`], as listed in `sync.peer_info`. A daemon that lists it also
+/// takes references among the events that are sent along with an announcement.
+pub const REFERENCES: &str = "references-1";
+
 /// The parameters of `sync.pull`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pull {
@@ -151,6 +155,10 @@ pub struct Pull {
     /// If the events up to `after` are not all durable at the asking daemon yet: the sequence up to which they are.
     /// Not in Go Thrum.
     pub stored: Option<u64>,
+    /// Whether events that the asking daemon is assumed to hold may be sent as references, with sequence and id only.
+    /// `Some(false)` if it lacks an event that was sent as a reference; `None` in the first pull of a connection, and to
+    /// and from a daemon that does not list [`REFERENCES`]. Not in Go Thrum.
+    pub references: Option<bool>,
 }
 
 impl Pull {
@@ -301,7 +309,8 @@ impl Request {
                     }
                     _ => None,
                 };
-                Ok(Query::Pull(Pull { after, max_batch, log, stored }))
+                let references = (log.is_some() && fields.has("references")).then(|| fields.flag("references"));
+                Ok(Query::Pull(Pull { after, max_batch, log, stored, references }))
             }
             Method::Notify => {
                 if matches!(self.params, Params::Missing) {
@@ -406,6 +415,9 @@ pub enum Call {
         /// events above it are sent along. `None` for a legacy peer, and before the first announcement or
         /// acknowledgement.
         after: Option<u64>,
+        /// Origins whose events the peer also gets from others, so that references to them are enough. `None` if the
+        /// peer does not list [`REFERENCES`].
+        references: Option<Arc<BTreeSet<String>>>,
     },
     /// `sync.ranges`, `sync.ids` or `sync.fetch`: a question about one log of one origin.
     About(About),
@@ -435,13 +447,16 @@ impl Call {
             Self::Goodbye => ("sync.goodbye", serde_json::json!({"reason": "stopping", "token": token})),
             Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
-            Self::Pull(Pull { after, max_batch, log, stored }) => {
+            Self::Pull(Pull { after, max_batch, log, stored, references }) => {
                 let mut params = serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token});
                 if let Some(log) = log {
                     params["log_id"] = log.as_str().into();
                 }
                 if let Some(stored) = stored {
                     params["stored_sequence"] = (*stored).into();
+                }
+                if let Some(references) = references {
+                    params["references"] = (*references).into();
                 }
                 ("sync.pull", params)
             }

@@ -71,7 +71,13 @@ fn invalid_sequences_are_refused_with_gos_texts() {
             .expect("a request");
     assert_eq!(
         largest.query(),
-        Ok(Query::Pull(Pull { after: i64::MAX.unsigned_abs(), max_batch: 5, log: None, stored: None }))
+        Ok(Query::Pull(Pull {
+            after: i64::MAX.unsigned_abs(),
+            max_batch: 5,
+            log: None,
+            stored: None,
+            references: None
+        }))
     );
 }
 
@@ -255,10 +261,11 @@ proptest! {
     }
 
     #[test]
-    fn requests_survive_a_round_trip(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}", stored in prop::option::of(0..i64::MAX.unsigned_abs())) {
+    fn requests_survive_a_round_trip(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}", stored in prop::option::of(0..i64::MAX.unsigned_abs()), references in any::<Option<bool>>()) {
         let token = Token::parse(&"0".repeat(64)).expect("a token");
         let log = Some(log).filter(|log| !log.is_empty());
-        let pull = Pull { after, max_batch, stored: stored.filter(|_| log.is_some()), log };
+        let (stored, references) = (stored.filter(|_| log.is_some()), references.filter(|_| log.is_some()));
+        let pull = Pull { after, max_batch, log, stored, references };
         let line = Call::Pull(pull.clone()).line(9, "d_x", &token);
         let request = Request::read(line.as_bytes()).expect("a request");
         prop_assert_eq!(request.token(), token.reveal());
@@ -285,4 +292,22 @@ fn which_event_was_too_long_to_be_read_stands_at_the_beginning_of_gos_answer() {
     ] {
         assert_eq!(read_cut(other.as_bytes()), None, "{other}");
     }
+}
+
+#[test]
+fn a_row_without_body_is_served_and_read_as_a_reference() {
+    let row = |sequence, id: &str, body: &str| Row {
+        sequence,
+        id: id.into(),
+        kind: "x".into(),
+        origin: "d_x".into(),
+        body: body.into(),
+    };
+    let page = Page { rows: vec![row(3, "evt_3", r#"{"a":1}"#), row(5, "evt_5", "")], more: false };
+    let line = pull_line(&serde_json::value::to_raw_value(&7).ok(), &page, "log");
+    assert!(line.contains(r#"{"event_id":"evt_5","sequence":5,"reference":true}]"#), "{line}");
+    let pulled = read_pulled(line.as_bytes(), 7).unwrap();
+    let read: Vec<_> = pulled.events.iter().map(|one| (one.sequence, one.is_reference, one.is_unread())).collect();
+    assert_eq!((read, pulled.next), (vec![(3, false, false), (5, true, false)], 5));
+    assert_eq!(pulled.events[1].envelope, [Some("evt_5".into()), None, None, None]);
 }

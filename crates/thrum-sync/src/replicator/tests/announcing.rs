@@ -5,13 +5,13 @@ use super::*;
 #[test]
 fn commits_are_announced_one_notify_at_a_time_and_the_next_covers_the_rest() {
     let mut case = Case::quiet();
-    assert_eq!(case.calls(Input::Commit(10)), [Call::Notify { latest: 10, count: 1, after: None }]);
+    assert_eq!(case.calls(Input::Commit(10)), [Call::Notify { latest: 10, count: 1, after: None, references: None }]);
     for latest in 11..=20 {
         assert_eq!(case.step(Input::Commit(latest)), []);
     }
     assert_eq!(
         case.calls(Input::Replied(Ok(Reply::Notified))),
-        [Call::Notify { latest: 20, count: 10, after: Some(10) }]
+        [Call::Notify { latest: 20, count: 10, after: Some(10), references: None }]
     );
     assert_eq!(case.calls(Input::Replied(Ok(Reply::Notified))), []);
     assert_eq!(case.calls(Input::Commit(20)), [], "nothing new that did not come from the peer");

@@ -172,7 +172,13 @@ fn met_ahead(latest: u64) -> Case {
 
 /// A pull behind batches that are being stored.
 fn pull_ahead(after: u64, stored: u64) -> Call {
-    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()), stored: Some(stored) })
+    Call::Pull(Pull {
+        after,
+        max_batch: limits::MAX_BATCH_EVENTS,
+        log: Some("log".into()),
+        stored: Some(stored),
+        references: None,
+    })
 }
 
 #[test]

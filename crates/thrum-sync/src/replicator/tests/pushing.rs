@@ -81,12 +81,22 @@ fn invalid_events_end_the_connection_as_an_invalid_reply_does() {
 #[test]
 fn events_are_sent_along_from_where_the_peer_has_read_and_never_to_a_legacy_peer() {
     let mut case = Case::quiet();
-    assert_eq!(case.calls(Input::Commit(10)), [Call::Notify { latest: 10, count: 1, after: None }], "not known yet");
+    assert_eq!(
+        case.calls(Input::Commit(10)),
+        [Call::Notify { latest: 10, count: 1, after: None, references: None }],
+        "not known yet"
+    );
     case.step(Input::Replied(Ok(Reply::Notified)));
-    assert_eq!(case.calls(Input::Commit(11)), [Call::Notify { latest: 11, count: 1, after: Some(10) }]);
+    assert_eq!(
+        case.calls(Input::Commit(11)),
+        [Call::Notify { latest: 11, count: 1, after: Some(10), references: None }]
+    );
     case.step(Input::Replied(Ok(Reply::Notified)));
     case.step(Input::Acknowledged(14));
-    assert_eq!(case.calls(Input::Commit(15)), [Call::Notify { latest: 15, count: 1, after: Some(14) }]);
+    assert_eq!(
+        case.calls(Input::Commit(15)),
+        [Call::Notify { latest: 15, count: 1, after: Some(14), references: None }]
+    );
 
     let mut case = Case::new(None);
     case.step(Input::Timer);
@@ -102,5 +112,5 @@ fn events_are_sent_along_from_where_the_peer_has_read_and_never_to_a_legacy_peer
             _ => None,
         }));
     }
-    assert_eq!(calls, [Call::Notify { latest: 4, count: 1, after: None }]);
+    assert_eq!(calls, [Call::Notify { latest: 4, count: 1, after: None, references: None }]);
 }

@@ -5,7 +5,8 @@ use super::*;
 /// Runs the machine, whose first pull is in flight, for a minute of virtual time. Returns the number of its requests.
 /// The peer replies at once, and its events are stored with the result `applied`.
 fn asked_within_a_minute(case: &mut Case, reply: impl FnMut(&Pull) -> Input, applied: Applied) -> usize {
-    let first = Pull { after: 5, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()), stored: None };
+    let first =
+        Pull { after: 5, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()), stored: None, references: None };
     asked_from(case, first, reply, applied)
 }
 
@@ -122,7 +123,7 @@ fn a_peer_that_repeats_known_events_is_throttled() {
 
 fn pull_after(case: &Case) -> Pull {
     let (log, after) = case.machine.status().checkpoint.clone().unwrap();
-    Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log), stored: None }
+    Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log), stored: None, references: None }
 }
 
 /// C20: a peer whose replies are too long gets smaller requests, but not more of them.

@@ -7,13 +7,13 @@ use std::{
 };
 
 use faulty_disk::{Disk, Failure, Image};
-use thrum_core::{Ambient, DaemonKey, exchange::Batch};
+use thrum_core::{Ambient, DaemonKey};
 use thrum_store::{OpenOptions, Store, StoreError, StoreFingerprint};
 use thrum_sync::{
     Log,
     legacy::serving::Askers,
     pairing::Pairing,
-    protocol::wire::Call,
+    protocol::wire::{Call, Served},
     protocol::{AuthState, Me},
     registry::Registry,
     replicator::{Replicator, ReplicatorStatus},
@@ -79,9 +79,21 @@ pub(super) struct Machine {
     pub(super) asked: Option<(u64, Call)>,
     /// When the connection is given up if no byte of the reply has arrived.
     pub(super) silent: Duration,
-    /// The batches to store, oldest first, and when the first one will be durable.
-    pub(super) storing: VecDeque<(Duration, Batch)>,
+    /// The batches to store, oldest first.
+    pub(super) storing: VecDeque<Storing>,
     pub(super) is_storing: bool,
+}
+
+/// A batch to be stored.
+pub(super) struct Storing {
+    pub(super) log: String,
+    pub(super) checkpoint: u64,
+    pub(super) checkpoint_event: String,
+    pub(super) events: Vec<Served>,
+    /// When it will be durable.
+    pub(super) due: Duration,
+    /// Until when events that it refers to are awaited.
+    pub(super) until: Duration,
 }
 
 impl Machine {
@@ -90,7 +102,7 @@ impl Machine {
     }
 
     fn wait_until(&self) -> Duration {
-        let storing = self.storing.front().map(|(due, _)| *due);
+        let storing = self.storing.front().map(|batch| batch.due);
         let silent = self.asked.as_ref().map(|_| self.silent);
         storing.into_iter().chain(silent).chain([self.replicator.wait_until()]).min().unwrap_or(Duration::MAX)
     }

@@ -12,14 +12,20 @@ use thrum_sync::{
     Log,
     conn::NoLine,
     error::PeerError,
-    intake,
+    intake::{self, Taken},
     protocol::wire::{self, Call},
     protocol::{self, Effect},
     replicator::{Action, Input},
     transport::{Caller, Kind},
 };
 
-use super::{Daemon, Message, Sim, daemon::Machine};
+use super::{
+    Daemon, Message, Sim,
+    daemon::{Machine, Storing},
+};
+
+/// Time until it is looked again whether an event that was referred to has arrived.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Sim {
     pub(super) fn send_all(&mut self, from: usize, messages: Vec<(usize, Message)>) {
@@ -61,7 +67,9 @@ impl Sim {
                         }
                         let token = daemon.auth.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
                         let pushed = match call {
-                            Call::Notify { after: Some(after), .. } => protocol::push(&*daemon.log, after).unwrap(),
+                            Call::Notify { after: Some(after), ref references, .. } => {
+                                protocol::push(&*daemon.log, peer, after, references.as_deref()).unwrap()
+                            }
                             _ => None,
                         };
                         let text = call.line_with(id, &daemon.id, &token, pushed.as_ref());
@@ -71,9 +79,10 @@ impl Sim {
                         self.network.send(self.tick, at, to, Message::Line { conn, text });
                     }
                     Action::Apply { log, checkpoint, checkpoint_event, events } => {
-                        self.traffic.entry((to, at)).or_default().events += events.len();
-                        let batch = intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap();
-                        machine.storing.push_back((self.tick, Batch { checkpoint_event, ..batch }));
+                        let bodies = events.iter().filter(|event| !event.is_reference).count();
+                        self.traffic.entry((to, at)).or_default().events += bodies;
+                        let (due, until) = (self.tick, self.tick);
+                        machine.storing.push_back(Storing { log, checkpoint, checkpoint_event, events, due, until });
                     }
                     Action::NoteWelcome => daemon.auth.registry.token_worked(peer).unwrap(),
                     Action::NoteRemoved => panic!("nobody was removed"),
@@ -103,9 +112,10 @@ impl Sim {
         let tick = self.tick;
         let machine = self.daemons[at].machines.get_mut(peer);
         let Some(Machine { storing, is_storing, .. }) = machine else { return };
-        let Some((due, _)) = storing.front_mut() else { return };
+        let Some(batch) = storing.front_mut() else { return };
         if !std::mem::replace(is_storing, true) {
-            *due = tick + Duration::from_millis(pause as u64);
+            batch.due = tick + Duration::from_millis(pause as u64);
+            batch.until = batch.due + limits::REFERENCE_PATIENCE;
             self.finish_storing(at, peer);
         }
     }
@@ -114,14 +124,39 @@ impl Sim {
         let tick = self.tick;
         self.now(at);
         let Some(machine) = self.daemons[at].machines.get_mut(peer) else { return };
-        let Some((_, batch)) = machine.storing.pop_front_if(|(due, _)| *due <= tick) else { return };
+        let Some(mut storing) = machine.storing.pop_front_if(|batch| batch.due <= tick) else { return };
+        let Storing { log, checkpoint, checkpoint_event, events, until, .. } = &storing;
+        let taken = intake::take(peer, log, *checkpoint, events, &*self.daemons[at].log).unwrap();
+        let machine = self.daemons[at].machines.get_mut(peer).unwrap();
+        if taken.is_none() && tick < *until {
+            storing.due = tick + LOOK_AGAIN;
+            machine.storing.push_front(storing);
+            return;
+        }
         machine.is_storing = false;
+        let Some(Taken { batch, referred, repeated }) = taken else {
+            // Nothing that follows it is stored.
+            let following = std::mem::take(&mut machine.storing).len();
+            self.tally.lacked += 1;
+            let route = (self.index(peer), at);
+            self.traffic.entry(route).or_default().lacked += 1;
+            self.step(at, peer, Input::Lacks);
+            for _ in 0..following {
+                self.step(at, peer, Input::NotApplied);
+            }
+            return;
+        };
         let daemon = &self.daemons[at];
-        let result = daemon.log.apply(batch);
+        let result = daemon.log.apply(Batch { checkpoint_event: checkpoint_event.clone(), ..batch });
         if self.died(at) {
             return;
         }
-        let applied: Applied = result.unwrap();
+        let stored: Applied = result.unwrap();
+        let applied = Applied { referred, skipped: stored.skipped + referred, ..stored };
+        self.tally.referred += referred;
+        if stored.skipped > 0 {
+            self.step(at, peer, Input::Repeated(repeated));
+        }
         assert_eq!(applied.rejected, 0, "nobody here sends what has no form");
         (at, applied.applied, applied.skipped).hash(&mut self.trace);
         self.tally.applied += applied.applied;
@@ -205,6 +240,7 @@ impl Sim {
                         pushed.map(|pushed| (pushed.after, wire::read_pulled(pushed.line.as_bytes(), 0).unwrap()));
                     Input::Notified { latest, pushed }
                 }
+                Effect::Lacks => Input::PeerLacks,
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
                 Effect::Paired(_)
                 | Effect::PairingMoved

@@ -51,8 +51,10 @@ pub struct Traffic {
     pub pulls: usize,
     pub notifies: usize,
     pub infos: usize,
-    /// Served events, known or not.
+    /// Events served with their bodies, known or not.
     pub events: usize,
+    /// Batches that were not stored because they refer to an event which the receiver lacks.
+    pub lacked: usize,
     /// Commits of the sender that did not come from the receiver.
     pub news: usize,
     /// Connections opened by the sender.

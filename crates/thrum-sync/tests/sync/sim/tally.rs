@@ -28,6 +28,8 @@ tally!(
     old_peers,
     written,
     applied,
+    referred,
+    lacked,
     kills,
     crashes_within_a_write,
     crashes_between_database_and_daemon_json,

@@ -88,6 +88,33 @@ fn an_event_takes_the_shortest_way_to_every_daemon() {
     });
 }
 
+/// Nor does it matter who writes: each event reaches two daemons, and its text crosses two links.
+#[test]
+fn in_a_ring_of_three_the_text_of_an_event_crosses_each_link_at_most_once() {
+    let seed = only_seed().unwrap_or(1);
+    let _replay = Replay(seed, "simulation::mesh");
+    let mut mesh = Mesh::new(seed, 3, &Start { interval: limits::SYNC_INTERVAL, events: 3 });
+    mesh.run_for(Duration::from_secs(60));
+    // Until each daemon knows what its peers get from each other.
+    for author in [0, 1, 2, 0, 1, 2] {
+        mesh.write(author);
+        mesh.run_for(Duration::from_secs(2));
+    }
+    let mut figures = Figures::begin(&mut mesh, "a ring of three");
+    for _ in 0..EVENTS {
+        let author = mesh.random(3);
+        mesh.write(author);
+        mesh.run_for(Duration::from_millis(200));
+    }
+    // Until each daemon was also served the events that came from it.
+    mesh.run_for(limits::SYNC_INTERVAL * 2);
+    mesh.assert_agreement();
+    figures.end(&mesh);
+    show(&figures.to_string());
+    assert_eq!(figures.most_bodies_of_link, 1, "{figures:?}");
+    assert_eq!(figures.bodies, 2 * EVENTS, "{figures:?}");
+}
+
 /// What a link carries for an event is bounded by the protocol, not by the number of daemons.
 #[test]
 fn an_event_costs_each_link_the_same_however_many_daemons_there_are() {

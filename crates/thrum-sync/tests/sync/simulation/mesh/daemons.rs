@@ -9,13 +9,14 @@ use std::{
 use thrum_core::{
     Ambient, DaemonKey, Payload, Timestamp,
     event::Draft,
+    exchange::Applied,
     limits,
     payload::{Body, MessageCreate},
 };
 use thrum_sync::{
     Log, Now, Token,
     conn::NoLine,
-    intake,
+    intake::{self, Taken},
     legacy::serving::Askers,
     pairing::{Pairing, Protocol},
     protocol::wire::{self, Call},
@@ -309,7 +310,9 @@ impl Mesh {
                     let daemon = &self.daemons[from];
                     let token = daemon.auth.registry.get(&peer).and_then(|peer| peer.token.clone()).unwrap();
                     let pushed = match call {
-                        Call::Notify { after: Some(after), .. } => protocol::push(&*daemon.log, after).unwrap(),
+                        Call::Notify { after: Some(after), ref references, .. } => {
+                            protocol::push(&*daemon.log, &peer, after, references.as_deref()).unwrap()
+                        }
                         _ => None,
                     };
                     let text = call.line_with(id, &daemon.id, &token, pushed.as_ref());
@@ -324,19 +327,26 @@ impl Mesh {
                     self.send(line, Message::Request(text));
                 }
                 Action::Apply { log, checkpoint, events, .. } => {
-                    batches.push(intake::batch(&peer, &log, checkpoint, events, &*self.daemons[from].log).unwrap());
+                    batches.push(intake::take(&peer, &log, checkpoint, &events, &*self.daemons[from].log).unwrap());
                 }
                 Action::NoteWelcome => self.daemons[from].auth.registry.token_worked(&peer).unwrap(),
                 Action::NoteRemoved => panic!("nobody was removed"),
             }
         }
-        for batch in batches {
+        for taken in batches {
+            let Some(Taken { batch, referred, repeated }) = taken else {
+                self.step(line, Input::Lacks);
+                continue;
+            };
             let (applied, fresh) = self.daemons[from].log.store(batch);
             for number in &fresh {
                 let hops = self.arrivals[*number][to].expect("the peer has what it serves").hops + 1;
                 self.arrivals[*number][from] = Some(Arrival { at: self.tick, hops });
             }
-            self.step(line, Input::Applied(applied));
+            if applied.skipped > 0 {
+                self.step(line, Input::Repeated(repeated));
+            }
+            self.step(line, Input::Applied(Applied { referred, skipped: applied.skipped + referred, ..applied }));
             if !fresh.is_empty() {
                 self.committed(from);
             }
@@ -368,6 +378,7 @@ impl Mesh {
         for effect in effects {
             let input = match effect {
                 Effect::Authenticated => Input::Authenticated,
+                Effect::Lacks => Input::PeerLacks,
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
                 Effect::Notified { latest, pushed } => {
                     let read = |line: &str| wire::read_pulled(line.as_bytes(), 0).unwrap();

@@ -8,7 +8,7 @@ use std::{
 use thrum_core::{
     Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Commit, LongEvents, Page, Prerequisites, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, Commit, Holder, LongEvents, Page, Prerequisites, Row, Troubles},
     heads::Head,
 };
 use thrum_sync::Log;
@@ -49,8 +49,8 @@ pub struct MemoryLog {
 
 #[derive(Default)]
 struct Held {
-    /// The row at index `n` has sequence `n + 1`.
-    rows: Vec<Arc<Pooled>>,
+    /// With their sources. The row at index `n` has sequence `n + 1`.
+    rows: Vec<(Arc<Pooled>, String)>,
     /// By number of the event.
     known: Vec<bool>,
     heads: BTreeMap<(String, String), Head>,
@@ -70,7 +70,7 @@ impl Held {
         self.known.resize(self.known.len().max(number + 1), false);
         self.known[number] = true;
         count(&mut self.heads, &pooled);
-        self.rows.push(pooled);
+        self.rows.push((pooled, source.to_owned()));
         self.by_source.insert(source.to_owned(), self.rows.len() as u64);
     }
 }
@@ -135,6 +135,35 @@ impl MemoryLog {
     pub fn take_served(&self) -> Vec<usize> {
         std::mem::take(&mut self.held.lock().unwrap().served)
     }
+
+    fn page_of(
+        &self,
+        after: u64,
+        max_events: usize,
+        max_bytes: usize,
+        holder: Option<Holder<'_>>,
+    ) -> Result<Page, Error> {
+        let mut held = self.held.lock().unwrap();
+        let mut page = Page::default();
+        let (mut bytes, mut served) = (0, Vec::new());
+        for ((pooled, source), sequence) in held.rows.iter().zip(1..).skip(usize::try_from(after).unwrap()) {
+            let Event { id, kind, origin, body, .. } = &pooled.event;
+            let is_reference = holder.is_some_and(|holder| holder.holds(origin, source));
+            let body = if is_reference { "" } else { body };
+            bytes += body.len();
+            if page.rows.len() == max_events || (bytes > max_bytes && !page.rows.is_empty()) {
+                page.more = true;
+                break;
+            }
+            if !is_reference {
+                served.push(pooled.number);
+            }
+            let (id, kind, origin, body) = (id.clone(), kind.clone(), origin.clone(), body.to_owned());
+            page.rows.push(Row { sequence, id, kind, origin, body });
+        }
+        held.served.extend(served);
+        Ok(page)
+    }
 }
 
 impl Log for MemoryLog {
@@ -145,29 +174,21 @@ impl Log for MemoryLog {
         self.held.lock().unwrap().rows.len() as u64
     }
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
-        let mut held = self.held.lock().unwrap();
-        let mut page = Page::default();
-        let (mut bytes, mut served) = (0, Vec::new());
-        for (pooled, sequence) in held.rows.iter().zip(1..).skip(usize::try_from(after).unwrap()) {
-            let Event { id, kind, origin, body, .. } = &pooled.event;
-            bytes += body.len();
-            if page.rows.len() == max_events || (bytes > max_bytes && !page.rows.is_empty()) {
-                page.more = true;
-                break;
-            }
-            served.push(pooled.number);
-            let (id, kind, origin, body) = (id.clone(), kind.clone(), origin.clone(), body.clone());
-            page.rows.push(Row { sequence, id, kind, origin, body });
-        }
-        held.served.extend(served);
-        Ok(page)
+        self.page_of(after, max_events, max_bytes, None)
+    }
+    fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
+        self.page_of(after, max_events, max_bytes, Some(holder))
+    }
+    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
+        let held = self.held.lock().unwrap();
+        Ok(ids.iter().all(|id| self.pool.number(id).is_some_and(|number| held.knows(number))))
     }
     fn heads(&self) -> Result<Heads, Error> {
         Ok(self.held.lock().unwrap().heads.values().cloned().collect())
     }
     fn counted(&self) -> Result<Heads, Error> {
         let mut heads = BTreeMap::new();
-        self.held.lock().unwrap().rows.iter().for_each(|pooled| count(&mut heads, pooled));
+        self.held.lock().unwrap().rows.iter().for_each(|(pooled, _)| count(&mut heads, pooled));
         Ok(heads.into_values().collect())
     }
     fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
