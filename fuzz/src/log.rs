@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, Holder, LongEvents, Page, Prerequisites, Row, Troubles},
 };
 use thrum_sync::Log;
 
@@ -20,6 +20,9 @@ impl Log for Nothing {
         0
     }
     fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Error> {
+        Ok(Page::default())
+    }
+    fn page_for(&self, _: Holder<'_>, _: u64, _: usize, _: usize) -> Result<Page, Error> {
         Ok(Page::default())
     }
     fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<LongEvents, Error> {
@@ -53,6 +56,9 @@ impl Log for Nothing {
         Ok(SetDigest::default())
     }
     fn purge_waits(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+    fn holds_references(&self, _: &[(&str, &str)]) -> Result<bool, Error> {
         Ok(false)
     }
     fn checkpoint(&self, _: &str) -> Result<Option<Checkpoint>, Error> {

@@ -101,7 +101,7 @@ fn assert_info(info: &Info) {
 fn assert_pulled(pulled: Pulled) {
     assert!(pulled.log.as_ref().is_none_or(|log| (1..=limits::MAX_FOREIGN_ID_BYTES).contains(&log.len())));
     let served = pulled.events.len();
-    let batch = intake::batch("d_peer", "log", 1, pulled.events, &Nothing).expect("nothing is read from a log");
+    let batch = intake::batch("d_peer", "log", 1, &pulled.events, &Nothing).expect("nothing is read from a log");
     assert_eq!(batch.events.len() + batch.rejected.len(), served, "let in or said why");
     batch.rejected.iter().for_each(assert_rejected);
     batch.events.iter().for_each(assert_kept);
@@ -111,6 +111,7 @@ fn assert_pulled(pulled: Pulled) {
         kind: event.kind.clone(),
         origin: event.origin.clone(),
         body: event.body.clone(),
+        reference: None,
     });
     let line = wire::pull_line(&id(), &Page { rows: rows.collect(), more: pulled.more }, "log");
     assert!(!line.contains('\n'), "a reply is one line");
@@ -118,7 +119,7 @@ fn assert_pulled(pulled: Pulled) {
     assert!(
         again.events.iter().zip(1..).all(|(Served { sequence, .. }, n)| *sequence == n) && again.more == pulled.more
     );
-    let relayed = intake::batch("d_peer", "log", 1, again.events, &Nothing).expect("nothing is read from a log");
+    let relayed = intake::batch("d_peer", "log", 1, &again.events, &Nothing).expect("nothing is read from a log");
     assert_eq!(relayed.rejected, [], "what we let in, the next one lets in");
     assert_eq!(relayed.events, batch.events, "and as the same");
 }

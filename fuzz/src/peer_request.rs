@@ -150,9 +150,12 @@ fn asked_again(line: &[u8]) {
     let written = match &query {
         Query::Pull(pull) => Call::Pull(pull.clone()).line(1, "d_me", &token),
         Query::Notify { daemon_id, latest, count, pushed } => match (u64::try_from(*latest), u64::try_from(*count)) {
-            (Ok(latest), Ok(count)) => {
-                Call::Notify { latest, count, after: None }.line_with(1, daemon_id, &token, pushed.as_ref())
-            }
+            (Ok(latest), Ok(count)) => Call::Notify { latest, count, after: None, references: None }.line_with(
+                1,
+                daemon_id,
+                &token,
+                pushed.as_ref(),
+            ),
             _ => return,
         },
         Query::PeerInfo { digest, port: None } => Call::PeerInfo { digest: *digest }.line(1, "d_me", &token),

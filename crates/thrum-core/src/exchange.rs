@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, Timestamp, event::Rejected};
+use crate::{Event, SetDigest, Timestamp, event::Rejected};
 
 /// Rows of the log to be served to a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,11 +30,21 @@ pub struct Row {
     pub kind: String,
     /// `origin_daemon`.
     pub origin: String,
-    /// Canonical form without `sequence`. Empty in a row that is sent as a reference, see [`Holder`].
+    /// Canonical form without `sequence`. Empty in a reference.
     pub body: String,
+    /// The short digest of the canonical form, if the row is sent as a reference, see [`Holder`].
+    pub reference: Option<String>,
 }
 
-/// What a peer is assumed to hold already. Rows with these events are sent to it as references, without their bodies:
+/// Returns the digest by which a reference identifies the canonical form of an event: the first 16 hex digits of its
+/// SHA-256.
+pub fn short_digest(body: &str) -> String {
+    let mut digest = SetDigest::of(body.as_bytes()).to_string();
+    digest.truncate(16);
+    digest
+}
+
+/// What a peer is assumed to hold already. Rows with these events are sent to it as references, with the digests of their bodies:
 /// those that came from the peer or have it as their origin, and those of the listed origins that came from other peers.
 /// The assumption may be wrong: the peer asks again for the bodies of events that it lacks.
 #[derive(Clone, Copy, Debug)]

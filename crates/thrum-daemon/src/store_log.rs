@@ -80,8 +80,8 @@ impl Log for Storage {
         self.read_now(|reader| reader.checkpoint(peer))
     }
 
-    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
-        self.read_now(|reader| reader.holds_ids(ids))
+    fn holds_references(&self, references: &[(&str, &str)]) -> Result<bool, Error> {
+        self.read_now(|reader| reader.holds_references(references))
     }
 
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {

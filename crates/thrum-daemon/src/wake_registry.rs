@@ -173,7 +173,14 @@ mod tests {
             ..MessageCreate::default()
         });
         let body = serde_json::Value::Object(payload.fields()).to_string();
-        Row { sequence: 1, id: "evt_1".into(), kind: payload.kind().into(), origin: "d_x".into(), body }
+        Row {
+            sequence: 1,
+            id: "evt_1".into(),
+            kind: payload.kind().into(),
+            origin: "d_x".into(),
+            body,
+            reference: None,
+        }
     }
 
     fn names<const N: usize>(names: [&str; N]) -> Concerned {

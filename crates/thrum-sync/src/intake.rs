@@ -43,10 +43,11 @@ pub fn take(
     served: &[Served],
     log: &dyn Log,
 ) -> Result<Option<Taken>, Error> {
-    let (references, others): (Vec<_>, Vec<_>) = served.iter().partition(|one| one.is_reference);
-    let ids: Option<Vec<&str>> = references.iter().map(|one| one.envelope[0].as_deref()).collect();
-    let holds = match &ids {
-        Some(ids) => ids.is_empty() || log.holds_ids(ids)?,
+    let (references, others): (Vec<_>, Vec<_>) = served.iter().partition(|one| one.reference.is_some());
+    let named: Option<Vec<(&str, &str)>> =
+        references.iter().map(|one| one.envelope[0].as_deref().zip(one.reference.as_deref())).collect();
+    let holds = match &named {
+        Some(named) => named.is_empty() || log.holds_references(named)?,
         None => false,
     };
     if !holds {

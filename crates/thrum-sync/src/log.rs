@@ -25,8 +25,8 @@ pub trait Log: Send + Sync + 'static {
     /// one if there is any.
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
 
-    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold have no
-    /// body.
+    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold are
+    /// references.
     fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
 
     /// Returns the causal prerequisites of each row, in the given order, for legacy peers, which cannot wait for
@@ -79,8 +79,9 @@ pub trait Log: Send + Sync + 'static {
     /// Returns for each event whether an identical one is already held, in the given order.
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error>;
 
-    /// Returns `true` if events with all of these ids are held.
-    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error>;
+    /// Returns `true` if all these events are held. Each is given by its id and its
+    /// [short digest](thrum_core::exchange::short_digest).
+    fn holds_references(&self, references: &[(&str, &str)]) -> Result<bool, Error>;
 
     /// Stores the result of a pull, and in the last of its transactions the peer's checkpoint. Returns after that
     /// transaction's COMMIT. After an error, part of the batch may be stored, and the checkpoint is unchanged.

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row as SqlRow};
 use thrum_core::{
     Heads, SetDigest, Timestamp,
-    exchange::{Checkpoint, Holder, LastRejected, LongEvents, Page, Row, Troubles},
+    exchange::{self, Checkpoint, Holder, LastRejected, LongEvents, Page, Row, Troubles},
     limits,
 };
 
@@ -38,7 +38,14 @@ pub(super) const ROW_COLUMNS: &str = "sequence, event_id, type, origin_daemon, b
 
 /// Reads a [`Row`] from the first columns of a query, which are [`ROW_COLUMNS`].
 pub(super) fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
+    Ok(Row {
+        sequence: row.get(0)?,
+        id: row.get(1)?,
+        kind: row.get(2)?,
+        origin: row.get(3)?,
+        body: row.get(4)?,
+        reference: None,
+    })
 }
 
 /// Reads a text column without copying it.
@@ -56,8 +63,8 @@ impl Reader<'_> {
         self.page_of(after, max_events, max_bytes, None)
     }
 
-    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold have no
-    /// body.
+    /// Returns the rows above `after` like [`page`](Self::page). Rows whose events `holder` is assumed to hold are
+    /// references.
     ///
     /// # Errors
     /// SQLite's.
@@ -95,6 +102,7 @@ impl Reader<'_> {
                     kind: row.get(2)?,
                     origin: row.get(3)?,
                     body: String::new(),
+                    reference: Some(exchange::short_digest(text(row, 4)?)),
                 },
                 _ => read_row(row)?,
             };
@@ -179,14 +187,21 @@ impl Reader<'_> {
         Ok(statement.query_row([peer], read).optional()?)
     }
 
-    /// Returns `true` if events with all of these ids are stored.
+    /// Returns `true` if all these events are stored. Each is given by its id and its
+    /// [short digest](exchange::short_digest).
     ///
     /// # Errors
     /// SQLite's.
-    pub fn holds_ids(&self, ids: &[&str]) -> Result<bool, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT 1 FROM events WHERE event_id = ?1")?;
-        for id in ids {
-            if !statement.exists([id])? {
+    pub fn holds_references(&self, references: &[(&str, &str)]) -> Result<bool, StoreError> {
+        // More than one event may have the same id, each with another signer.
+        let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1")?;
+        for (id, digest) in references {
+            let mut rows = statement.query([id])?;
+            let mut is_held = false;
+            while let Some(row) = rows.next()? {
+                is_held |= exchange::short_digest(text(row, 0)?) == *digest;
+            }
+            if !is_held {
                 return Ok(false);
             }
         }

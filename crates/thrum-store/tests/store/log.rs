@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use thrum_core::{
     Error, ErrorKind,
     event::Rejected,
-    exchange::{Batch, Checkpoint, Holder},
+    exchange::{self, Batch, Checkpoint, Holder},
 };
 use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 
@@ -74,8 +74,15 @@ fn a_page_for_a_peer_leaves_out_the_bodies_of_what_it_is_assumed_to_hold() {
     assert_eq!(left_out(&["d_known", &node.home()]), ["evt_from_the_peer", "evt_of_the_peer", "evt_known"]);
 
     let reader = node.store.reader();
-    assert!(reader.holds_ids(&["evt_known", "evt_unknown"]).expect("reads"));
-    assert!(!reader.holds_ids(&["evt_known", "evt_missing"]).expect("reads"));
+    let digest = |id: &str| {
+        let rows = node.store.reader().page(0, 100, usize::MAX).expect("a page").rows;
+        exchange::short_digest(&rows.iter().find(|row| row.id == id).expect("it is there").body)
+    };
+    let (known, unknown) = (digest("evt_known"), digest("evt_unknown"));
+    let holds = |references: &[(&str, &str)]| reader.holds_references(references).expect("reads");
+    assert!(holds(&[("evt_known", &known), ("evt_unknown", &unknown)]));
+    assert!(!holds(&[("evt_known", &known), ("evt_missing", &unknown)]));
+    assert!(!holds(&[("evt_known", &unknown)]), "another event with this id");
 }
 
 #[test]

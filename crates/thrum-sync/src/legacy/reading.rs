@@ -212,7 +212,7 @@ mod tests {
 
     fn served(sequence: i64) -> Served {
         let envelope = [Some(format!("evt_{sequence}")), None, None, None];
-        Served { sequence, envelope, event_json: "{}".into(), is_reference: false }
+        Served { sequence, envelope, event_json: "{}".into(), reference: None }
     }
 
     fn at(sequence: u64) -> Checkpoint {

@@ -326,7 +326,14 @@ mod tests {
     const PEER: &str = "d_go";
 
     fn row(sequence: u64, kind: &str, body: &str) -> Row {
-        Row { sequence, id: format!("evt_{sequence}"), kind: kind.into(), origin: "d_x".into(), body: body.into() }
+        Row {
+            sequence,
+            id: format!("evt_{sequence}"),
+            kind: kind.into(),
+            origin: "d_x".into(),
+            body: body.into(),
+            reference: None,
+        }
     }
 
     fn create(agent_id: &str) -> Row {
@@ -456,7 +463,7 @@ mod tests {
         fn checkpoint(&self, _: &str) -> Result<Option<thrum_core::exchange::Checkpoint>, Error> {
             unreachable!()
         }
-        fn holds_ids(&self, _: &[&str]) -> Result<bool, Error> {
+        fn holds_references(&self, _: &[(&str, &str)]) -> Result<bool, Error> {
             unreachable!()
         }
         fn holds(&self, _: &[&thrum_core::Event]) -> Result<Vec<bool>, Error> {

@@ -52,7 +52,7 @@ pub(super) fn validate(asked: &Pull, reply: Pulled) -> Result<ValidReply, Violat
     if events.len() > asked.max_batch {
         return Err(Violation::LargeBatch { sent: events.len(), max: asked.max_batch });
     }
-    if asked.references != Some(true) && events.iter().any(|event| event.is_reference) {
+    if asked.references != Some(true) && events.iter().any(|event| event.reference.is_some()) {
         return Err(Violation::Reference);
     }
     let mut highest = after;

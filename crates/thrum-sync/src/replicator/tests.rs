@@ -123,7 +123,7 @@ fn pulled(log: &str, sequences: &[i64], next: i64, more: bool) -> Input {
         sequence: *sequence,
         envelope: [const { None }; 4],
         event_json: "{}".into(),
-        is_reference: false,
+        reference: None,
     };
     let log = Some(log.to_owned()).filter(|log| !log.is_empty());
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log })))
@@ -135,7 +135,7 @@ fn old(sequences: &[i64], more: bool) -> Input {
         sequence: *sequence,
         envelope: [Some(format!("evt_{sequence}")), None, None, None],
         event_json: "{}".into(),
-        is_reference: false,
+        reference: None,
     };
     let next = sequences.last().copied().unwrap_or(0);
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log: None })))

@@ -1,6 +1,11 @@
 //! Turns good and bad events into a batch, as served by peers.
 
-use thrum_core::{Draft, Payload, exchange::Checkpoint, ids::IdSource, payload::SessionEnd};
+use thrum_core::{
+    Draft, Payload,
+    exchange::{Checkpoint, short_digest},
+    ids::IdSource,
+    payload::SessionEnd,
+};
 use thrum_sync::{Log, intake, protocol::wire::Served};
 
 use crate::kit::{StoreLog, World, directory};
@@ -10,7 +15,7 @@ fn served(sequence: i64, id: Option<&str>, event_json: &str) -> Served {
         sequence,
         envelope: [id.map(str::to_owned), None, None, None],
         event_json: event_json.to_owned(),
-        is_reference: false,
+        reference: None,
     }
 }
 
@@ -50,20 +55,28 @@ fn references_are_taken_only_if_all_their_events_are_held() {
     let directory = directory();
     let (log, _) = StoreLog::open(&directory, &mut World::new(1));
     let body = r#"{"type":"future.thing","origin_daemon":"d_x"}"#;
-    let reference = |sequence, id| Served { event_json: String::new(), is_reference: true, ..served(sequence, id, "") };
+    let reference = |sequence, id, digest: &str| Served {
+        event_json: String::new(),
+        reference: Some(digest.into()),
+        ..served(sequence, id, "")
+    };
     let take = |events: Vec<Served>| intake::take("d_peer", "log", 9, &events, &*log).unwrap();
 
     let first = take(vec![served(1, Some("evt_1"), body)]).expect("no references");
     assert_eq!((first.referred, first.repeated.len()), (0, 0));
+    let digest = short_digest(&first.batch.events[0].body);
     log.apply(first.batch).unwrap();
 
-    let taken = take(vec![reference(2, Some("evt_1")), served(3, Some("evt_2"), body)]).expect("both are known");
+    let taken =
+        take(vec![reference(2, Some("evt_1"), &digest), served(3, Some("evt_2"), body)]).expect("both are known");
     assert_eq!((taken.referred, taken.repeated.len(), taken.batch.events.len()), (1, 0, 1));
     let taken = take(vec![served(2, Some("evt_1"), body)]).expect("no references");
     assert_eq!(taken.repeated, ["d_x".to_owned()].into());
-    for missing in [reference(2, Some("evt_2")), reference(2, None)] {
-        assert!(take(vec![reference(1, Some("evt_1")), missing]).is_none());
+    for missing in [("evt_2", &*digest), ("evt_1", "0123456789abcdef")] {
+        let missing = reference(2, Some(missing.0), missing.1);
+        assert!(take(vec![reference(1, Some("evt_1"), &digest), missing]).is_none());
     }
+    assert!(take(vec![reference(1, None, &digest)]).is_none());
 }
 
 #[test]
@@ -74,7 +87,7 @@ fn the_envelope_wins_over_the_event_as_in_go() {
         sequence: 1,
         envelope: [Some("evt_a".into()), Some("t".into()), Some("2026-01-01T00:00:00Z".into()), Some("d_x".into())],
         event_json: r#"{"event_id":"evt_b","type":7,"sequence":12,"v":1}"#.into(),
-        is_reference: false,
+        reference: None,
     };
     let made = intake::batch("d_peer", "", 1, &[one], &*log).unwrap();
     assert_eq!(

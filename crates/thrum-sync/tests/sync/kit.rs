@@ -265,8 +265,8 @@ impl Log for StoreLog {
     fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
         self.read(|store| store.reader().checkpoint(peer))
     }
-    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
-        self.read(|store| store.reader().holds_ids(ids))
+    fn holds_references(&self, references: &[(&str, &str)]) -> Result<bool, Error> {
+        self.read(|store| store.reader().holds_references(references))
     }
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
         let last = events.iter().map(|event| &event.id).max().cloned().unwrap_or_default();

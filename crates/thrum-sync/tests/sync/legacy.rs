@@ -44,7 +44,7 @@ fn smuggle(sim: &mut Sim, at: usize, n: usize, kind: &str, mut payload: Value) {
     let id = format!("evt_stranger{n:04}");
     event.insert("v".into(), json!(1));
     let envelope = [Some(id), Some(kind.to_owned()), Some(go_time(when)), Some("d_stranger".to_owned())];
-    let served = vec![Served { sequence: 1, envelope, event_json: payload.to_string(), is_reference: false }];
+    let served = vec![Served { sequence: 1, envelope, event_json: payload.to_string(), reference: None }];
     sim.write(at, |log| log.apply(intake::batch("d_stranger", "", 0, &served, log).unwrap()).unwrap());
 }
 

@@ -147,7 +147,7 @@ fn events_are_withheld_only_from_peers_without_log_id() {
             Some("d_far".into()),
         ],
         event_json: r#"{"v":1,"message_id":"msg_1"}"#.to_owned(),
-        is_reference: false,
+        reference: None,
     };
     stand.hold(
         5,

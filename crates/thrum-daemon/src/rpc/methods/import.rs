@@ -33,7 +33,7 @@ impl Events {
             sequence: row.sequence,
             envelope: [given(row.event_id), given(row.kind), given(row.timestamp), given(row.origin_daemon)],
             event_json: row.event_json,
-            is_reference: false,
+            reference: None,
         };
         self.events.into_iter().map(served).collect()
     }

@@ -63,8 +63,9 @@ pub struct Served {
     pub envelope: [Option<String>; 4],
     /// The event as JSON of any shape; empty if the event was too long to be read, and in a reference.
     pub event_json: String,
-    /// Whether this is a reference: the sequence and the id of an event that we are assumed to hold.
-    pub is_reference: bool,
+    /// If this is a reference to an event that we are assumed to hold: its [short
+    /// digest](thrum_core::exchange::short_digest), unchecked. A reference has only sequence and id beside it.
+    pub reference: Option<String>,
 }
 
 impl Served {
@@ -73,7 +74,7 @@ impl Served {
 
     /// Returns `true` if the event was too long to be read.
     pub fn is_unread(&self) -> bool {
-        self.event_json.is_empty() && !self.is_reference
+        self.event_json.is_empty() && self.reference.is_none()
     }
 }
 
@@ -296,7 +297,7 @@ pub fn info_line(id: &Id, info: &Info) -> String {
 }
 
 /// Encodes the reply to `sync.pull` and `sync.fetch`. Events are served as stored, with our sequence spliced in and the
-/// envelope beside them. Rows without body are references.
+/// envelope beside them. Of a reference there are id, sequence and digest.
 pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
     let bodies: usize = page.rows.iter().map(|row| row.body.len() + 512).sum();
     let mut line = String::with_capacity(bodies + 256);
@@ -306,8 +307,9 @@ pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
             line.push(',');
         }
         let text = |text: &str| Value::from(text).to_string();
-        if row.body.is_empty() {
-            line.push_str(&format!(r#"{{"event_id":{},"sequence":{},"reference":true}}"#, text(&row.id), row.sequence));
+        if let Some(digest) = &row.reference {
+            let (id, sequence) = (text(&row.id), row.sequence);
+            line.push_str(&format!(r#"{{"event_id":{id},"sequence":{sequence},"reference":"{digest}"}}"#));
             continue;
         }
         line.push_str(&format!(
@@ -494,7 +496,7 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
         #[serde(default, borrow)]
         event_json: Option<&'a RawValue>,
         #[serde(default)]
-        reference: bool,
+        reference: Text,
     }
     let wire: Wire<'_> = decode(line, asked)?;
     if wire.log_id.as_ref().is_some_and(|log| log.len() > limits::MAX_FOREIGN_ID_BYTES) {
@@ -503,12 +505,12 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
     let served = |event: WireServed<'_>| Served {
         sequence: event.sequence,
         envelope: [event.event_id.0, event.kind.0, event.timestamp.0, event.origin_daemon.0],
-        is_reference: event.reference,
         event_json: match event.event_json {
-            _ if event.reference => String::new(),
+            _ if event.reference.0.is_some() => String::new(),
             Some(json) => json.get().to_owned(),
             None => "null".to_owned(),
         },
+        reference: event.reference.0,
     };
     Ok(Pulled {
         events: wire.events.unwrap_or_default().into_iter().map(served).collect(),
@@ -533,8 +535,7 @@ pub fn read_cut(beginning: &[u8]) -> Option<Pulled> {
     let sequence = envelope.get("sequence")?.as_i64()?;
     let text =
         |name: &str| envelope.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let served =
-        Served { sequence, envelope: Served::ENVELOPE.map(text), event_json: String::new(), is_reference: false };
+    let served = Served { sequence, envelope: Served::ENVELOPE.map(text), event_json: String::new(), reference: None };
     Some(Pulled { events: vec![served], next: sequence, more: true, log: None })
 }
 

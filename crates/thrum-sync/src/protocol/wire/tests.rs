@@ -155,6 +155,7 @@ fn a_served_row_carries_its_number_and_its_own_time() {
         kind: "message.create".into(),
         origin: "d_x".into(),
         body: r#"{"event_id":"evt_1","timestamp":"2026-03-28T10:05:13.12Z"}"#.into(),
+        reference: None,
     };
     let line = pull_line(&None, &Page { rows: vec![row], more: true }, "log");
     assert_eq!(
@@ -295,19 +296,21 @@ fn which_event_was_too_long_to_be_read_stands_at_the_beginning_of_gos_answer() {
 }
 
 #[test]
-fn a_row_without_body_is_served_and_read_as_a_reference() {
+fn a_reference_is_served_and_read_with_its_digest() {
     let row = |sequence, id: &str, body: &str| Row {
         sequence,
         id: id.into(),
         kind: "x".into(),
         origin: "d_x".into(),
         body: body.into(),
+        reference: Some("0123456789abcdef".to_owned()).filter(|_| body.is_empty()),
     };
     let page = Page { rows: vec![row(3, "evt_3", r#"{"a":1}"#), row(5, "evt_5", "")], more: false };
     let line = pull_line(&serde_json::value::to_raw_value(&7).ok(), &page, "log");
-    assert!(line.contains(r#"{"event_id":"evt_5","sequence":5,"reference":true}]"#), "{line}");
+    assert!(line.contains(r#"{"event_id":"evt_5","sequence":5,"reference":"0123456789abcdef"}]"#), "{line}");
     let pulled = read_pulled(line.as_bytes(), 7).unwrap();
-    let read: Vec<_> = pulled.events.iter().map(|one| (one.sequence, one.is_reference, one.is_unread())).collect();
+    let read: Vec<_> =
+        pulled.events.iter().map(|one| (one.sequence, one.reference.is_some(), one.is_unread())).collect();
     assert_eq!((read, pulled.next), (vec![(3, false, false), (5, true, false)], 5));
     assert_eq!(pulled.events[1].envelope, [Some("evt_5".into()), None, None, None]);
 }

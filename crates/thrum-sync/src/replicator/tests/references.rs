@@ -31,7 +31,7 @@ fn references(sequences: &[i64]) -> Pulled {
         unreachable!()
     };
     for event in &mut pulled.events {
-        (event.event_json, event.is_reference) = (String::new(), true);
+        (event.event_json, event.reference) = (String::new(), Some("0123456789abcdef".into()));
     }
     pulled
 }

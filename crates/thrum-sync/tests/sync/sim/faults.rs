@@ -213,7 +213,7 @@ impl Sim {
         event["v"] = json!(1);
         let envelope =
             [Some(id.clone()), Some(kind.to_owned()), Some(self.wall().to_string()), Some("d_stranger".to_owned())];
-        let served = vec![Served { sequence: 1, envelope, event_json: event.to_string(), is_reference: false }];
+        let served = vec![Served { sequence: 1, envelope, event_json: event.to_string(), reference: None }];
         let log = Arc::clone(&self.daemons[at].log);
         let batch = intake::batch("d_stranger", "", 0, &served, &*log).unwrap();
         if self.act(at, |tx| tx.apply(&batch)).is_some() {

@@ -79,7 +79,7 @@ impl Sim {
                         self.network.send(self.tick, at, to, Message::Line { conn, text });
                     }
                     Action::Apply { log, checkpoint, checkpoint_event, events } => {
-                        let bodies = events.iter().filter(|event| !event.is_reference).count();
+                        let bodies = events.iter().filter(|event| event.reference.is_none()).count();
                         self.traffic.entry((to, at)).or_default().events += bodies;
                         let (due, until) = (self.tick, self.tick);
                         machine.storing.push_back(Storing { log, checkpoint, checkpoint_event, events, due, until });

@@ -35,9 +35,9 @@ const MESSAGES: usize = 8;
 const FIRST: usize = 4;
 
 /// The most times that one daemon sends the body of one event to one peer: with its announcement, and in the replies to
-/// two pulls that were under way when announced events arrived, and are dropped for that reason. Both peers send it:
-/// two that have an event from others announce it to each other at the same time, and the events that came from a peer
-/// are served to it with those that follow, or at the next periodic pull.
+/// two pulls that were under way when announced events arrived, and are dropped for that reason. Both peers may send it:
+/// two that have an event from others announce it to each other at the same time, until each knows that the other gets
+/// the events of its origin from others.
 const BODIES: usize = 3;
 
 /// Returns the numbers of daemons to try.
@@ -82,7 +82,7 @@ fn an_event_takes_the_shortest_way_to_every_daemon() {
         mesh.assert_agreement();
         figures.end(&mesh);
         assert!(figures.most_messages <= MESSAGES * figures.events + FIRST, "{figures:?}");
-        // In each direction: a daemon also serves what it has read from the same peer.
+        // In each direction.
         assert!(figures.most_bodies <= 1, "{figures:?}");
         show(&figures.to_string());
     });

@@ -8,7 +8,9 @@ use std::{
 use thrum_core::{
     Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Commit, Holder, LongEvents, Page, Prerequisites, Row, Troubles},
+    exchange::{
+        Applied, Batch, Checkpoint, Commit, Holder, LongEvents, Page, Prerequisites, Row, Troubles, short_digest,
+    },
     heads::Head,
 };
 use thrum_sync::Log;
@@ -149,6 +151,7 @@ impl MemoryLog {
         for ((pooled, source), sequence) in held.rows.iter().zip(1..).skip(usize::try_from(after).unwrap()) {
             let Event { id, kind, origin, body, .. } = &pooled.event;
             let is_reference = holder.is_some_and(|holder| holder.holds(origin, source));
+            let reference = is_reference.then(|| short_digest(body));
             let body = if is_reference { "" } else { body };
             bytes += body.len();
             if page.rows.len() == max_events || (bytes > max_bytes && !page.rows.is_empty()) {
@@ -159,7 +162,7 @@ impl MemoryLog {
                 served.push(pooled.number);
             }
             let (id, kind, origin, body) = (id.clone(), kind.clone(), origin.clone(), body.to_owned());
-            page.rows.push(Row { sequence, id, kind, origin, body });
+            page.rows.push(Row { sequence, id, kind, origin, body, reference });
         }
         held.served.extend(served);
         Ok(page)
@@ -179,9 +182,9 @@ impl Log for MemoryLog {
     fn page_for(&self, holder: Holder<'_>, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
         self.page_of(after, max_events, max_bytes, Some(holder))
     }
-    fn holds_ids(&self, ids: &[&str]) -> Result<bool, Error> {
+    fn holds_references(&self, references: &[(&str, &str)]) -> Result<bool, Error> {
         let held = self.held.lock().unwrap();
-        Ok(ids.iter().all(|id| self.pool.number(id).is_some_and(|number| held.knows(number))))
+        Ok(references.iter().all(|(id, _)| self.pool.number(id).is_some_and(|number| held.knows(number))))
     }
     fn heads(&self) -> Result<Heads, Error> {
         Ok(self.held.lock().unwrap().heads.values().cloned().collect())
