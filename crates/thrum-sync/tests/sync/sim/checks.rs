@@ -117,7 +117,7 @@ impl Sim {
     pub fn p6_work_is_bounded_and_ends(&mut self) {
         let rounds = self.tick.as_secs() / limits::SYNC_INTERVAL.as_secs() + 1;
         let limit = |traffic: &super::Traffic, back: &super::Traffic| {
-            2 * (back.events + back.notifies + traffic.dials) + usize::try_from(rounds).unwrap() + 2
+            2 * (back.events + back.referred + back.notifies + traffic.dials) + usize::try_from(rounds).unwrap() + 2
         };
         let zero = super::Traffic::default();
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {

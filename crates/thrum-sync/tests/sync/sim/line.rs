@@ -80,7 +80,9 @@ impl Sim {
                     }
                     Action::Apply { log, checkpoint, checkpoint_event, events } => {
                         let bodies = events.iter().filter(|event| event.reference.is_none()).count();
-                        self.traffic.entry((to, at)).or_default().events += bodies;
+                        let traffic = self.traffic.entry((to, at)).or_default();
+                        traffic.events += bodies;
+                        traffic.referred += events.len() - bodies;
                         let (due, until) = (self.tick, self.tick);
                         machine.storing.push_back(Storing { log, checkpoint, checkpoint_event, events, due, until });
                     }

@@ -53,6 +53,8 @@ pub struct Traffic {
     pub infos: usize,
     /// Events served with their bodies, known or not.
     pub events: usize,
+    /// Events sent as references.
+    pub referred: usize,
     /// Batches that were not stored because they refer to an event which the receiver lacks.
     pub lacked: usize,
     /// Commits of the sender that did not come from the receiver.
@@ -229,7 +231,7 @@ impl Sim {
         (commit.latest, &commit.log).hash(&mut self.trace);
         // A peer that shows N+1 before N also passes events to us in that order.
         let in_order = self.gos.is_empty();
-        let sources = daemon.watcher.poll(&daemon.log, &daemon.auth.me.name, source, in_order);
+        let sources = daemon.watcher.poll(&daemon.log, &daemon.auth.me.name, source, in_order, &self.purged);
         self.purged.add(&daemon.watcher.purged);
         if daemon.left.as_ref().is_some_and(|left| *left.log_id != *commit.log) && daemon.follows.is_none() {
             self.tally.new_logs += 1;

@@ -108,7 +108,17 @@ impl Seen {
 impl Watcher {
     /// Reads new rows, which must be consistent with the earlier ones (P4, P5). `source` sent the new ones. Returns the
     /// senders of the rows, including moved ones.
-    pub fn poll(&mut self, log: &StoreLog, name: &str, source: &str, in_order: bool) -> BTreeSet<String> {
+    ///
+    /// Events of one log come in their order if `in_order`, except those that anybody has purged: a peer passes on what
+    /// follows them, and another one, which has not heard of the purge yet, passes on the events themselves.
+    pub fn poll(
+        &mut self,
+        log: &StoreLog,
+        name: &str,
+        source: &str,
+        in_order: bool,
+        purged: &Purges,
+    ) -> BTreeSet<String> {
         let mut sources = BTreeSet::new();
         loop {
             let page = log.page(self.cursor, 1000, 1 << 30).unwrap();
@@ -117,6 +127,7 @@ impl Watcher {
                 let event: Value = serde_json::from_str(&row.body).unwrap();
                 let seen = Seen::of(row, &event);
                 sources.insert(self.sources.entry(row.id.clone()).or_insert_with(|| source.to_owned()).clone());
+                let in_order = in_order && !seen.is_purged_by(purged);
                 self.take(row.sequence, &seen, &event, name, in_order);
                 match seen.target {
                     Some(target) if seen.kind.starts_with("message.") => drop(touched.insert(target)),
