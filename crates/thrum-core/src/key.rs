@@ -18,6 +18,9 @@ const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 /// Prefix of the text that is signed for a proof of identity, so that the signature is not valid for an event.
 const PROOF_CONTEXT: &str = "thrum-prove-1\n";
 
+/// Prefix of the text that is signed for a manifest, which says what a daemon publishes on a git remote.
+const MANIFEST_CONTEXT: &str = "thrum-git-manifest-1\n";
+
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
@@ -120,6 +123,12 @@ impl DaemonKey {
         Zeroizing::new(self.signing.to_scalar_bytes())
     }
 
+    /// Signs a manifest with 86 characters of base64url.
+    pub fn sign_manifest(&self, manifest: &str) -> String {
+        let signature = self.signing.sign(format!("{MANIFEST_CONTEXT}{manifest}").as_bytes());
+        BASE64URL_NOPAD.encode(&signature.to_bytes())
+    }
+
     /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that
     /// challenge and that daemon. Otherwise a daemon that poses as us elsewhere could forward to us the challenge that
     /// it gets there, and use our answer.
@@ -132,10 +141,19 @@ impl DaemonKey {
 /// Returns `true` if `signature` is the answer of the daemon `by` to a `challenge` from the daemon `to`. Always `false`
 /// if `by` is foreign.
 pub fn proves(signature: &str, challenge: &str, by: &str, to: &str) -> bool {
+    signs(signature, &proof(challenge, by, to), by)
+}
+
+/// Returns `true` if `signature` is that of the daemon `by` for a manifest. Always `false` if `by` is foreign.
+pub fn signs_manifest(signature: &str, manifest: &str, by: &str) -> bool {
+    signs(signature, &format!("{MANIFEST_CONTEXT}{manifest}"), by)
+}
+
+fn signs(signature: &str, text: &str, by: &str) -> bool {
     let decoded =
         BASE64URL_NOPAD.decode(signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
     match (public_key(by), decoded) {
-        (Some(key), Some(signature)) => key.verify_strict(proof(challenge, by, to).as_bytes(), &signature).is_ok(),
+        (Some(key), Some(signature)) => key.verify_strict(text.as_bytes(), &signature).is_ok(),
         _ => false,
     }
 }

@@ -1,0 +1,108 @@
+//! Errors of the exchange through git.
+
+use std::{io, time::Duration};
+
+use thrum_core::{Error, ErrorKind};
+
+use crate::process::Output;
+
+/// The reason why an exchange, or a part of it, failed. Each may pass by itself, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// `git` could not be started or watched.
+    #[error("cannot run git: {0}")]
+    NotRun(io::Error),
+    /// The daemon is stopping.
+    #[error("stopped")]
+    Stopped,
+    /// `git` took too long, or made no progress.
+    #[error("`git {what}` made no progress for {} seconds and was ended", time.as_secs())]
+    Late {
+        /// The git command.
+        what: String,
+        /// The time that it was given.
+        time: Duration,
+    },
+    /// `git` printed more than anything that it was asked for.
+    #[error("`git {what}` printed too much")]
+    TooLong {
+        /// The git command.
+        what: String,
+    },
+    /// `git` failed.
+    #[error("`git {what}` failed: {why}")]
+    Failed {
+        /// The git command.
+        what: String,
+        /// The last line that says something of standard error.
+        why: String,
+    },
+    /// The remote does not take our ref.
+    #[error("the remote does not take {reference}: {why}")]
+    Rejected {
+        /// The ref.
+        reference: String,
+        /// The remote's reason.
+        why: String,
+    },
+    /// Somebody else changed our ref after it was read.
+    #[error("the ref of this daemon was changed by somebody else meanwhile")]
+    LostLease,
+    /// An error of the log or of our files.
+    #[error("{0}")]
+    Log(#[from] Error),
+}
+
+impl GitError {
+    pub(crate) fn failed(args: &[&str], output: &Output) -> Self {
+        let what = args.first().copied().unwrap_or_default().to_owned();
+        Self::Failed { what, why: reason(&output.stderr) }
+    }
+}
+
+impl From<GitError> for Error {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Log(error) => error,
+            other => Self::new(ErrorKind::Unavailable, other.to_string()),
+        }
+    }
+}
+
+/// The line of git's standard error that says what went wrong: the first that begins as an error, or the one before it
+/// if that was printed by ssh, or else the last line.
+pub(crate) fn reason(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let begins =
+        |line: &&str| ["fatal:", "error:", "remote: fatal:", "remote: error:"].iter().any(|one| line.starts_with(one));
+    let line = match lines.iter().position(begins) {
+        Some(at) if at > 0 && lines[at].ends_with("Could not read from remote repository.") => lines[at - 1],
+        Some(at) => lines[at],
+        None => lines.last().copied().unwrap_or("it does not say why"),
+    };
+    line.trim_start_matches("fatal: ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_line_that_says_most() {
+        for (stderr, said) in [
+            (
+                "fatal: '/srv/x.git' does not appear to be a git repository\nfatal: Could not read from remote repository.\n",
+                "'/srv/x.git' does not appear to be a git repository",
+            ),
+            (
+                "git@example.com: Permission denied (publickey).\nfatal: Could not read from remote repository.\n\nPlease",
+                "git@example.com: Permission denied (publickey).",
+            ),
+            ("Enumerating objects: 3\nremote: error: no room\nTo x", "remote: error: no room"),
+            ("something", "something"),
+            ("", "it does not say why"),
+        ] {
+            assert_eq!(reason(stderr), said);
+        }
+    }
+}

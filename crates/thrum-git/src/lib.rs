@@ -1,0 +1,27 @@
+//! One more way to exchange events: through a git remote that several clones share. No peers, no tokens.
+//!
+//! Every daemon has one ref on the remote, which nobody else writes. Its tip is a commit whose tree holds a signed
+//! [manifest](manifest) and an index of the segments that the daemon publishes. The parents of the tip are commits
+//! with these segments ([`repository`]). The tip is replaced with every push, so the remote keeps no history.
+//! [`exchange`] fetches all refs, stores the events that are missing here, and pushes what is missing there; [`plan`]
+//! decides what that is.
+//!
+//! Git is run as a program ([`process`]), so that the user's credentials and proxies work. Objects and refs are in a
+//! repository of our own; the user's repository is only asked for its settings.
+
+mod error;
+mod exchange;
+mod exposure;
+pub mod limits;
+pub mod manifest;
+mod plan;
+mod process;
+mod repository;
+pub mod seal;
+mod segment;
+
+pub use error::GitError;
+pub use exchange::{Exchange, Me, Published, Report, Seen, SeenState, Signer, Trust};
+pub use exposure::{Exposure, exposure};
+pub use process::Stop;
+pub use repository::{Remote, Repository};

@@ -1,0 +1,55 @@
+//! Bounds of the exchange through git, each with its reason.
+
+use std::time::Duration;
+
+use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_EVENT_BYTES};
+
+/// Time for a `git` command that works on the local disk. Listing and packing some hundred megabytes takes seconds.
+pub const LOCAL: Duration = Duration::from_secs(120);
+
+/// Time without a byte of output from a `git` command that talks to the remote, which reports its progress twice a
+/// second once the other side answers.
+pub const NO_PROGRESS: Duration = Duration::from_secs(30);
+
+/// The most output of a command that is kept: a segment with its frame, or a list of refs.
+pub const MAX_OUTPUT_BYTES: usize = 64 << 20;
+
+/// The most of standard error that is kept, from its end, where git says why it failed.
+pub const MAX_STDERR_BYTES: usize = 8 << 10;
+
+/// The most daemons that are read from one remote. More would not be shown by any list either.
+pub const MAX_DAEMONS: usize = 1_000;
+
+/// The most bytes of a manifest: a thousand recipients of some 200 bytes.
+pub const MAX_MANIFEST_BYTES: usize = 512 << 10;
+
+/// The most bytes of an index, compressed and expanded: 2,000 heads and 10,000 segments of some 300 bytes.
+pub const MAX_INDEX_BYTES: usize = 4 << 20;
+
+/// The most bytes of a segment, compressed or sealed.
+pub const MAX_SEGMENT_BYTES: usize = 16 << 20;
+
+/// The most bytes of an expanded segment.
+pub const MAX_EXPANDED_BYTES: usize = SEGMENT_BYTES + MAX_EVENT_BYTES + 2;
+
+/// Bytes of events at which a segment is full and the next one begins.
+pub const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Bundles of a size class that exist beside each other; one more, and all are merged into one.
+pub const BUNDLES_OF_A_CLASS: usize = 3;
+
+/// The largest bundle of the lowest size class. Each class is four times as large as the one below.
+pub const LOWEST_CLASS_BYTES: u64 = 64 << 10;
+
+/// From this size, bundles are merged without rewriting their segments.
+pub const FULL_BUNDLE_BYTES: u64 = 4 << 20;
+
+/// The most bundles of a manifest that is read. Ours have at most 15, because a fetch by git negotiates with the tip and
+/// its first 15 parents only (measured with git 2.39 and 2.55).
+pub const MAX_BUNDLES: usize = 64;
+
+/// The most segments of an index that is read.
+pub const MAX_SEGMENTS: usize = 10_000;
+
+/// Number of events that are handed to the log at once.
+pub const EVENTS_AT_ONCE: usize = MAX_BATCH_EVENTS;

@@ -1,0 +1,388 @@
+//! Runs `git` in a repository of our own: without prompts, hooks and the user's settings for pushes, within a bounded
+//! time, and with bounded output. Knows nothing of events.
+
+use std::{
+    ffi::OsString,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::{GitError, limits};
+
+/// Git variables of the user's environment that say how to reach remotes or which settings are the user's. All others
+/// may have been set by a hook for another repository.
+const KEPT: [&str; 9] = [
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_PROXY_COMMAND",
+];
+
+/// Beginnings of the names of settings that say how to reach a remote, in lower case. The user's other settings do not
+/// apply to our repository: hooks, signatures, filters, what else a push or a fetch does.
+const REACHES: [&str; 6] = ["credential.", "http.", "https.", "url.", "ssh.", "protocol."];
+
+/// Further such settings, as whole names in lower case.
+const REACHES_TOO: [&str; 3] = ["core.sshcommand", "core.gitproxy", "safe.directory"];
+
+/// The last parts of such settings of one remote, in lower case.
+const OF_A_REMOTE: [&str; 7] =
+    ["url", "pushurl", "proxy", "proxyauthmethod", "uploadpack", "receivepack", "serveroption"];
+
+/// Interval for checking whether a process has ended.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A request to end the running `git` processes, and to start no more.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends the running process soon, and lets no further one start.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a process may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// In all, for work on the local disk.
+    InAll(Duration),
+    /// Without a sign of progress, for a transfer.
+    WithoutProgress(Duration),
+}
+
+/// The output of a process that has ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    /// The last part of standard error, without control characters.
+    pub(crate) stderr: String,
+}
+
+/// One setting of git, as `git config --list` shows it.
+pub(crate) type Setting = (String, String);
+
+/// Runs `git` in one repository.
+#[derive(Clone, Debug)]
+pub(crate) struct Git {
+    git_dir: PathBuf,
+    settings: Vec<Setting>,
+    stop: Stop,
+}
+
+impl Git {
+    /// Prepares commands in the repository at `git_dir`, with these of the user's settings.
+    pub(crate) fn new(git_dir: &Path, settings: Vec<Setting>, stop: Stop) -> Self {
+        Self { git_dir: git_dir.to_owned(), settings, stop }
+    }
+
+    /// Runs a command that works on the local disk. Returns its output.
+    ///
+    /// # Errors
+    /// The command could not be run, took too long, or failed.
+    pub(crate) fn local(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, GitError> {
+        let output = self.run(args, input, Patience::InAll(limits::LOCAL))?;
+        if !output.status.success() {
+            return Err(GitError::failed(args, &output));
+        }
+        Ok(output.stdout)
+    }
+
+    /// Runs a command that talks to the remote. The caller judges its exit code.
+    ///
+    /// # Errors
+    /// The command could not be run, or made no progress for too long.
+    pub(crate) fn remote(&self, args: &[&str]) -> Result<Output, GitError> {
+        self.run(args, &[], Patience::WithoutProgress(limits::NO_PROGRESS))
+    }
+
+    /// Runs a command that talks to a host as somebody without a home directory, in which credentials may lie.
+    ///
+    /// # Errors
+    /// As [`remote`](Self::remote).
+    pub(crate) fn anonymous(&self, args: &[&str]) -> Result<Output, GitError> {
+        let mut command = self.command()?;
+        command.env("HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent").env_remove("SSH_AUTH_SOCK");
+        command.args(args);
+        run(command, args, &[], Patience::WithoutProgress(limits::NO_PROGRESS), &self.stop)
+    }
+
+    fn run(&self, args: &[&str], input: &[u8], patience: Patience) -> Result<Output, GitError> {
+        let mut command = self.command()?;
+        command.args(args);
+        run(command, args, input, patience, &self.stop)
+    }
+
+    /// Prepares a command in the repository, with the user's settings and ours.
+    fn command(&self) -> Result<Command, GitError> {
+        if self.stop.is_set() {
+            return Err(GitError::Stopped);
+        }
+        let mut command = command();
+        command.env("GIT_DIR", &self.git_dir).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command.env_remove("GIT_CONFIG_SYSTEM");
+        // Commits say nothing about a person, and the same content has the same id.
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "Thrum").env(format!("GIT_{role}_EMAIL"), "thrum@localhost");
+            command.env(format!("GIT_{role}_DATE"), "@0 +0000");
+        }
+        let own = OWN_SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<Setting> = self.settings.iter().cloned().chain(own).collect();
+        command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+        for (n, (name, value)) in settings.iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{n}"), name).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+        }
+        if let Some(ssh) = self.ssh_command() {
+            command.env("GIT_SSH_COMMAND", ssh);
+        }
+        Ok(command)
+    }
+
+    /// The user's ssh command with options that keep it from asking anything. `None` if it is another program, whose
+    /// options are not known.
+    fn ssh_command(&self) -> Option<OsString> {
+        if std::env::var_os("GIT_SSH").is_some() && std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            return None;
+        }
+        let configured = self.settings.iter().rev().find(|(name, _)| name == "core.sshcommand");
+        let ssh = std::env::var_os("GIT_SSH_COMMAND")
+            .or_else(|| configured.map(|(_, value)| value.into()))
+            .unwrap_or_else(|| "ssh".into());
+        let program = ssh.to_string_lossy().split_whitespace().next().map(str::to_owned).unwrap_or_default();
+        let is_openssh = Path::new(&program).file_name().is_some_and(|name| name == "ssh");
+        is_openssh.then(|| {
+            let mut ssh = ssh;
+            ssh.push(format!(" -o BatchMode=yes -o ConnectTimeout={}", limits::NO_PROGRESS.as_secs()));
+            ssh
+        })
+    }
+}
+
+/// Settings of our repository. `git` runs no maintenance there that it was not asked for, and does not look for
+/// similarities among blobs, which are compressed.
+const OWN_SETTINGS: [(&str, &str); 11] = [
+    ("core.hooksPath", "/dev/null"),
+    ("gc.auto", "1000"),
+    ("gc.autoPackLimit", "50"),
+    ("gc.autoDetach", "false"),
+    ("maintenance.auto", "false"),
+    ("fetch.writeCommitGraph", "false"),
+    ("pack.window", "0"),
+    ("protocol.version", "2"),
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "30"),
+    ("advice.detachedHead", "false"),
+];
+
+/// Prepares `git` without variables of other repositories, and without prompts.
+fn command() -> Command {
+    let mut command = Command::new("git");
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"GIT_") && !KEPT.iter().any(|kept| name == *kept) {
+            command.env_remove(name);
+        }
+    }
+    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "never");
+    command.env("GIT_ASKPASS", "").env("SSH_ASKPASS", "").env("SSH_ASKPASS_REQUIRE", "never");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Returns what the user's repository says of a subject: the output of a `git` command that only reads. `None` if the
+/// command fails, as for an unset value.
+pub(crate) fn asked(top: &Path, args: &[&str], stop: &Stop) -> Result<Option<String>, GitError> {
+    let mut command = command();
+    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]);
+    command.args(args).current_dir(top);
+    let output = run(command, args, &[], Patience::InAll(limits::LOCAL), stop)?;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// Returns the user's settings that say how to reach a remote, as they apply in the repository at `top`.
+///
+/// # Errors
+/// Git could not be run.
+pub(crate) fn settings(top: &Path, stop: &Stop) -> Result<Vec<Setting>, GitError> {
+    let listed = asked(top, &["config", "--list", "--includes", "-z"], stop)?.unwrap_or_default();
+    let read = |entry: &str| {
+        let (name, value) = entry.split_once('\n')?;
+        reaches(name).then(|| (name.to_owned(), value.to_owned()))
+    };
+    Ok(listed.split('\0').filter_map(read).collect())
+}
+
+/// Returns `true` for a setting that says how to reach a remote. `name` is as git lists it: in lower case, except for
+/// the part between the first and the last dot.
+fn reaches(name: &str) -> bool {
+    let of_a_remote = || {
+        let (_, last) = name.strip_prefix("remote.")?.rsplit_once('.')?;
+        OF_A_REMOTE.contains(&last).then_some(())
+    };
+    REACHES.iter().any(|begin| name.starts_with(begin)) || REACHES_TOO.contains(&name) || of_a_remote().is_some()
+}
+
+/// Runs a command and its children, which are a process group of their own.
+fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, stop: &Stop) -> Result<Output, GitError> {
+    use std::os::unix::process::CommandExt;
+
+    let what = || args.first().copied().unwrap_or_default().to_owned();
+    let mut child = command.process_group(0).spawn().map_err(GitError::NotRun)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let moved = Arc::new(AtomicU64::new(0));
+    let outcome = thread::scope(|scope| {
+        if let Some(mut stdin) = stdin {
+            // A process that does not read its input to the end has failed, and says why.
+            scope.spawn(move || drop(stdin.write_all(input)));
+        }
+        let read = |pipe: Option<Box<dyn Read + Send>>, most: usize, keeps_the_end: bool| {
+            let moved = Arc::clone(&moved);
+            scope.spawn(move || pipe.map(|pipe| read(pipe, most, keeps_the_end, &moved)).unwrap_or_default())
+        };
+        let out = read(stdout.map(|pipe| Box::new(pipe) as _), limits::MAX_OUTPUT_BYTES, false);
+        let err = read(stderr.map(|pipe| Box::new(pipe) as _), limits::MAX_STDERR_BYTES, true);
+        let status = wait(&mut child, patience, stop, &moved);
+        if status.is_err() {
+            end(&mut child);
+        }
+        let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+        status.map(|status| (status, out, err))
+    });
+    match outcome {
+        Ok((status, (stdout, is_whole), (stderr, _))) => {
+            if !is_whole {
+                return Err(GitError::TooLong { what: what() });
+            }
+            let stderr: String = String::from_utf8_lossy(&stderr)
+                .chars()
+                .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+                .collect();
+            Ok(Output { status, stdout, stderr: stderr.trim().to_owned() })
+        }
+        Err(Unfinished::Stopped) => Err(GitError::Stopped),
+        Err(Unfinished::Late(time)) => Err(GitError::Late { what: what(), time }),
+        Err(Unfinished::Lost(error)) => Err(GitError::NotRun(error)),
+    }
+}
+
+/// Why a process was not waited for to its end.
+enum Unfinished {
+    Stopped,
+    Late(Duration),
+    Lost(std::io::Error),
+}
+
+fn wait(child: &mut Child, patience: Patience, stop: &Stop, moved: &AtomicU64) -> Result<ExitStatus, Unfinished> {
+    let (mut since, mut seen) = (Instant::now(), 0);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => {}
+            Err(error) => return Err(Unfinished::Lost(error)),
+        }
+        if stop.is_set() {
+            return Err(Unfinished::Stopped);
+        }
+        let most = match patience {
+            Patience::InAll(most) => most,
+            Patience::WithoutProgress(most) => {
+                let now = moved.load(Ordering::Relaxed);
+                if now != seen {
+                    (since, seen) = (Instant::now(), now);
+                }
+                most
+            }
+        };
+        if since.elapsed() > most {
+            return Err(Unfinished::Late(most));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Ends a process and its children, which may hold its pipes open.
+fn end(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // An error means that the processes have ended meanwhile.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+/// Reads to the end of a pipe, and counts the bytes in `moved`. Keeps the first `most` bytes, or the last. Returns
+/// whether all were kept.
+fn read(mut pipe: Box<dyn Read + Send>, most: usize, keeps_the_end: bool, moved: &AtomicU64) -> (Vec<u8>, bool) {
+    let (mut kept, mut is_whole) = (Vec::new(), true);
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n) = pipe.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        moved.fetch_add(n as u64, Ordering::Relaxed);
+        kept.extend_from_slice(&buffer[..n]);
+        if kept.len() > most {
+            is_whole = false;
+            if keeps_the_end {
+                kept.drain(..kept.len() - most);
+            } else {
+                kept.truncate(most);
+            }
+        }
+    }
+    (kept, is_whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_that_say_how_to_reach_a_remote_are_taken_over() {
+        for name in [
+            "credential.helper",
+            "credential.https://example.com.username",
+            "http.https://example.com.proxy",
+            "url.ssh://git@example.com/.insteadof",
+            "core.sshcommand",
+            "remote.origin.url",
+            "remote.with.dots.pushurl",
+            "safe.directory",
+        ] {
+            assert!(reaches(name), "{name}");
+        }
+        for name in [
+            "remote.origin.mirror",
+            "remote.origin.fetch",
+            "remote.origin.push",
+            "core.hookspath",
+            "core.worktree",
+            "push.followtags",
+            "push.gpgsign",
+            "fetch.prune",
+            "commit.gpgsign",
+            "alias.push",
+            "remote.pushdefault",
+        ] {
+            assert!(!reaches(name), "{name}");
+        }
+    }
+}

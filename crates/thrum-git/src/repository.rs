@@ -1,0 +1,246 @@
+//! The repository of our own in which objects and tips are kept, and what it exchanges with the remote. Knows bytes and
+//! ids of git objects, not what they mean.
+//!
+//! Layout of its refs: `refs/own/tip` is the tip that this daemon published last, `refs/seen/ID` are the tips of the
+//! remote, as of the last fetch.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    GitError,
+    error::reason,
+    limits,
+    process::{self, Git, Stop},
+};
+
+/// The file in the tree of a tip that holds the manifest.
+pub(crate) const MANIFEST: &str = "manifest";
+
+/// The file in the tree of a tip that holds the index.
+pub(crate) const INDEX: &str = "index";
+
+/// The tip that this daemon published last.
+const OWN: &str = "refs/own/tip";
+
+/// Where the tips of the remote are kept.
+const SEEN: &str = "refs/seen/";
+
+/// The part of the remote that is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The name of a remote of the user's repository, or a URL.
+    pub name: String,
+    /// The beginning of the names of all refs: `refs/thrum/`, if nothing else is set.
+    pub prefix: String,
+}
+
+/// A repository of our own beside the user's.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    git: Git,
+    remote: Remote,
+}
+
+/// What a push did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// The ref is set.
+    Set,
+    /// Somebody else changed the ref after it was fetched.
+    LostLease,
+}
+
+impl Repository {
+    /// Opens the repository in `dir`, or creates it. `top` is a worktree or the directory of the user's repository,
+    /// whose settings say how to reach the remote.
+    ///
+    /// # Errors
+    /// Git cannot be run, or the repository cannot be created.
+    pub fn open(dir: &Path, top: &Path, remote: Remote, stop: Stop) -> Result<Self, GitError> {
+        let settings = process::settings(top, &stop)?;
+        let git = Git::new(dir, settings, stop.clone());
+        if !dir.join("HEAD").exists() {
+            // Objects can be exchanged only with repositories that use the same hash.
+            let format = process::asked(top, &["rev-parse", "--show-object-format"], &stop)?;
+            let format = format!("--object-format={}", format.as_deref().map_or("sha1", str::trim));
+            let path = PathBuf::from(dir);
+            fs::create_dir_all(&path).map_err(GitError::NotRun)?;
+            git.local(&["init", "--quiet", "--bare", "--template=", &format], &[])?;
+        }
+        Ok(Self { git, remote })
+    }
+
+    /// Fetches the tips of all daemons, and forgets those that are gone.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or refuses.
+    pub(crate) fn fetch(&self) -> Result<(), GitError> {
+        let refspec = format!("+{}*:{SEEN}*", self.remote.prefix);
+        let args = [
+            "fetch",
+            "--progress",
+            "--no-tags",
+            "--prune",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-write-commit-graph",
+            "--no-recurse-submodules",
+            "--",
+            &self.remote.name,
+            &refspec,
+        ];
+        let output = self.git.remote(&args)?;
+        if output.status.success() { Ok(()) } else { Err(GitError::failed(&args, &output)) }
+    }
+
+    /// The tips of the remote as of the last fetch, by the rest of the ref's name.
+    pub(crate) fn tips(&self) -> Result<BTreeMap<String, String>, GitError> {
+        let listed = self.git.local(&["for-each-ref", "--format=%(refname) %(objectname)", SEEN], &[])?;
+        let read = |line: &str| {
+            let (name, tip) = line.split_once(' ')?;
+            Some((name.strip_prefix(SEEN)?.to_owned(), tip.to_owned()))
+        };
+        Ok(String::from_utf8_lossy(&listed).lines().filter_map(read).collect())
+    }
+
+    /// The tip that this daemon published last.
+    pub(crate) fn own_tip(&self) -> Result<Option<String>, GitError> {
+        let listed = self.git.local(&["for-each-ref", "--format=%(objectname)", OWN], &[])?;
+        let tip = String::from_utf8_lossy(&listed).trim().to_owned();
+        Ok(Some(tip).filter(|tip| !tip.is_empty()))
+    }
+
+    /// Keeps a tip, which may be published now.
+    pub(crate) fn set_own_tip(&self, tip: &str) -> Result<(), GitError> {
+        self.git.local(&["update-ref", OWN, tip], &[]).map(drop)
+    }
+
+    /// Reads blobs, each given as an object id or as `COMMIT:PATH`. `None` for what is missing, no blob, or longer than
+    /// `most` bytes.
+    pub(crate) fn blobs(&self, names: &[String], most: usize) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+        let input: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let checked = self.git.local(&["cat-file", "--batch-check"], input.as_bytes())?;
+        let checked = String::from_utf8_lossy(&checked).into_owned();
+        let blob = |line: &str| {
+            let mut words = line.split(' ');
+            let (id, kind, size) = (words.next()?, words.next()?, words.next()?.parse::<usize>().ok()?);
+            (kind == "blob" && size <= most).then(|| (id.to_owned(), size))
+        };
+        let blobs: Vec<Option<(String, usize)>> = checked.lines().map(blob).collect();
+        if blobs.len() != names.len() {
+            return Err(GitError::Failed { what: "cat-file".into(), why: "an answer is missing".into() });
+        }
+        let mut read = BTreeMap::new();
+        let mut wanted: Vec<&(String, usize)> = blobs.iter().flatten().collect();
+        while !wanted.is_empty() {
+            // One answer is not longer than what is kept of an output.
+            let mut bytes = 0;
+            let fit = wanted.iter().take_while(|(_, size)| {
+                bytes += size + 128;
+                bytes <= limits::MAX_OUTPUT_BYTES
+            });
+            let rest = wanted.split_off(fit.count().max(1));
+            read.extend(self.read_blobs(&wanted)?);
+            wanted = rest;
+        }
+        Ok(blobs.into_iter().map(|blob| blob.and_then(|(id, _)| read.get(&id).cloned())).collect())
+    }
+
+    /// Reads blobs of known sizes, by their ids.
+    fn read_blobs(&self, wanted: &[&(String, usize)]) -> Result<Vec<(String, Vec<u8>)>, GitError> {
+        let input: String = wanted.iter().map(|(id, _)| format!("{id}\n")).collect();
+        let answer = self.git.local(&["cat-file", "--batch"], input.as_bytes())?;
+        let mut rest = &answer[..];
+        let mut read = Vec::with_capacity(wanted.len());
+        for (id, size) in wanted {
+            // A line with id, type and size, the content, a line feed.
+            let content = rest.iter().position(|byte| *byte == b'\n').map(|end| &rest[end + 1..]);
+            let (blob, after) = content
+                .filter(|content| content.len() > *size)
+                .map(|content| content.split_at(*size))
+                .ok_or_else(|| GitError::Failed { what: "cat-file".into(), why: "an answer is cut off".into() })?;
+            read.push((id.clone(), blob.to_vec()));
+            rest = &after[1..];
+        }
+        Ok(read)
+    }
+
+    /// Stores a blob. Returns its id.
+    pub(crate) fn write_blob(&self, bytes: &[u8]) -> Result<String, GitError> {
+        self.id(&["hash-object", "-w", "--stdin"], bytes)
+    }
+
+    /// Stores a commit with a flat tree of blobs. Returns its id. The same files and parents give the same id.
+    pub(crate) fn write_commit(&self, files: &[(&str, &str)], parents: &[String]) -> Result<String, GitError> {
+        let entries: String = files.iter().map(|(name, blob)| format!("100644 blob {blob}\t{name}\n")).collect();
+        let tree = self.id(&["mktree"], entries.as_bytes())?;
+        let mut args = vec!["commit-tree", &tree];
+        parents.iter().for_each(|parent| args.extend(["-p", parent]));
+        self.id(&args, &[])
+    }
+
+    fn id(&self, args: &[&str], input: &[u8]) -> Result<String, GitError> {
+        let id = String::from_utf8_lossy(&self.git.local(args, input)?).trim().to_owned();
+        Ok(id)
+    }
+
+    /// Publishes a tip as that of the daemon `id`. `before` is the tip that the remote has, as of the last fetch.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or refuses. After a time-out the ref may be set all the same, as the next fetch
+    /// shows.
+    pub(crate) fn push(&self, id: &str, tip: &str, before: Option<&str>) -> Result<Pushed, GitError> {
+        let reference = format!("{}{id}", self.remote.prefix);
+        // An empty expected value says that the ref must not exist.
+        let lease = format!("--force-with-lease={reference}:{}", before.unwrap_or_default());
+        let refspec = format!("{tip}:{reference}");
+        let args = [
+            "push",
+            "--porcelain",
+            "--progress",
+            "--no-verify",
+            "--no-follow-tags",
+            "--no-signed",
+            "--no-recurse-submodules",
+            &lease,
+            "--",
+            &self.remote.name,
+            &refspec,
+        ];
+        let output = self.git.remote(&args)?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rejected = printed.lines().find(|line| line.starts_with('!'));
+        match rejected {
+            Some(line) if is_lost_lease(line) || is_lost_lease(&output.stderr) => Ok(Pushed::LostLease),
+            Some(line) => {
+                let why = line.rsplit('\t').next().unwrap_or_default();
+                let said = reason(&output.stderr);
+                Err(GitError::Rejected { reference, why: format!("{why}; {said}") })
+            }
+            None if output.status.success() => Ok(Pushed::Set),
+            None => Err(GitError::failed(&args, &output)),
+        }
+    }
+
+    /// Removes the objects that no tip needs any more, once there are many.
+    pub(crate) fn collect_garbage(&self) -> Result<(), GitError> {
+        self.git.local(&["gc", "--auto", "--quiet", "--prune=now"], &[]).map(drop)
+    }
+}
+
+/// Returns `true` if git says that the ref has another value than expected. The texts are those of git 2.39 and 2.55.
+fn is_lost_lease(text: &str) -> bool {
+    [
+        "stale info",
+        "incorrect old value provided",
+        "failed to update ref",
+        "cannot lock ref",
+        "reference already exists",
+    ]
+    .iter()
+    .any(|one| text.contains(one))
+}

@@ -1,0 +1,173 @@
+//! What is on a remote may have been put there by anybody who may push.
+
+use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
+
+use thrum_core::Timestamp;
+use thrum_git::{
+    SeenState,
+    manifest::{self, Bundle, FORMAT, Index, Manifest, Segment, Unusable},
+};
+
+use crate::place::{Daemon, Place, git};
+
+/// Stores bytes as a blob in a repository. Returns its id.
+fn blob(repository: &Path, bytes: &[u8]) -> String {
+    with_input(repository, &["hash-object", "-w", "--stdin"], bytes)
+}
+
+fn with_input(repository: &Path, args: &[&str], input: &[u8]) -> String {
+    let mut child = Command::new("git")
+        .args(["-c", "user.name=Eve", "-c", "user.email=eve@example.com"])
+        .args(args)
+        .current_dir(repository)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Sets the ref of a daemon on the remote to a commit with these files.
+fn publish(place: &Place, id: &str, files: &[(&str, &[u8])], parents: &[String]) {
+    let remote = place.remote();
+    let entries: String =
+        files.iter().map(|(name, bytes)| format!("100644 blob {}\t{name}\n", blob(&remote, bytes))).collect();
+    let tree = with_input(&remote, &["mktree"], entries.as_bytes());
+    let mut args = vec!["commit-tree", "-m", "x", &tree];
+    parents.iter().for_each(|parent| args.extend(["-p", parent]));
+    let commit = with_input(&remote, &args, &[]);
+    git(&remote, &["update-ref", &format!("refs/thrum/{id}"), &commit]);
+}
+
+/// A manifest of a daemon for an index, signed with its key.
+fn signed(daemon: &Daemon, index: &Index) -> (Vec<u8>, Vec<u8>) {
+    let bytes = index.encode(None, &mut daemon.world());
+    let manifest = Manifest {
+        format: FORMAT,
+        daemon_id: daemon.id.clone(),
+        name: daemon.name.clone(),
+        number: 99,
+        at: Timestamp::ZERO,
+        index: manifest::digest(&bytes),
+        recipients: BTreeMap::new(),
+    };
+    (manifest.encode(|text| daemon.key.sign_manifest(text)), bytes)
+}
+
+#[test]
+fn a_tip_that_is_not_that_daemon_s_is_named_and_stops_nobody_else() {
+    let place = Place::new();
+    let (mut ann, ben, eve) = (place.daemon("ann"), place.daemon("ben"), place.daemon("eve"));
+    let mut dan = place.daemon("dan");
+    let said = dan.say("hello");
+    dan.run();
+    for other in [&ben, &eve, &dan] {
+        ann.trust(other);
+    }
+    let (manifest, index) = signed(&eve, &Index::default());
+    let text = String::from_utf8(manifest.clone()).unwrap();
+    let other_name = text.replace("\"eve\"", "\"ann\"").into_bytes();
+    let later = text.replace("\"format\":1", "\"format\":2").into_bytes();
+    let cases: [(&str, &[u8], &[u8], Unusable); 6] = [
+        (&ben.id, &manifest, &index, Unusable::OtherDaemon(eve.id.clone())),
+        (&eve.id, &other_name, &index, Unusable::Signature),
+        (&eve.id, &later, &index, Unusable::Format(2)),
+        (&eve.id, &manifest, b"another index", Unusable::OtherIndex),
+        (&eve.id, b"no manifest", &index, Unusable::Unreadable("manifest")),
+        (&eve.id, &[b'x'; 600 << 10], &index, Unusable::Missing("manifest")),
+    ];
+    for (id, manifest, index, why) in cases {
+        publish(&place, id, &[("index", index), ("manifest", manifest)], &[]);
+        let report = ann.run();
+        assert_eq!(report.daemons[id].state, SeenState::Unusable(why));
+        git(&place.remote(), &["update-ref", "-d", &format!("refs/thrum/{id}")]);
+    }
+    publish(&place, &eve.id, &[("README", b"hello")], &[]);
+    assert_eq!(ann.run().daemons[&eve.id].state, SeenState::Unusable(Unusable::Missing("manifest")));
+    assert!(ann.has_message(&said));
+}
+
+#[test]
+fn refs_that_are_no_daemon_s_are_passed_over() {
+    let place = Place::new();
+    let mut ann = place.daemon("ann");
+    for name in ["d_go_1", "x", "deeply/nested", "d_kaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/x"] {
+        publish(&place, name, &[("manifest", b"{}")], &[]);
+    }
+    assert_eq!(ann.run().daemons.len(), 0);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_counted_and_the_others_are_stored() {
+    let place = Place::new();
+    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    ann.trust(&eve);
+    let said = eve.say("hello");
+    eve.run();
+    let remote = place.remote();
+    let good = eve.events();
+    let lines: String = good.iter().map(|event| format!("{}\n", event.body)).collect();
+    let bomb = zstd::bulk::compress(&vec![b'\n'; 64 << 20], 3).unwrap();
+    let mut segments = Vec::new();
+    for bytes in [&b"no segment"[..], &bomb, &zstd::bulk::compress(lines.as_bytes(), 3).unwrap()] {
+        segments.push(Segment {
+            blob: blob(&remote, bytes),
+            bytes: bytes.len() as u64,
+            origin: eve.id.clone(),
+            log: good[0].log.clone(),
+            events: 9,
+            numbers: [1, 2, 3, 4, 5, 6, 7, 8, 9].into_iter().collect(),
+        });
+    }
+    // One is listed and missing.
+    segments.push(Segment { blob: "0123456789".repeat(4), ..segments[0].clone() });
+    let entries: String =
+        segments[..3].iter().enumerate().map(|(n, one)| format!("100644 blob {}\t{n}\n", one.blob)).collect();
+    let tree = with_input(&remote, &["mktree"], entries.as_bytes());
+    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
+    let index =
+        Index { heads: eve.heads(), trusts: Vec::new(), bundles: vec![Bundle { commit: commit.clone(), segments }] };
+    let (manifest, index) = signed(&eve, &index);
+    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    let report = ann.run();
+    let seen = &report.daemons[&eve.id];
+    assert_eq!((&seen.state, seen.bad_segments.as_ref().map(|(count, _)| *count)), (&SeenState::Trusted, Some(3)));
+    assert!(ann.has_message(&said));
+}
+
+#[test]
+fn an_event_with_a_wrong_signature_is_rejected_and_the_others_are_stored() {
+    let place = Place::new();
+    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    ann.trust(&eve);
+    let (first, second) = (eve.say("true"), eve.say("as it was"));
+    eve.run();
+    let remote = place.remote();
+    let events = eve.events();
+    let lines: String =
+        events.iter().map(|event| format!("{}\n", event.body.replace("as it was", "as it was not"))).collect();
+    let bytes = zstd::bulk::compress(lines.as_bytes(), 3).unwrap();
+    let segment = Segment {
+        blob: blob(&remote, &bytes),
+        bytes: bytes.len() as u64,
+        origin: eve.id.clone(),
+        log: events[0].log.clone(),
+        events: events.len() as u64,
+        numbers: events.iter().map(|event| event.seq).collect(),
+    };
+    let tree = with_input(&remote, &["mktree"], format!("100644 blob {}\t0\n", segment.blob).as_bytes());
+    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
+    let index = Index {
+        heads: eve.heads(),
+        trusts: Vec::new(),
+        bundles: vec![Bundle { commit: commit.clone(), segments: vec![segment] }],
+    };
+    let (manifest, index) = signed(&eve, &index);
+    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    let report = ann.run();
+    assert_eq!(report.applied.rejected, 1);
+    assert!(ann.has_message(&first) && !ann.has_message(&second));
+}
