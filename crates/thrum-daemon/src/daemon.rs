@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     env::{Effective, Settings},
     git_state::GitState,
+    git_sync::GitSync,
     guard::Guard,
     hold::Hold,
     large::LargeAnswers,
@@ -48,6 +49,7 @@ pub(crate) struct Daemon {
     /// Notified when the data of a removed peer must be dropped.
     pub(crate) forgetting: Arc<Notify>,
     pub(crate) tailnet: Tailnet,
+    pub(crate) git_sync: GitSync,
     pub(crate) shutdown: Shutdown,
     pub(crate) hold: Hold,
     pub(crate) large: LargeAnswers,
@@ -114,12 +116,14 @@ impl Daemon {
         blocking(move || tailnet::enable(&tailnet, &repo, &config)).await
     }
 
-    /// Returns the names of this machine and of the peers' machines.
+    /// Returns the names of this machine, of the peers' machines, and of those that are reached through git.
     /// [`Reader::name_machines`](thrum_store::Reader::name_machines) adds the names of
     /// daemons that are known only through a peer.
     pub(crate) fn machines(&self) -> Machines {
-        let peers = self.peers.list();
-        Machines::new((&self.id, &self.name), peers.iter().map(|peer| (peer.daemon_id.as_str(), peer.name.as_str())))
+        let (peers, git) = (self.peers.list(), self.git_sync.reach());
+        let peers = peers.iter().map(|peer| (peer.daemon_id.as_str(), peer.name.as_str()));
+        let through_git = git.names.iter().map(|(id, name)| (id.as_str(), name.as_str()));
+        Machines::new((&self.id, &self.name), peers.chain(through_git))
     }
 
     /// Returns the name of the machine, as shown with the agents that live here.

@@ -22,6 +22,7 @@ use crate::{
     config::{self, Config, Key},
     daemon::{Daemon, Live},
     env::{Environment, Parsed, Settings},
+    git_sync::{self, GitSync},
     hold::Hold,
     identity::{Claim, Identity},
     large::LargeAnswers,
@@ -147,10 +148,21 @@ impl Socket {
         let log = Arc::clone(&storage) as Arc<dyn thrum_sync::Log>;
         let peers = runtime.block_on(Peers::start(peers, log, storage.commits()))?;
         let (shutdown, wakes) = (Shutdown::default(), Arc::new(WakeRegistry::default()));
-        {
+        // Exchanges nothing, because this daemon stays on this machine.
+        let parts = git_sync::Parts {
+            repo: repo.clone(),
+            key: identity.key().clone(),
+            name: "fuzz".to_owned(),
+            storage: Arc::clone(&storage),
+            peers: peers.clone(),
+            hold: hold.clone(),
+            is_local_only: true,
+        };
+        let git_sync = {
             let _entered = runtime.enter();
             shutdown.spawn(wake_registry::follow(Arc::clone(&wakes), Arc::clone(&storage), shutdown.clone()));
-        }
+            GitSync::start(parts, &shutdown)
+        };
         let large =
             LargeAnswers::start(1).map_err(|error| private_files::io_error("start a thread for", root, &error))?;
         let daemon = Daemon {
@@ -171,6 +183,7 @@ impl Socket {
             live: Live::default(),
             peers,
             tailnet,
+            git_sync,
             shutdown: shutdown.clone(),
             hold,
             large,

@@ -17,6 +17,7 @@ mod forgetting;
 pub mod fuzzing;
 pub mod git;
 mod git_state;
+mod git_sync;
 mod guard;
 mod hold;
 mod identity;

@@ -23,6 +23,7 @@ use crate::{
     daemon::{Daemon, Live, name_towards_peers},
     env::{Effective, Environment, Settings},
     forgetting, git_state,
+    git_sync::{self, GitSync},
     hold::Hold,
     identity::{self, Claim, Identity},
     large::LargeAnswers,
@@ -111,6 +112,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
     // The tailnet comes up, or fails, in the background; the start does not wait for it.
     tailnet.start();
     let key = identity.key().clone();
+    let git_key = key.clone();
     let exchange_secret = key.exchange_secret();
     let prover: Prover = Arc::new(move |challenge, to| key.prove(challenge, to));
     let towards_peers = PeersConfig {
@@ -160,6 +162,18 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
     );
     shutdown.spawn(telling);
 
+    let git_sync = GitSync::start(
+        git_sync::Parts {
+            repo: repo.clone(),
+            key: git_key,
+            name: name.clone(),
+            storage: Arc::clone(&storage),
+            peers: peers.clone(),
+            hold: hold.clone(),
+            is_local_only: config.local_only(),
+        },
+        &shutdown,
+    );
     let large = LargeAnswers::start(runtime_threads()).map_err(|error| {
         Error::new(ErrorKind::Failed, format!("cannot start the threads for large answers: {error}"))
     })?;
@@ -179,6 +193,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
         peers: peers.clone(),
         forgetting: wake,
         tailnet: tailnet.clone(),
+        git_sync,
         shutdown: shutdown.clone(),
         hold: hold.clone(),
         large,

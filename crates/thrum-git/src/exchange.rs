@@ -56,6 +56,8 @@ pub struct Trust {
 /// What an exchange found and did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// The version vector of this daemon, as of the end of the exchange.
+    pub heads: Option<Heads>,
     /// The other daemons on the remote, by id.
     pub daemons: BTreeMap<String, Seen>,
     /// What was stored here.
@@ -184,6 +186,7 @@ impl Exchange {
         if report.applied != Applied::default() || report.published.is_some() {
             self.repository.collect_garbage()?;
         }
+        report.heads = Some(self.log.heads()?);
         Ok(report)
     }
 

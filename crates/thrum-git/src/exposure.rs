@@ -36,7 +36,7 @@ pub fn exposure(dir: &Path, top: &Path, remote: &str, stop: &Stop) -> Result<Exp
         process::settings(top, stop)?.into_iter().filter(|(name, _)| proves_nothing(name)).collect();
     // Reading a remote that asks for a password fails, since none is known. `HEAD` need not exist.
     let output =
-        Git::new(dir, settings, stop.clone()).anonymous(&["ls-remote", "--exit-code", "--", &url.text, "HEAD"])?;
+        Git::new(dir, top, settings, stop.clone()).anonymous(&["ls-remote", "--exit-code", "--", &url.text, "HEAD"])?;
     Ok(match output.status.code() {
         Some(0 | 2) => Exposure::Public,
         _ if url.is_guessed || is_refusal(&output.stderr) => Exposure::Private,

@@ -11,6 +11,25 @@ pub const LOCAL: Duration = Duration::from_secs(120);
 /// second once the other side answers.
 pub const NO_PROGRESS: Duration = Duration::from_secs(30);
 
+/// Time between two exchanges without news.
+pub const INTERVAL: Duration = Duration::from_secs(300);
+
+/// Time after the last event until it is published: agents often write several in a row.
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+/// Time between two exchanges because of news, and the longest that news wait for more. Each exchange costs the remote
+/// two connections.
+pub const SOONEST: Duration = Duration::from_secs(60);
+
+/// Pause after the first failed exchange. It is doubled with each further one.
+pub const FIRST_BACKOFF: Duration = Duration::from_secs(15);
+
+/// The longest pause between failed exchanges: a remote that is back after a day is used again within half an hour.
+pub const LAST_BACKOFF: Duration = Duration::from_secs(1800);
+
+/// Time after which it is asked again whether everybody can read the remote.
+pub const EXPOSURE: Duration = Duration::from_secs(86_400);
+
 /// The most output of a command that is kept: a segment with its frame, or a list of refs.
 pub const MAX_OUTPUT_BYTES: usize = 64 << 20;
 

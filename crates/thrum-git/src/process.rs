@@ -86,14 +86,16 @@ pub(crate) type Setting = (String, String);
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
     git_dir: PathBuf,
+    /// The directory of the user's repository, to which relative paths of remotes refer.
+    top: PathBuf,
     settings: Vec<Setting>,
     stop: Stop,
 }
 
 impl Git {
-    /// Prepares commands in the repository at `git_dir`, with these of the user's settings.
-    pub(crate) fn new(git_dir: &Path, settings: Vec<Setting>, stop: Stop) -> Self {
-        Self { git_dir: git_dir.to_owned(), settings, stop }
+    /// Prepares commands in the repository at `git_dir`, with these settings of the user's repository at `top`.
+    pub(crate) fn new(git_dir: &Path, top: &Path, settings: Vec<Setting>, stop: Stop) -> Self {
+        Self { git_dir: git_dir.to_owned(), top: top.to_owned(), settings, stop }
     }
 
     /// Runs a command that works on the local disk. Returns its output.
@@ -139,6 +141,7 @@ impl Git {
             return Err(GitError::Stopped);
         }
         let mut command = command();
+        command.current_dir(&self.top);
         command.env("GIT_DIR", &self.git_dir).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
         command.env_remove("GIT_CONFIG_SYSTEM");
         // Commits say nothing about a person, and the same content has the same id.

@@ -62,7 +62,7 @@ impl Repository {
     /// Git cannot be run, or the repository cannot be created.
     pub fn open(dir: &Path, top: &Path, remote: Remote, stop: Stop) -> Result<Self, GitError> {
         let settings = process::settings(top, &stop)?;
-        let git = Git::new(dir, settings, stop.clone());
+        let git = Git::new(dir, top, settings, stop.clone());
         if !dir.join("HEAD").exists() {
             // Objects can be exchanged only with repositories that use the same hash.
             let format = process::asked(top, &["rev-parse", "--show-object-format"], &stop)?;
@@ -243,4 +243,35 @@ fn is_lost_lease(text: &str) -> bool {
     ]
     .iter()
     .any(|one| text.contains(one))
+}
+
+/// Returns the remote of the user's repository that is meant if none is named: that of the current branch, else
+/// `origin`, else the only one. `Err` with the names of all if there are none or several others.
+///
+/// # Errors
+/// Git cannot be run.
+pub fn default_remote(top: &Path, stop: &Stop) -> Result<Result<String, Vec<String>>, GitError> {
+    let lines = |text: Option<String>| -> Vec<String> {
+        text.unwrap_or_default().lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    };
+    let remotes = lines(process::asked(top, &["remote"], stop)?);
+    let branch = process::asked(top, &["symbolic-ref", "--quiet", "--short", "HEAD"], stop)?;
+    let tracked = match branch.as_deref().map(str::trim) {
+        Some(branch) => process::asked(top, &["config", "--get", &format!("branch.{branch}.remote")], stop)?,
+        None => None,
+    };
+    let tracked = tracked.map(|name| name.trim().to_owned()).filter(|name| remotes.contains(name));
+    let origin = || remotes.iter().find(|name| *name == "origin").cloned();
+    let only = || if let [only] = &remotes[..] { Some(only.clone()) } else { None };
+    Ok(tracked.or_else(origin).or_else(only).ok_or(remotes))
+}
+
+/// Returns `true` if the user's repository has a remote with this name, or the name is a URL or a path.
+///
+/// # Errors
+/// Git cannot be run.
+pub fn is_remote(top: &Path, name: &str, stop: &Stop) -> Result<bool, GitError> {
+    let is_address = name.contains('/') || name.contains(':');
+    let is_sane = !name.starts_with('-') && !name.chars().any(char::is_control);
+    Ok(is_sane && (is_address || process::asked(top, &["remote", "get-url", name], stop)?.is_some()))
 }

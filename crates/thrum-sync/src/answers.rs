@@ -292,12 +292,24 @@ pub enum Verdict {
     /// At least one peer holds other events or has a different projection.
     Differs,
     /// At least one peer holds other events while a purge is due soon, or is not completed, on either side. The purge
-    /// may be the only reason. No peer differs otherwise.
+    /// may be the only reason. Or a daemon with which events are exchanged through git lacks some until its next
+    /// exchange. No peer differs otherwise.
     Waiting,
     /// At least one peer could not be asked or cannot be compared, and no peer differs or waits.
     Unreachable,
     /// There are no peers.
     NoPeers,
+}
+
+impl Verdict {
+    /// The overall result of these comparisons.
+    pub fn of(peers: &[Compared]) -> Self {
+        let any = |verdict: Self| peers.iter().any(|peer| peer.status == verdict);
+        if peers.is_empty() {
+            return Self::NoPeers;
+        }
+        [Self::Differs, Self::Waiting, Self::Unreachable].into_iter().find(|one| any(*one)).unwrap_or(Self::Equal)
+    }
 }
 
 /// Complete result of `verify`.

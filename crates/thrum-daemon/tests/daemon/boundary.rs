@@ -58,6 +58,7 @@ const IN_NOBODYS_NAME: &[&str] = &[
     "tsync.peers.add",
     "peer.list",
     "peer.status",
+    "git.status",
 ];
 
 /// Methods that concern daemons rather than agents.
@@ -70,6 +71,10 @@ const OF_DAEMONS: &[&str] = &[
     "peer.ping",
     "peer.rename",
     "peer.remove",
+    "git.on",
+    "git.off",
+    "git.trust",
+    "git.untrust",
 ];
 
 /// Starts a daemon with `ann`, and with events about `eve`, who lives at another daemon: her session, a message from

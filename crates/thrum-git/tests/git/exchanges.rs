@@ -212,8 +212,9 @@ fn ten_daemons_that_push_at_once_all_succeed() {
     assert_eq!(heads.len(), 1);
 }
 
+/// C32
 #[test]
-fn the_user_s_repository_stays_byte_for_byte_as_it_was() {
+fn the_users_repository_stays_byte_for_byte_as_it_was() {
     let place = Place::new();
     let (mut ann, mut ben) = pair(&place);
     let dot_git = ann.top.join(".git");

@@ -58,7 +58,7 @@ fn signed(daemon: &Daemon, index: &Index) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_tip_that_is_not_that_daemon_s_is_named_and_stops_nobody_else() {
+fn a_tip_that_is_not_that_daemons_is_named_and_stops_nobody_else() {
     let place = Place::new();
     let (mut ann, ben, eve) = (place.daemon("ann"), place.daemon("ben"), place.daemon("eve"));
     let mut dan = place.daemon("dan");
@@ -91,7 +91,7 @@ fn a_tip_that_is_not_that_daemon_s_is_named_and_stops_nobody_else() {
 }
 
 #[test]
-fn refs_that_are_no_daemon_s_are_passed_over() {
+fn refs_that_are_no_daemons_are_passed_over() {
     let place = Place::new();
     let mut ann = place.daemon("ann");
     for name in ["d_go_1", "x", "deeply/nested", "d_kaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/x"] {
@@ -138,6 +138,7 @@ fn a_segment_that_cannot_be_read_is_counted_and_the_others_are_stored() {
     assert!(ann.has_message(&said));
 }
 
+/// C21
 #[test]
 fn an_event_with_a_wrong_signature_is_rejected_and_the_others_are_stored() {
     let place = Place::new();

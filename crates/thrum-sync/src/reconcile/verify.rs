@@ -124,18 +124,7 @@ impl Reconcile {
         let mut peers: Vec<Compared> =
             answers.into_iter().map(|(peer, answered, status)| compare_peer(&peer, answered, &status, &ours)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
-        let any = |verdict: Verdict| peers.iter().any(|peer| peer.status == verdict);
-        let status = if peers.is_empty() {
-            Verdict::NoPeers
-        } else if any(Verdict::Differs) {
-            Verdict::Differs
-        } else if any(Verdict::Waiting) {
-            Verdict::Waiting
-        } else if any(Verdict::Unreachable) {
-            Verdict::Unreachable
-        } else {
-            Verdict::Equal
-        };
+        let status = Verdict::of(&peers);
         let events = ours.heads.as_ref().map_or(0, Heads::total);
         Ok((
             Verified { status, daemon_id: self.env.me.daemon_id.clone(), events, projection, fetched: 0, peers },

@@ -4,6 +4,7 @@
 //! A command that passes on the whole answer with `--json` reads an [`Answer`].
 
 mod agents;
+mod git;
 mod health;
 mod mail;
 mod peers;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use thrum_core::Error;
 
 pub(crate) use agents::{AgentRef, Agents, Contexts, ListedAgent, Member, Team, Whoami, Working};
+pub(crate) use git::GitStatus;
 pub(crate) use health::{Health, Purges, SaidPurge, Tailnet};
 pub(crate) use mail::{Body, Listing, News, Recipient, Sent, Summary, Tag};
 pub(crate) use peers::{Pairing, Peer, SyncStatus, millis, node, over_quota, route};

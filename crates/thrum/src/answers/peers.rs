@@ -13,6 +13,7 @@ use thrum_sync::{
     transport::Node,
 };
 
+use super::GitStatus;
 use crate::{text::quote, time};
 
 /// The answer to `sync.status`.
@@ -28,6 +29,8 @@ pub(crate) struct SyncStatus {
     /// The time between two periodic pulls, in seconds.
     pub(crate) sync_interval: u64,
     pub(crate) peers: Vec<Peer>,
+    /// `None` while sync through git is off.
+    pub(crate) git: Option<GitStatus>,
 }
 
 /// One peer of `peer.status` or `sync.status`. Fields that Go Thrum's daemon may leave out, or send as `null`, are

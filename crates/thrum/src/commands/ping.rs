@@ -83,6 +83,7 @@ fn line(member: &Member, page: &Page) -> String {
     let reach = match (home_state.as_deref(), home_state_since) {
         (None, _) => String::new(),
         (Some("connected"), _) => "; its daemon answers".to_owned(),
+        (Some("through_git"), _) => "; its daemon is reached through git".to_owned(),
         (Some(state), Some(since)) => {
             format!("; its daemon is {} ({})", quote(&state.replace('_', "-")), page.lasting(*since))
         }

@@ -11,7 +11,7 @@ use thrum_core::{
 use crate::{
     answers::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team, Whoami},
     client::{self, Client},
-    commands::{peer, version::VERSION},
+    commands::{peer, sync, version::VERSION},
     context::Context,
     git, go_daemon,
     identity::Identity,
@@ -251,6 +251,9 @@ impl Render for StatusPage {
         page.line(format!("Hostname: {}", quote(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {
             peer::show(peer, page);
+        }
+        if let Some(git) = &self.sync.read.git {
+            sync::git::show(git, page);
         }
     }
 

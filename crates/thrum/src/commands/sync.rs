@@ -1,5 +1,6 @@
 //! `thrum sync`: how replication with peers is going, and whether events are missing.
 
+pub(crate) mod git;
 mod verify;
 
 use serde::Deserialize;
@@ -60,6 +61,9 @@ Examples:
   thrum sync parked
   thrum sync parked --json")]
     Parked,
+    /// Sync through a git remote: no server, no port
+    #[command(subcommand)]
+    Git(git::Command),
 }
 
 /// The answer to `sync.force`.
@@ -67,6 +71,15 @@ Examples:
 #[serde(default)]
 struct Forced {
     results: Vec<ForcedPeer>,
+    git: Option<ForcedGit>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ForcedGit {
+    stored: u64,
+    published: u64,
+    error: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -114,6 +127,7 @@ impl Command {
     pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         let mut client = cx.daemon()?;
         match self {
+            Self::Git(command) => command.run(cx, &mut client),
             Self::Status => boxed(client.call::<Answer<SyncStatus>>("sync.status", json!({}))),
             Self::Force { from } => {
                 let force = || client.call_within(limits::FORCE, "sync.force", json!({"from": from}));
@@ -135,7 +149,7 @@ impl Command {
 
 impl Render for Answer<SyncStatus> {
     fn human(&self, page: &mut Page) {
-        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval, .. } = &self.read;
+        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval, git, .. } = &self.read;
         let last = last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
         page.field("State", printable(sync_state));
         let reach = if *local_only { ", this machine only" } else { "" };
@@ -143,6 +157,9 @@ impl Render for Answer<SyncStatus> {
         page.field("Last sync", last.map_or_else(|| "never".to_owned(), |at| page.time(at)));
         if let Some(error) = last_error.as_deref().filter(|error| !error.is_empty()) {
             page.field("Last error", printable(error));
+        }
+        if let Some(git) = git {
+            git::show(git, page);
         }
         for one in peers {
             peer::show(one, page);
@@ -201,7 +218,13 @@ impl Render for Answer<Forced> {
                 None => page.line(format!("{GREEN}●{GREEN:#} {name}  {} new, {} known", peer.applied, peer.skipped)),
             }
         }
-        if self.read.results.is_empty() {
+        if let Some(git) = &self.read.git {
+            match &git.error {
+                Some(error) => page.line(format!("{YELLOW}●{YELLOW:#} git  {}", printable(error))),
+                None => page.line(format!("{GREEN}●{GREEN:#} git  {} new, {} published", git.stored, git.published)),
+            }
+        }
+        if self.read.results.is_empty() && self.read.git.is_none() {
             page.line("No peers to pull from");
         }
     }
@@ -211,7 +234,8 @@ impl Render for Answer<Forced> {
     }
 
     fn code(&self) -> u8 {
-        let failed = self.read.results.iter().any(|peer| peer.error.as_deref().is_some_and(|error| !error.is_empty()));
+        let failed = self.read.results.iter().any(|peer| peer.error.as_deref().is_some_and(|error| !error.is_empty()))
+            || self.read.git.as_ref().is_some_and(|git| git.error.is_some());
         if failed { ErrorKind::TryAgain.exit_code() } else { 0 }
     }
 }

@@ -22,6 +22,8 @@ struct Stage {
     repo: TestRepo,
     ids: [(&'static str, String); 3],
     peer: Option<TestRepo>,
+    /// Another daemon on the git remote, and its fingerprint.
+    on_remote: Option<(TestRepo, String)>,
 }
 
 impl Stage {
@@ -53,7 +55,7 @@ impl Stage {
         };
         let ids =
             [(TO_ANN, send("bob", "@ann")), (FROM_ANN, send("ann", "@bob")), (SESSION, text(&started["session_id"]))];
-        Self { repo, ids, peer: None }
+        Self { repo, ids, peer: None, on_remote: None }
     }
 
     /// Returns the other machine, and pairs it on first use.
@@ -63,6 +65,23 @@ impl Stage {
             pair(&self.repo, &desk);
             desk
         })
+    }
+
+    /// Returns the fingerprint of the daemon `desk` on the git remote. On first use, makes both share the remote.
+    fn on_remote(&mut self) -> String {
+        let (_, fingerprint) = self.on_remote.get_or_insert_with(|| {
+            let desk = TestRepo::git("desk").with_variable("THRUM_TS_HOSTNAME", "desk");
+            desk.agent("dan", "implementer");
+            let remote = self.repo.above().join("remote.git");
+            desk.git_done(&["init", "--quiet", "--bare", &remote.to_string_lossy()]);
+            for repo in [&desk, &self.repo] {
+                repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
+                repo.thrum(&["sync", "git", "on"]).ok();
+            }
+            let fingerprint = text(&desk.json(&["sync", "git", "status"])["own_fingerprint"]);
+            (desk, fingerprint)
+        });
+        fingerprint.clone()
     }
 
     fn run(&mut self, example: &str) {
@@ -116,6 +135,10 @@ impl Stage {
                     drop(GoThrum::recorded(&old));
                 }
                 self.shell(example, &line);
+            }
+            ["sync", "git", ..] => {
+                let fingerprint = self.on_remote();
+                self.shell(example, &line.replace("2gx5-mkqp-4wzt-a7bd", &fingerprint));
             }
             _ => {
                 if words.first().is_some_and(|word| matches!(*word, "peer" | "sync")) {

@@ -28,6 +28,7 @@ mod doctor;
 mod doctor_agents;
 mod examples;
 mod export;
+mod git_sync;
 mod help;
 mod hook;
 mod hook_session;

@@ -12,6 +12,7 @@ mod cleanup;
 mod collision;
 mod context;
 mod delivery;
+mod git;
 mod group;
 mod health;
 pub(crate) mod import;
@@ -145,6 +146,12 @@ methods! {
     "purge.execute" => Long, |daemon, params, _kept| answer(&purge::execute(daemon, params.read()?).await?);
 
     "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
+
+    "git.status" => Prompt, |daemon, _params, _kept| answer(&git::status(daemon));
+    "git.on" => Long, |daemon, params, _kept| answer(&git::on(daemon, params.read()?).await?);
+    "git.off" => Prompt, |daemon, _params, _kept| answer(&git::off(daemon)?);
+    "git.trust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, true).await?);
+    "git.untrust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, false).await?);
 
     "sync.status" => Prompt, |daemon, _params, _kept| answer(&sync::status(daemon).await?);
     "sync.force" => Long, |daemon, params, _kept| answer(&sync::force(daemon, params.read()?).await?);

@@ -16,7 +16,7 @@ use thrum_store::{
 use thrum_sync::{registry::Peer, replicator::State};
 
 use super::{presence::Doing, session};
-use crate::{ambient::System, daemon::Daemon};
+use crate::{ambient::System, daemon::Daemon, git_sync::GitReach};
 
 /// What to expect of a message's delivery; absent if the recipient is not known here, or if the route is free and the
 /// agent is active in a program whose state is unknown.
@@ -26,7 +26,8 @@ pub(super) struct Outlook {
     outlook: String,
     /// The outlook as a word for programs. If the route delays mail or leads through another peer: the state of the
     /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `stopped`,
-    /// `removed_us`, …); `relayed` if the relaying peer is connected; `removed` if there is neither. Otherwise, if
+    /// `removed_us`, …); `relayed` if the relaying peer is connected; `through_git` or `git_failing` if it is reached through
+    /// git; `removed` if there is none of these. Otherwise, if
     /// known, the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the
     /// state of the recipient's last session: `ended`, `silent` or `no_session`.
     outlook_state: String,
@@ -42,13 +43,22 @@ pub(super) enum Way {
     Peer { name: String, state: State, since: Timestamp },
     /// The home is not a peer, but a peer served the agent's registration.
     Through { name: String, state: State, since: Timestamp },
-    /// Neither the home nor the daemon that served the agent's registration is a peer.
+    /// Neither the home nor the daemon that served the agent's registration is a peer, but one of them is a trusted
+    /// daemon on the git remote. `is_failing` is whether the last exchange failed.
+    Git { is_failing: bool },
+    /// None of these.
     Removed,
 }
 
 impl Way {
     /// Determines the route. `via` is the peer that served the agent's registration.
-    pub(super) fn to(home: &str, via: Option<&str>, here: &str, peers: &[(Peer, State, Timestamp)]) -> Self {
+    pub(super) fn to(
+        home: &str,
+        via: Option<&str>,
+        here: &str,
+        peers: &[(Peer, State, Timestamp)],
+        git: &GitReach,
+    ) -> Self {
         let found = |id: &str| {
             peers
                 .iter()
@@ -63,6 +73,9 @@ impl Way {
         }
         match via.filter(|via| *via != home).and_then(found) {
             Some((name, state, since)) => Self::Through { name, state, since },
+            None if [Some(home), via].into_iter().flatten().any(|id| git.names.contains_key(id)) => {
+                Self::Git { is_failing: git.is_failing }
+            }
             None => Self::Removed,
         }
     }
@@ -72,15 +85,18 @@ impl Way {
         match self {
             Self::Here => false,
             Self::Peer { state, .. } | Self::Through { state, .. } => state.needs_attention(),
+            Self::Git { is_failing } => *is_failing,
             Self::Removed => true,
         }
     }
 
-    /// Returns the state of the route for an answer: the state of the peer, or `removed`, and since when. `None` if the
+    /// Returns the state of the route for an answer: the state of the peer, `through_git`, `git_failing` or `removed`, and since
+    /// when. `None` if the
     /// home is this daemon, or if mail is relayed by a connected peer.
     pub(super) fn shown(self) -> (Option<String>, Option<Timestamp>) {
         match self {
             Self::Here | Self::Through { state: State::Connected, .. } => (None, None),
+            Self::Git { is_failing } => (Some(if is_failing { "git_failing" } else { "through_git" }.to_owned()), None),
             Self::Peer { state, since, .. } | Self::Through { state, since, .. } => {
                 (Some(standing(state, since).1), Some(since))
             }
@@ -117,6 +133,20 @@ impl Way {
                     "@{who}'s machine {machine} is no peer of this one, and {name}, which passes mail on, {is}: it waits"
                 );
                 Some(Outlook::new(&state_name, Some(*since), text))
+            }
+            Self::Git { is_failing: false } => {
+                let text = format!(
+                    "@{who}'s machine {} is reached through git: it gets it with its next exchange",
+                    shown_machine(machine)
+                );
+                Some(Outlook::new("through_git", None, text))
+            }
+            Self::Git { is_failing: true } => {
+                let text = format!(
+                    "@{who}'s machine {} is reached through git, and the last exchange failed: it waits",
+                    shown_machine(machine)
+                );
+                Some(Outlook::new("git_failing", None, text))
             }
             Self::Removed => {
                 let machine = shown_machine(machine);
@@ -233,9 +263,9 @@ impl Recipients {
 
 /// Returns the outlook of each recipient, in their order.
 pub(super) fn outlooks(daemon: &Daemon, Recipients { records, machines }: Recipients) -> Vec<Option<Outlook>> {
-    let peers = daemon.peers.reach();
+    let (peers, git) = (daemon.peers.reach(), daemon.git_sync.reach());
     let outlook = |RecipientRecord { agent, session, via, presence }: RecipientRecord| {
-        let way = Way::to(&agent.home, via.as_deref(), &daemon.id, &peers);
+        let way = Way::to(&agent.home, via.as_deref(), &daemon.id, &peers, &git);
         let who = machines.address(&agent.agent_id, &agent.home);
         let seen =
             session.as_ref().map(|session| daemon.last_seen(&session.agent_id, &session.home, session.last_seen_at));

@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, Timestamp, limits};
 use thrum_store::query;
-use thrum_sync::peers::{Forced, PeerStatus, Verified};
+use thrum_sync::peers::{Forced, PeerStatus, Verdict, Verified};
 
 use super::peer::{FullStatus, sync_state};
-use crate::daemon::Daemon;
+use crate::{
+    daemon::Daemon,
+    git_sync::{GitForced, GitStatus},
+};
 
 #[derive(Serialize)]
 pub(super) struct SyncStatus {
@@ -26,6 +29,9 @@ pub(super) struct SyncStatus {
     /// Interval at which every peer is asked, in seconds.
     sync_interval: u64,
     peers: Vec<FullStatus>,
+    /// Sync through a git remote; absent while it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git: Option<GitStatus>,
 }
 
 pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
@@ -40,6 +46,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
         tailnet: daemon.tailnet.status().borrow().enabled,
         sync_interval: daemon.config.sync_interval().as_secs(),
         peers: peers.into_iter().map(FullStatus::of).collect(),
+        git: daemon.git_sync.is_on().then(|| daemon.git_sync.status()),
     })
 }
 
@@ -67,17 +74,26 @@ pub(super) struct Triggered {
     sync_state: &'static str,
     local_only: bool,
     results: Vec<Forced>,
+    /// The exchange through git; absent while that is off, and if one peer is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git: Option<GitForced>,
 }
 
 pub(super) async fn force(daemon: &Daemon, params: Force) -> Result<Triggered, Error> {
-    let results = daemon.peers.force(params.from()).await?;
+    let through_git = async {
+        let is_wanted = daemon.git_sync.is_on() && params.from().is_none();
+        if is_wanted { Some(daemon.git_sync.forced().await) } else { None }
+    };
+    let (results, git) = tokio::join!(daemon.peers.force(params.from()), through_git);
+    let results = results?;
     let peers = daemon.peers.status().await?;
     Ok(Triggered {
-        triggered: !results.is_empty(),
+        triggered: !results.is_empty() || git.is_some(),
         last_sync_at: last_sync(&peers),
         sync_state: sync_state(&peers),
         local_only: daemon.config.local_only(),
         results,
+        git,
     })
 }
 
@@ -103,7 +119,10 @@ pub(super) struct Verify {
 
 pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<Verified, Error> {
     let within = params.timeout_ms.map_or(limits::VERIFY, Duration::from_millis);
-    daemon.peers.verify(within.min(limits::MAX_WAIT)).await
+    let mut verified = daemon.peers.verify(within.min(limits::MAX_WAIT)).await?;
+    verified.peers.extend(daemon.git_sync.verify().await);
+    verified.status = Verdict::of(&verified.peers);
+    Ok(verified)
 }
 
 /// Events that have no effect here, by peer and reason.

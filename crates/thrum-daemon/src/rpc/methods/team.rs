@@ -125,11 +125,11 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> 
         Ok((members, machines, everyone, roles))
     });
     let (Members { found, more }, machines, everyone, roles) = found.await?;
-    let peers = daemon.peers.reach();
+    let (peers, git) = (daemon.peers.reach(), daemon.git_sync.reach());
     let member = |(found, truncated): (MemberRecord, bool)| {
         let via = found.3.clone();
         let mut member = Member { truncated, ..member(daemon, &machines, found) };
-        let way = Way::to(member.agent.home(), via.as_deref(), &daemon.id, &peers);
+        let way = Way::to(member.agent.home(), via.as_deref(), &daemon.id, &peers, &git);
         if way.is_blocked() {
             member.status = "offline";
         }

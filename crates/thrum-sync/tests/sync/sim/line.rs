@@ -163,7 +163,9 @@ impl Sim {
         (at, applied.applied, applied.skipped).hash(&mut self.trace);
         self.tally.applied += applied.applied;
         self.step(at, peer, Input::Applied(applied));
-        if applied.applied > 0 || applied.skipped > 0 {
+        // The next batch may have been stored meanwhile, and the daemon died in it.
+        let is_up = self.daemons[at].up;
+        if is_up && (applied.applied > 0 || applied.skipped > 0) {
             self.committed_from(at, peer);
         }
     }

@@ -7,8 +7,20 @@ const ULID: &str = "01JZ3E9Q0V7M4T6X8B2C5D9F";
 const INSTANT: &str = "2026-03-28T10:05:13.000000000Z";
 
 /// Keys of numbers that depend on the moment or the machine.
-const OF_A_MOMENT: [&str; 7] =
-    ["uptime_ms", "duration_ms", "pid", "daemon_pid", "clock_offset_ms", "round_trip_us", "bytes"];
+const OF_A_MOMENT: [&str; 12] = [
+    "uptime_ms",
+    "duration_ms",
+    "pid",
+    "daemon_pid",
+    "clock_offset_ms",
+    "round_trip_us",
+    "bytes",
+    "events_stored",
+    "events_published",
+    "stored",
+    "missing_here",
+    "missing_there",
+];
 
 /// Replaces ids, paths, addresses and instants. Equal values get equal replacements throughout a page.
 pub(super) struct Mask {
@@ -43,6 +55,7 @@ impl Mask {
             "version" | "our_version" if text == env!("CARGO_PKG_VERSION") => return "0.1.0".to_owned(),
             "log_id" | "origin_log" => return "7f3a9c5e1b2d4806".to_owned(),
             "code" => return "7392".to_owned(),
+            "fingerprint" | "own_fingerprint" => return "2gx5-mkqp-4wzt-a7bd".to_owned(),
             "peercode" => return "laptop:127.0.0.1:9100:7392".to_owned(),
             "projection" | "line" | "evidence" => return "…".to_owned(),
             // An agent that registers without a host name gets the name of the machine that runs the test.

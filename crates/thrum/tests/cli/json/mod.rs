@@ -144,6 +144,7 @@ fn docs_json_md_matches_the_output_of_the_commands() {
     overview(&mut stage);
     agents(&mut stage);
     peers(&mut stage);
+    through_git(&mut stage);
     daemon(&mut stage);
     moving(&mut stage);
     // A restored mailbox numbers its events by the time, so this runs after every section that shows such numbers.
@@ -274,6 +275,32 @@ A peer with whose key two daemons run has `same_key`: both, each with `address`,
     stage.run("thrum sync parked");
     stage.repo.thrum(&["peer", "remove", "tower", "--forget"]).ok();
     until(|| stage.repo.json(&["sync", "parked"])["groups"] == json!([]));
+}
+
+fn through_git(stage: &mut Stage) {
+    stage.section(
+        "Sync through git",
+        "`state` is `off`, `starting`, `ok` or `failing` (then with `last_error`). `daemons` are those whose events are stored (`trusted`), \
+and those that are `distrusted`, `unusable` or `over_quota`, with the `reason`; `waiting` are those that nobody has decided about. `missing_here` and \
+`missing_there` count events by the version vectors, `purged` those that a daemon still publishes although they were purged here. While it is on, \
+`sync status` and `status` have the same as `git`, and `sync force` has `git` with `stored`, `published` and, if it failed, `error`. A daemon that is \
+no peer is compared by `sync verify`, too.",
+    );
+    let remote = stage.repo.above().join("remote.git");
+    let attic = TestRepo::git("attic").with_variable("THRUM_TS_HOSTNAME", "attic");
+    attic.agent("eve", "implementer");
+    stage.repo.git_done(&["init", "--quiet", "--bare", &remote.to_string_lossy()]);
+    for repo in [&stage.repo, &attic] {
+        repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
+    }
+    attic.thrum(&["sync", "git", "on"]).ok();
+    stage.run("thrum sync git on");
+    stage.repo.thrum(&["sync", "git", "trust", "attic"]).ok();
+    attic.thrum(&["sync", "force"]).ok();
+    stage.run("thrum sync git status");
+    stage.run("thrum sync git trust attic");
+    stage.run("thrum sync git untrust attic");
+    stage.run("thrum sync git off");
 }
 
 fn keeping(stage: &mut Stage) {

@@ -1,0 +1,628 @@
+//! Sync through a git remote: when exchanges are made, whom this daemon trusts there, and what is shown of it. What an
+//! exchange does is `thrum-git`'s.
+
+mod state;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use serde::Serialize;
+use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, Timestamp, name};
+use thrum_git::{Exchange, Exposure, Me, Remote, Report, Repository, Schedule, SeenState, Stop, Trust, limits};
+use thrum_sync::{
+    Log, Peers,
+    blocking::blocking,
+    peers::{Compared, Verdict},
+};
+use tokio::sync::{Notify, watch};
+
+use crate::{ambient::System, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
+pub(crate) use state::fingerprint;
+use state::{Known, State};
+
+/// The beginning of the names of our refs, unless another one is set.
+const PREFIX: &str = "refs/thrum/";
+
+/// Sync through a git remote.
+#[derive(Clone)]
+pub(crate) struct GitSync(Arc<Shared>);
+
+struct Shared {
+    repo: Repo,
+    me: Me,
+    storage: Arc<Storage>,
+    peers: Peers,
+    hold: Hold,
+    is_local_only: bool,
+    state: Mutex<State>,
+    shown: watch::Sender<Shown>,
+    /// Wakes the task: the state has changed, or an exchange is requested.
+    wake: Notify,
+    is_requested: Mutex<bool>,
+    stop: Stop,
+}
+
+/// What the last exchange showed.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// Counts the exchanges that have ended.
+    ended: u64,
+    last_exchange: Option<Timestamp>,
+    last_published: Option<Timestamp>,
+    last_error: Option<Error>,
+    /// Events that were stored here and published since the start of the daemon.
+    applied: u64,
+    published: u64,
+    next: Option<Timestamp>,
+    report: Report,
+}
+
+/// The answer to `git.status`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct GitStatus {
+    /// `off`, `starting`, `ok` or `failing`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<String>,
+    encrypted: bool,
+    /// The fingerprint of this daemon, for those who are to trust it.
+    own_fingerprint: String,
+    /// Seconds between two exchanges without news.
+    interval: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exchange_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_published_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_exchange_at: Option<Timestamp>,
+    events_stored: u64,
+    events_published: u64,
+    /// The daemons whose events are stored, and those that cannot be read.
+    daemons: Vec<GitDaemon>,
+    /// The daemons that want in.
+    waiting: Vec<Waiting>,
+}
+
+/// The daemons that are reached through git.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GitReach {
+    /// Their names, by id.
+    pub(crate) names: BTreeMap<String, String>,
+    /// Whether the last exchange failed.
+    pub(crate) is_failing: bool,
+}
+
+/// What came of an exchange that somebody requested.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct GitForced {
+    /// Events stored here.
+    stored: u64,
+    /// Events published.
+    published: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A daemon on the remote.
+#[derive(Clone, Debug, Serialize)]
+struct GitDaemon {
+    name: String,
+    daemon_id: String,
+    fingerprint: String,
+    /// `trusted`, `distrusted`, `unusable` or `over_quota`.
+    state: &'static str,
+    /// Why, if it is unusable or over its quota, or which segments are not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_at: Option<Timestamp>,
+    /// Events that it has and that are missing here, as far as its version vector says.
+    missing_here: u64,
+    /// Events that are here and missing at it.
+    missing_there: u64,
+    /// Events that it still publishes although they were purged here.
+    purged: u64,
+}
+
+/// A daemon that nobody has trusted or distrusted yet.
+#[derive(Clone, Debug, Serialize)]
+struct Waiting {
+    name: String,
+    daemon_id: String,
+    fingerprint: String,
+    first_seen: Timestamp,
+}
+
+/// What starts sync through git.
+pub(crate) struct Parts {
+    pub(crate) repo: Repo,
+    pub(crate) key: DaemonKey,
+    pub(crate) name: String,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) peers: Peers,
+    pub(crate) hold: Hold,
+    pub(crate) is_local_only: bool,
+}
+
+impl GitSync {
+    /// Starts the task, which exchanges events while sync through git is on.
+    pub(crate) fn start(parts: Parts, shutdown: &Shutdown) -> Self {
+        let Parts { repo, key, name, storage, peers, hold, is_local_only } = parts;
+        let state = State::load(&repo).unwrap_or_else(|error| {
+            tracing::error!(%error, "sync through git is off");
+            State::default()
+        });
+        let me = Me {
+            daemon_id: key.id().to_string(),
+            name,
+            exchange_secret: key.exchange_secret(),
+            sign: Arc::new(move |text| key.sign_manifest(text)),
+        };
+        let shared = Arc::new(Shared {
+            repo,
+            me,
+            storage,
+            peers,
+            hold,
+            is_local_only,
+            state: Mutex::new(state),
+            shown: watch::Sender::default(),
+            wake: Notify::new(),
+            is_requested: Mutex::new(false),
+            stop: Stop::default(),
+        });
+        shutdown.spawn(run(Arc::clone(&shared), shutdown.clone()));
+        let (stop, stopping) = (shared.stop.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            stopping.stopping().await;
+            stop.stop();
+        });
+        Self(shared)
+    }
+
+    /// Switches sync through git on, with this remote or the obvious one, and waits for the first exchange.
+    ///
+    /// # Errors
+    /// `refused` for a daemon that must stay on this machine, and for a remote that everybody can read, unless what is
+    /// published is encrypted; `not_found` without a remote; errors of git.
+    pub(crate) async fn switch_on(&self, remote: Option<String>, encrypts: bool) -> Result<GitStatus, Error> {
+        let shared = Arc::clone(&self.0);
+        if shared.is_local_only {
+            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine")
+                .hint("thrum config set daemon.local_only false"));
+        }
+        self.0.hold.check()?;
+        blocking(move || {
+            let top = shared.repo.main_root();
+            let remote = match remote {
+                Some(name) if thrum_git::is_remote(top, &name, &shared.stop)? => name,
+                Some(name) => {
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("there is no git remote {}", name::quoted(&name)),
+                    )
+                    .hint("git remote -v"));
+                }
+                None => obvious_remote(&shared)?,
+            };
+            if !encrypts {
+                check_exposure(&shared, &remote)?;
+            }
+            let mut state = shared.state();
+            let mut next = state.clone();
+            (next.remote, next.encrypts) = (Some(remote), encrypts);
+            next.save(&shared.repo)?;
+            *state = next;
+            Ok(())
+        })
+        .await?;
+        self.force().await?;
+        Ok(self.status())
+    }
+
+    /// Switches sync through git off. What was published stays on the remote.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub(crate) fn switch_off(&self) -> Result<GitStatus, Error> {
+        self.0.hold.check()?;
+        let mut state = self.0.state();
+        let next = State { remote: None, ..state.clone() };
+        next.save(&self.0.repo)?;
+        *state = next;
+        drop(state);
+        self.0.wake.notify_one();
+        Ok(self.status())
+    }
+
+    /// Trusts, or distrusts, a daemon that was seen on the remote, named by its name, fingerprint or id; then makes an
+    /// exchange if it is on.
+    ///
+    /// # Errors
+    /// `not_found` if no daemon or more than one is meant; the state cannot be written.
+    pub(crate) async fn decide(&self, name: &str, is_trusted: bool) -> Result<GitStatus, Error> {
+        self.0.hold.check()?;
+        let is_known = self.0.state().find(name).is_ok();
+        if !is_known && self.is_on() {
+            self.force().await?;
+        }
+        {
+            let mut state = self.0.state();
+            let id = state.find(name)?;
+            let mut next = state.clone();
+            if let Some(known) = next.known.get_mut(&id) {
+                known.is_trusted = Some(is_trusted);
+            }
+            next.save(&self.0.repo)?;
+            *state = next;
+        }
+        if self.is_on() {
+            self.force().await?;
+        }
+        Ok(self.status())
+    }
+
+    /// Makes an exchange now, and waits until it has ended. Does nothing while sync through git is off.
+    ///
+    /// # Errors
+    /// Those of the exchange.
+    pub(crate) async fn force(&self) -> Result<(), Error> {
+        if self.0.state().remote.is_none() {
+            return Ok(());
+        }
+        let mut shown = self.0.shown.subscribe();
+        // The exchange that is running may have begun before what it is to cover.
+        let ended = shown.borrow_and_update().ended;
+        *self.0.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.wake.notify_one();
+        let done = shown.wait_for(|shown| shown.ended > ended).await;
+        match done.map(|shown| shown.last_error.clone()) {
+            Ok(Some(error)) => Err(error),
+            Ok(None) => Ok(()),
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
+        }
+    }
+
+    /// Makes an exchange now. Returns what came of it.
+    pub(crate) async fn forced(&self) -> GitForced {
+        let before = self.0.shown.borrow().clone();
+        let error = self.force().await.err().map(|error| error.message);
+        let now = self.0.shown.borrow().clone();
+        GitForced { stored: now.applied - before.applied, published: now.published - before.published, error }
+    }
+
+    /// Makes an exchange, and compares this daemon's version vector with those of the trusted daemons on the remote
+    /// that are no peers. Empty while sync through git is off.
+    pub(crate) async fn verify(&self) -> Vec<Compared> {
+        let Some(remote) = self.0.state().remote.clone() else { return Vec::new() };
+        if let Err(error) = self.force().await {
+            let (name, error) = (format!("git remote {remote}"), Some(error.message));
+            let status = Verdict::Unreachable;
+            return vec![Compared {
+                name,
+                daemon_id: String::new(),
+                status,
+                differences: Vec::new(),
+                missing: Vec::new(),
+                error,
+            }];
+        }
+        let shown = self.0.shown.borrow().clone();
+        let own = shown.report.heads.unwrap_or_default();
+        let peers = self.0.peers.list();
+        let others = shown.report.daemons.into_iter().filter(|(id, _)| !peers.iter().any(|peer| peer.daemon_id == *id));
+        let compared = others.filter_map(|(daemon_id, seen)| {
+            let differences = own.differences(&seen.heads?);
+            let is_missing_here = differences.iter().any(|one| one.there > one.here);
+            let (status, error) = if differences.is_empty() {
+                (Verdict::Equal, None)
+            } else if is_missing_here {
+                (Verdict::Differs, Some("it has events that it does not publish, or that cannot be read".to_owned()))
+            } else {
+                (Verdict::Waiting, Some("it gets the rest with its next exchange".to_owned()))
+            };
+            Some(Compared { name: seen.name, daemon_id, status, differences, missing: Vec::new(), error })
+        });
+        compared.collect()
+    }
+
+    /// The trusted daemons on the remote; empty while sync through git is off.
+    pub(crate) fn reach(&self) -> GitReach {
+        if !self.is_on() {
+            return GitReach::default();
+        }
+        let shown = self.0.shown.borrow();
+        let trusted = shown.report.daemons.iter().filter(|(_, seen)| seen.state == SeenState::Trusted);
+        GitReach {
+            names: trusted.map(|(id, seen)| (id.clone(), seen.name.clone())).collect(),
+            is_failing: shown.last_error.is_some(),
+        }
+    }
+
+    /// Returns `true` if sync through git is on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.state().remote.is_some()
+    }
+
+    /// What is known of sync through git.
+    pub(crate) fn status(&self) -> GitStatus {
+        let state = self.0.state().clone();
+        let shown = self.0.shown.borrow().clone();
+        let is_on = state.remote.is_some();
+        let own = shown.report.heads.clone().unwrap_or_default();
+        let daemons = shown.report.daemons.iter().filter(|(_, seen)| is_on && seen.state != SeenState::Waiting);
+        let daemons = daemons.map(|(id, seen)| {
+            let differences = seen.heads.as_ref().map(|heads| own.differences(heads)).unwrap_or_default();
+            let count = |one: u64, other: u64| one.saturating_sub(other);
+            let (word, reason) = word(&seen.state);
+            let bad = seen.bad_segments.as_ref().map(|(count, last)| format!("{count} segments are not used: {last}"));
+            GitDaemon {
+                name: seen.name.clone(),
+                daemon_id: id.clone(),
+                fingerprint: fingerprint(id),
+                state: word,
+                reason: reason.or(bad),
+                published_at: seen.at,
+                missing_here: differences.iter().map(|one| count(one.there, one.here)).sum(),
+                missing_there: differences.iter().map(|one| count(one.here, one.there)).sum(),
+                purged: seen.purged,
+            }
+        });
+        let waiting = state.known.iter().filter(|(id, _)| {
+            is_on && shown.report.daemons.get(*id).is_some_and(|seen| seen.state == SeenState::Waiting)
+        });
+        let waiting = waiting.map(|(id, known)| Waiting {
+            name: known.name.clone(),
+            daemon_id: id.clone(),
+            fingerprint: fingerprint(id),
+            first_seen: known.first_seen,
+        });
+        GitStatus {
+            state: match (is_on, &shown.last_error, shown.last_exchange) {
+                (false, ..) => "off",
+                (true, Some(_), _) => "failing",
+                (true, None, Some(_)) => "ok",
+                (true, None, None) => "starting",
+            },
+            encrypted: state.encrypts,
+            own_fingerprint: fingerprint(&self.0.me.daemon_id),
+            interval: limits::INTERVAL.as_secs(),
+            last_exchange_at: shown.last_exchange,
+            last_published_at: shown.last_published,
+            last_error: shown.last_error.as_ref().filter(|_| is_on).map(|error| error.message.clone()),
+            next_exchange_at: shown.next.filter(|_| is_on),
+            events_stored: shown.applied,
+            events_published: shown.published,
+            daemons: daemons.collect(),
+            waiting: waiting.collect(),
+            remote: state.remote,
+        }
+    }
+}
+
+/// The word for a state, and the reason for it.
+fn word(state: &SeenState) -> (&'static str, Option<String>) {
+    match state {
+        SeenState::Waiting => ("waiting", None),
+        SeenState::Distrusted => ("distrusted", None),
+        SeenState::Trusted => ("trusted", None),
+        SeenState::Unusable(why) => ("unusable", Some(why.to_string())),
+        SeenState::OverQuota(over) => ("over_quota", Some(over.to_string())),
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory of our repository.
+    fn dir(&self) -> PathBuf {
+        self.repo.var().join("git")
+    }
+
+    /// Whose events are stored: paired daemons, and those that a person has trusted.
+    fn trust(&self, state: &State) -> Trust {
+        let paired = self.peers.list().into_iter().map(|peer| (peer.daemon_id, peer.name));
+        let decided = |wanted: bool| state.known.iter().filter(move |(_, known)| known.is_trusted == Some(wanted));
+        let trusted = decided(true).map(|(id, known)| (id.clone(), known.name.clone()));
+        Trust {
+            trusted: paired.chain(trusted).filter(|(id, _)| thrum_core::DaemonId::parse(id).is_some()).collect(),
+            distrusted: decided(false).map(|(id, _)| id.clone()).collect(),
+            encrypts: state.encrypts,
+        }
+    }
+
+    /// Notes the daemons that were not seen before.
+    fn note(&self, report: &Report) -> Result<(), Error> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        for (id, seen) in &report.daemons {
+            if !seen.name.is_empty() {
+                let known = next.known.entry(id.clone()).or_insert_with(|| Known {
+                    name: String::new(),
+                    first_seen: System.now(),
+                    is_trusted: None,
+                });
+                known.name.clone_from(&seen.name);
+            }
+        }
+        if next != *state {
+            next.save(&self.repo)?;
+            *state = next;
+        }
+        Ok(())
+    }
+}
+
+/// The remote that is meant if none is named.
+fn obvious_remote(shared: &Shared) -> Result<String, Error> {
+    let found = thrum_git::default_remote(shared.repo.main_root(), &shared.stop)?;
+    found.map_err(|names| match &names[..] {
+        [] => Error::new(ErrorKind::NotFound, "this repository has no git remote, or is not a git repository")
+            .hint("git remote add origin URL"),
+        names => Error::new(ErrorKind::NotFound, format!("there are several git remotes: {}", names.join(", ")))
+            .hint(format!("thrum sync git on --remote {}", names[0])),
+    })
+}
+
+/// Refuses a remote that everybody can read.
+fn check_exposure(shared: &Shared, remote: &str) -> Result<(), Error> {
+    open_repository(shared, remote)?;
+    match thrum_git::exposure(&shared.dir(), shared.repo.main_root(), remote, &shared.stop)? {
+        Exposure::Private => Ok(()),
+        Exposure::Public => {
+            Err(Error::new(ErrorKind::Refused, format!("everybody can read the remote {}", name::quoted(remote)))
+                .hint("thrum sync git on --encrypt"))
+        }
+        Exposure::Unknown(why) => {
+            let what = format!("it is not known whether everybody can read the remote {}: {why}", name::quoted(remote));
+            Err(Error::new(ErrorKind::TryAgain, what).hint("thrum sync git on --encrypt"))
+        }
+    }
+}
+
+/// Opens our repository, or creates it.
+fn open_repository(shared: &Shared, remote: &str) -> Result<Repository, Error> {
+    let place = Remote { name: remote.to_owned(), prefix: PREFIX.to_owned() };
+    Ok(Repository::open(&shared.dir(), shared.repo.main_root(), place, shared.stop.clone())?)
+}
+
+/// What one configuration of the exchange needs.
+struct Running {
+    remote: String,
+    exchange: Exchange,
+    checked: Option<Instant>,
+}
+
+async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
+    let began = Instant::now();
+    let mut schedule = Schedule::new(limits::INTERVAL);
+    let mut commits = shared.storage.commits();
+    let mut running: Option<Running> = None;
+    loop {
+        if shared.state().remote.is_none() {
+            running = None;
+            schedule = Schedule::new(limits::INTERVAL);
+            tokio::select! {
+                () = shared.wake.notified() => continue,
+                () = shutdown.stopping() => return,
+            }
+        }
+        if std::mem::take(&mut *shared.is_requested.lock().unwrap_or_else(PoisonError::into_inner)) {
+            schedule.request();
+        }
+        let wait = schedule.due().saturating_sub(began.elapsed());
+        if !wait.is_zero() {
+            let seen = published_from(&commits.borrow_and_update(), &shared);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shared.wake.notified() => {}
+                changed = commits.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if published_from(&commits.borrow(), &shared) > seen {
+                        schedule.wrote(began.elapsed());
+                    }
+                }
+                () = shutdown.stopping() => return,
+            }
+            continue;
+        }
+        schedule.begin();
+        let (work, ready) = (Arc::clone(&shared), running.take());
+        let outcome = blocking(move || Ok(exchange(&work, ready))).await;
+        let result = match outcome {
+            Ok((ready, result)) => {
+                running = ready;
+                result
+            }
+            Err(error) => Err(error),
+        };
+        schedule.end(result.is_ok(), began.elapsed());
+        let next = System.now().plus(schedule.due().saturating_sub(began.elapsed()));
+        show(&shared, result, next);
+    }
+}
+
+/// The highest sequence of the events that are to be published soon: our own, and those of peers.
+fn published_from(commit: &thrum_core::exchange::Commit, shared: &Shared) -> u64 {
+    let peers = shared.peers.list();
+    let is_published = |source: &str| source.is_empty() || peers.iter().any(|peer| peer.daemon_id == source);
+    commit.by_source.iter().filter(|(source, _)| is_published(source)).map(|(_, latest)| *latest).max().unwrap_or(0)
+}
+
+/// Makes one exchange. Blocks on git and on the log.
+fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, Result<Report, Error>) {
+    let state = shared.state().clone();
+    let Some(remote) = state.remote.clone() else {
+        return (None, Err(Error::new(ErrorKind::Unavailable, "sync through git was switched off")));
+    };
+    let result = (|| {
+        shared.hold.check()?;
+        if shared.is_local_only {
+            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine"));
+        }
+        let mut running = match ready.filter(|running| running.remote == remote) {
+            Some(running) => running,
+            None => {
+                let repository = open_repository(shared, &remote)?;
+                let log = Arc::clone(&shared.storage) as Arc<dyn Log>;
+                let exchange = Exchange::new(repository, log, shared.me.clone(), Box::new(System));
+                Running { remote: remote.clone(), exchange, checked: None }
+            }
+        };
+        if !state.encrypts && running.checked.is_none_or(|checked| checked.elapsed() > limits::EXPOSURE) {
+            check_exposure(shared, &remote)?;
+            running.checked = Some(Instant::now());
+        }
+        let report = running.exchange.run(&shared.trust(&state))?;
+        shared.note(&report)?;
+        Ok::<_, Error>((running, report))
+    })();
+    match result {
+        Ok((running, report)) => (Some(running), Ok(report)),
+        Err(error) => (None, Err(error)),
+    }
+}
+
+/// Shows the result of an exchange.
+fn show(shared: &Shared, result: Result<Report, Error>, next: Timestamp) {
+    let now = System.now();
+    shared.shown.send_modify(|shown| {
+        shown.ended += 1;
+        shown.next = Some(next);
+        match result {
+            Ok(report) => {
+                if shown.last_error.take().is_some() {
+                    tracing::info!("sync through git works again");
+                }
+                shown.last_exchange = Some(now);
+                shown.applied += report.applied.applied as u64;
+                if let Some(published) = report.published {
+                    shown.last_published = Some(now);
+                    shown.published += published.events;
+                }
+                let (stored, published) = (report.applied.applied, report.published.map_or(0, |it| it.events));
+                if stored > 0 || published > 0 {
+                    tracing::info!(stored, published, "exchanged events through git");
+                }
+                shown.report = report;
+            }
+            Err(error) => {
+                let is_news = shown.last_error.as_ref().is_none_or(|last| last.message != error.message);
+                if is_news && shared.state().remote.is_some() {
+                    tracing::warn!(%error, "sync through git failed");
+                }
+                shown.last_error = Some(error);
+            }
+        }
+    });
+}

@@ -1,0 +1,152 @@
+//! `thrum sync git`: sync through a git remote.
+
+use serde_json::{Value, json};
+use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
+
+use crate::{
+    answers::{Answer, GitStatus},
+    client::Client,
+    context::Context,
+    render::{
+        Page, Render, boxed,
+        style::{GREEN, YELLOW},
+    },
+    text::{count, quote},
+    time,
+};
+
+/// Sync through a git remote: no server, no port
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Share events through a git remote of this repository, from now on
+    #[command(after_help = "\
+Every clone that does this shares one mailbox through the remote. Each daemon has one ref there, refs/thrum/ID; \
+branches, tags and the working tree stay as they are. Push access is no identity: the events of a daemon are stored \
+once its user is trusted (thrum sync git trust). Paired daemons are trusted.
+
+Without --remote, the remote of the current branch is used, else origin, else the only one. A remote that can be read \
+without credentials is refused, unless --encrypt is given.
+
+Examples:
+  thrum sync git on
+  thrum sync git on --remote origin --encrypt")]
+    On {
+        /// The git remote, by name or URL
+        #[arg(long, value_name = "NAME")]
+        remote: Option<String>,
+        /// Encrypt what is published, so that only trusted daemons read it
+        #[arg(long)]
+        encrypt: bool,
+    },
+    /// Stop sharing events through git; what was published stays on the remote
+    #[command(after_help = "\
+Examples:
+  thrum sync git off
+  thrum sync git off --json")]
+    Off,
+    /// Show the remote, the last exchange, and the daemons on it
+    #[command(after_help = "\
+Exit code 0: sync through git works, or is off. 75: the last exchange failed.
+
+Examples:
+  thrum sync git status
+  thrum sync git status --json")]
+    Status,
+    /// Store the events of a daemon that was seen on the remote
+    #[command(after_help = "\
+Compare the fingerprint with the one that `thrum sync git status` shows there. Who trusts this daemon trusts those \
+that it trusts, too.
+
+Examples:
+  thrum sync git trust desk
+  thrum sync git trust 2gx5-mkqp-4wzt-a7bd")]
+    Trust {
+        /// The daemon's name, fingerprint or ID
+        name: String,
+    },
+    /// Store no more events of a daemon on the remote, whoever vouches for it
+    #[command(after_help = "\
+Events that are stored already stay. If what is published is encrypted, it is published again with another key, \
+which that daemon does not get.
+
+Examples:
+  thrum sync git untrust desk
+  thrum sync git untrust 2gx5-mkqp-4wzt-a7bd")]
+    Untrust {
+        /// The daemon's name, fingerprint or ID
+        name: String,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context, client: &mut Client) -> Result<Box<dyn Render>, Error> {
+        let (method, params) = match self {
+            Self::Status => ("git.status", json!({})),
+            Self::On { remote, encrypt } => ("git.on", json!({"remote": remote, "encrypt": encrypt})),
+            Self::Off => ("git.off", json!({})),
+            Self::Trust { name } => ("git.trust", json!({"name": name})),
+            Self::Untrust { name } => ("git.untrust", json!({"name": name})),
+        };
+        let _progress = cx.output.progress("Exchanging events with the remote", None);
+        boxed(client.call_within::<Answer<GitStatus>>(limits::FORCE, method, params))
+    }
+}
+
+impl Render for Answer<GitStatus> {
+    fn human(&self, page: &mut Page) {
+        show(&self.read, page);
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+
+    fn code(&self) -> u8 {
+        if self.read.state == "failing" { ErrorKind::TryAgain.exit_code() } else { 0 }
+    }
+}
+
+/// Shows the state of sync through git.
+pub(crate) fn show(status: &GitStatus, page: &mut Page) {
+    let Some(remote) = &status.remote else {
+        return page.field("Git", "off");
+    };
+    let encrypted = if status.encrypted { ", encrypted" } else { "" };
+    page.field("Git", format!("{} through {}{encrypted}", printable(&status.state), quote(remote)));
+    page.field("This daemon", printable(&status.own_fingerprint));
+    let time = |at: Option<Timestamp>, page: &Page| at.map_or_else(|| "never".to_owned(), |at| page.time(at));
+    let (exchanged, published) = (time(status.last_exchange_at, page), time(status.last_published_at, page));
+    page.field("Exchanged", format!("{exchanged}, published {published}"));
+    if let Some(error) = &status.last_error {
+        page.field("Last error", printable(error));
+    }
+    if let Some(next) = status.next_exchange_at {
+        page.field("Next", time::exact(next));
+    }
+    for one in &status.daemons {
+        let is_fine = one.state == "trusted" && one.reason.is_none();
+        let color = if is_fine { GREEN } else { YELLOW };
+        let mut about = vec![printable(&one.state)];
+        if let Some(at) = one.published_at {
+            about.push(format!("published {}", page.time(at)));
+        }
+        for (number, what) in [
+            (one.missing_here, "missing here"),
+            (one.missing_there, "missing there"),
+            (one.purged, "published there although purged here"),
+        ] {
+            if number > 0 {
+                about.push(format!("{} {what}", count(number, "event")));
+            }
+        }
+        about.extend(one.reason.as_deref().map(printable));
+        page.line(format!("{color}●{color:#} {}  {}  {}", quote(&one.name), one.fingerprint, about.join(", ")));
+    }
+    for one in &status.waiting {
+        let seen = one.first_seen.map(|at| format!(", first seen {}", page.time(at))).unwrap_or_default();
+        page.line(format!("{YELLOW}●{YELLOW:#} {}  {}  wants in{seen}", quote(&one.name), one.fingerprint));
+    }
+    if let Some(one) = status.waiting.first() {
+        page.line(format!("Let it in with: thrum sync git trust {}", quote(&one.name)));
+    }
+}

@@ -1,0 +1,263 @@
+//! Sync through a git remote, with real remotes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::common::{TestRepo, contents, free_port, message_id, pair};
+
+/// Creates an empty bare repository beside a repository.
+fn bare(beside: &TestRepo) -> PathBuf {
+    let remote = beside.above().join("remote.git");
+    beside.git_done(&["init", "--quiet", "--bare", &remote.to_string_lossy()]);
+    remote
+}
+
+/// Two repositories with the agents `ann` and `bob`, and the same remote, without any tailnet or port.
+fn two_clones() -> (TestRepo, TestRepo, PathBuf) {
+    let (left, right) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
+    let remote = bare(&left);
+    for repo in [&left, &right] {
+        repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
+    }
+    (left, right, remote)
+}
+
+/// Switches sync through git on in both, and lets each trust the other.
+fn share(left: &TestRepo, right: &TestRepo, options: &[&str]) {
+    for repo in [left, right] {
+        repo.thrum(&[&["sync", "git", "on"], options].concat()).ok();
+    }
+    left.thrum(&["sync", "git", "trust", &name_of(right)]).ok();
+    right.thrum(&["sync", "git", "trust", &name_of(left)]).ok();
+    left.thrum(&["sync", "force"]).ok();
+}
+
+/// The name of a repository's daemon.
+fn name_of(repo: &TestRepo) -> String {
+    repo.json(&["status"])["health"]["tailscale_sync"]["hostname"].as_str().unwrap().to_owned()
+}
+
+fn status(repo: &TestRepo) -> Value {
+    repo.thrum(&["sync", "git", "status", "--json"]).json()
+}
+
+/// Runs a command that must end with this code and print these words. Returns what it prints.
+#[track_caller]
+fn shows(repo: &TestRepo, code: i32, args: &[&str], words: &str) -> String {
+    let ran = repo.thrum(args);
+    assert_eq!(ran.code, code, "{ran:?}");
+    assert!(ran.stdout.contains(words), "no '{words}' in: {}", ran.stdout);
+    ran.stdout
+}
+
+/// The state of the only recipient of a message.
+fn delivery(repo: &TestRepo, id: &str) -> String {
+    let sent = repo.json(&["sent"]);
+    let message = sent["messages"].as_array().unwrap().iter().find(|message| message["message_id"] == id).unwrap();
+    message["recipients"][0]["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn two_clones_share_mail_receipts_team_and_verify_through_a_bare_remote() {
+    let (left, right, _) = two_clones();
+    share(&left, &right, &[]);
+    let sent = message_id(&left.json(&["send", "through git", "--to", "@bob"]));
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&right.json(&["inbox", "--unread"])), ["through git"]);
+    right.thrum(&["reply", &sent, "and back"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&left.json(&["inbox"])), ["and back"]);
+    assert_eq!(delivery(&left, &sent), "read");
+    let team = left.json(&["team"]);
+    assert_eq!(team["members"].as_array().unwrap().len(), 2, "{team}");
+
+    // The reply was read on the left, which the right hears of with its next exchange.
+    let verified = left.thrum(&["sync", "verify", "--json"]);
+    assert_eq!((verified.code, verified.json()["status"].as_str()), (75, Some("waiting")), "{verified:?}");
+    right.thrum(&["sync", "force"]).ok();
+    for repo in [&left, &right] {
+        let verified = repo.thrum(&["sync", "verify", "--json"]).ok().json();
+        assert_eq!((&verified["status"], &verified["peers"][0]["status"]), (&"equal".into(), &"equal".into()));
+    }
+    let said = shows(&left, 0, &["sync", "status"], "ok through origin");
+    assert!(said.contains("trusted"), "{said}");
+}
+
+#[test]
+fn a_daemon_waits_until_it_is_let_in_and_can_be_shut_out() {
+    let (left, right, _) = two_clones();
+    left.thrum(&["sync", "git", "on"]).ok();
+    right.thrum(&["sync", "git", "on"]).ok();
+    left.thrum(&["send", "early", "--to", "@everyone"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    let shown = status(&right);
+    let (waiting, own) = (&shown["waiting"][0], status(&left)["own_fingerprint"].clone());
+    assert_eq!((&waiting["name"], &waiting["fingerprint"]), (&name_of(&left).into(), &own), "{shown}");
+    assert!(waiting["first_seen"].is_string(), "{shown}");
+    assert_eq!(right.unread("bob"), 0);
+    shows(&right, 0, &["sync", "git", "status"], "wants in");
+
+    shows(&right, 0, &["sync", "git", "trust", own.as_str().unwrap()], "trusted");
+    assert_eq!(right.unread("bob"), 1);
+    shows(&right, 0, &["sync", "git", "untrust", &name_of(&left)], "distrusted");
+    left.thrum(&["send", "late", "--to", "@everyone"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(right.unread("bob"), 1, "nothing that is published later");
+    right.thrum(&["sync", "git", "trust", "nobody"]).fails(3, "no daemon nobody was seen");
+}
+
+#[test]
+fn without_a_remote_or_with_several_the_error_says_what_to_do() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["sync", "git", "on"]).fails(3, "git remote add origin URL");
+    let remote = bare(&repo);
+    for name in ["one", "two"] {
+        repo.git_done(&["remote", "add", name, &remote.to_string_lossy()]);
+    }
+    repo.thrum(&["sync", "git", "on"]).fails(3, "thrum sync git on --remote one");
+    repo.thrum(&["sync", "git", "on", "--remote", "three"]).fails(3, "there is no git remote three");
+    repo.thrum(&["sync", "git", "on", "--remote", "--upload-pack=x"]).fails(2, "");
+    shows(&repo, 0, &["sync", "git", "on", "--remote", "two"], "ok through two");
+    assert_eq!(repo.json(&["sync", "git", "off"])["state"], "off");
+    assert_eq!(status(&repo)["state"], "off");
+
+    let plain = TestRepo::plain("plain");
+    plain.thrum(&["init"]).ok();
+    plain.thrum(&["sync", "git", "on"]).fails(3, "no git remote");
+}
+
+#[test]
+fn a_daemon_that_stays_on_this_machine_publishes_nothing() {
+    let (left, _right, remote) = two_clones();
+    left.thrum(&["sync", "git", "on"]).ok();
+    left.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
+    left.thrum(&["daemon", "restart"]).ok();
+    let before = refs(&left, &remote);
+    left.thrum(&["send", "private", "--to", "@everyone"]).ok();
+    shows(&left, 75, &["sync", "force"], "daemon.local_only");
+    assert_eq!(refs(&left, &remote), before);
+    left.thrum(&["sync", "git", "on"]).fails(4, "thrum config set daemon.local_only false");
+}
+
+/// The refs of a remote with their tips.
+fn refs(repo: &TestRepo, remote: &Path) -> String {
+    repo.git_says(&["ls-remote", &remote.to_string_lossy(), "refs/thrum/*"])
+}
+
+#[test]
+fn a_remote_that_is_gone_is_shown_and_nothing_is_lost() {
+    let (left, right, remote) = two_clones();
+    share(&left, &right, &[]);
+    let away = remote.with_extension("away");
+    std::fs::rename(&remote, &away).unwrap();
+    left.thrum(&["send", "meanwhile", "--to", "@bob"]).ok();
+    shows(&left, 75, &["sync", "force"], "does not appear to be a git repository");
+    shows(&left, 75, &["sync", "git", "status"], "failing through origin");
+    std::fs::rename(&away, &remote).unwrap();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&right.json(&["inbox"])), ["meanwhile"]);
+    assert_eq!(status(&left)["state"], "ok");
+}
+
+/// A `git daemon`, which serves to everybody, until it is dropped.
+struct Served(Child);
+
+impl Served {
+    fn start(repo: &TestRepo, remote: &Path) -> (Self, String) {
+        let port = free_port();
+        let programs = repo.git_says(&["--exec-path"]);
+        let mut command = Command::new(Path::new(programs.trim()).join("git-daemon"));
+        repo.in_surroundings(&mut command).args(["--export-all", "--enable=receive-pack", "--reuseaddr"]);
+        command.arg("--listen=127.0.0.1").arg(format!("--port={port}"));
+        command.arg(format!("--base-path={}", remote.parent().unwrap().display()));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let url = format!("git://127.0.0.1:{port}/remote.git");
+        // Until it listens.
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::yield_now();
+        }
+        (Self(child), url)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// C32
+#[test]
+fn a_remote_that_everybody_can_read_is_refused_unless_what_is_published_is_encrypted() {
+    let (left, right, remote) = two_clones();
+    let (_served, url) = Served::start(&left, &remote);
+    for repo in [&left, &right] {
+        repo.git_done(&["remote", "set-url", "origin", &url]);
+        repo.thrum(&["sync", "git", "on"]).fails(4, "thrum sync git on --encrypt");
+    }
+    assert_eq!(refs(&left, &remote), "", "nothing was pushed");
+    share(&left, &right, &["--encrypt"]);
+    left.thrum(&["send", "the secret word is xyzzy", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&right.json(&["inbox"])), ["the secret word is xyzzy"]);
+    shows(&left, 0, &["sync", "git", "status"], "encrypted");
+}
+
+/// C32
+#[test]
+fn a_remote_that_becomes_readable_by_everybody_gets_nothing_more() {
+    let (left, _right, remote) = two_clones();
+    left.thrum(&["sync", "git", "on"]).ok();
+    let before = refs(&left, &remote);
+    let (_served, url) = Served::start(&left, &remote);
+    left.git_done(&["remote", "set-url", "origin", &url]);
+    left.thrum(&["daemon", "restart"]).ok();
+    left.thrum(&["send", "private", "--to", "@everyone"]).ok();
+    shows(&left, 75, &["sync", "force"], "everybody can read");
+    assert_eq!(refs(&left, &remote), before);
+}
+
+/// Over the tailnet or this machine, and through git: what came one way is not stored again by the other.
+#[test]
+fn both_ways_at_once_bring_everything_once_and_peers_are_trusted() {
+    let (left, right, _) = two_clones();
+    pair(&left, &right);
+    for repo in [&left, &right] {
+        repo.thrum(&["sync", "git", "on"]).ok();
+    }
+    let sent = message_id(&left.json(&["send", "both ways", "--to", "@bob"]));
+    left.thrum(&["sync", "force"]).ok();
+    let forced = right.json(&["sync", "force"]);
+    assert_eq!(forced["git"]["error"], Value::Null, "{forced}");
+    assert_eq!(contents(&right.json(&["inbox"])), ["both ways"]);
+    assert_eq!(status(&right)["waiting"], Value::Array(Vec::new()), "a peer need not be let in");
+    left.thrum(&["sync", "force"]).ok();
+    assert_eq!(delivery(&left, &sent), "read");
+    for repo in [&left, &right] {
+        repo.thrum(&["sync", "verify"]).ok();
+    }
+}
+
+#[test]
+fn sync_through_git_goes_on_after_a_restart() {
+    let (left, right, _) = two_clones();
+    share(&left, &right, &[]);
+    for repo in [&left, &right] {
+        repo.thrum(&["daemon", "restart"]).ok();
+    }
+    left.thrum(&["send", "after", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&right.json(&["inbox"])), ["after"]);
+}
