@@ -11,7 +11,7 @@ use thrum_daemon::{config::Key, env::VARIABLES};
 
 use crate::common::{Ran, TestRepo, docs, go::GoThrum, instead_of_daemon, paired};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "daemon",
     "lock",
     "socket",
@@ -22,6 +22,7 @@ const NAMES: [&str; 16] = [
     "tailnet",
     "listening",
     "peers",
+    "git",
     "environment",
     "identity",
     "disk",
@@ -96,7 +97,7 @@ fn a_healthy_repository_passes_with_and_without_a_daemon() {
         assert_eq!(names, NAMES);
         for check in findings["checks"].as_array().unwrap() {
             let skipped =
-                !running && ["socket", "tailnet", "listening", "peers"].contains(&check["name"].as_str().unwrap());
+                !running && ["socket", "tailnet", "listening", "peers", "git"].contains(&check["name"].as_str().unwrap());
             let expected = if skipped { "skipped" } else { "ok" };
             assert!(check["verdict"] == expected || check["name"] == "disk", "{check}");
         }

@@ -161,8 +161,15 @@ fn a_remote_that_is_gone_is_shown_and_nothing_is_lost() {
     left.thrum(&["send", "meanwhile", "--to", "@bob"]).ok();
     shows(&left, 75, &["sync", "force"], "does not appear to be a git repository");
     shows(&left, 75, &["sync", "git", "status"], "failing through origin");
+    let doctor = |verdict: &str| {
+        let report = left.thrum(&["doctor", "--json"]).json();
+        let check = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "git").unwrap().clone();
+        assert_eq!(check["verdict"], verdict, "{check}");
+    };
+    doctor("problem");
     std::fs::rename(&away, &remote).unwrap();
     left.thrum(&["sync", "force"]).ok();
+    doctor("ok");
     right.thrum(&["sync", "force"]).ok();
     assert_eq!(contents(&right.json(&["inbox"])), ["meanwhile"]);
     assert_eq!(status(&left)["state"], "ok");

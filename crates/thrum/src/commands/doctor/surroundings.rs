@@ -18,7 +18,7 @@ use super::{
     store,
 };
 use crate::{
-    answers::{self, Peer},
+    answers::{self, GitStatus, Peer},
     context::Context,
     identity,
     text::{count, quote},
@@ -31,8 +31,16 @@ const LITTLE_ROOM: u64 = 500 << 20;
 /// Less free space than this, in bytes, is a problem, because a large message or a checkpoint may not fit.
 const NO_ROOM: u64 = 20 << 20;
 
-pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
-    vec![tailnet(&daemon), listening(repo, &daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+pub(super) fn checks(cx: &Context, repo: &Repo, mut daemon: Daemon) -> Vec<Check> {
+    vec![
+        tailnet(&daemon),
+        listening(repo, &daemon),
+        peers(&mut daemon),
+        git(&mut daemon),
+        environment(repo),
+        identity(cx, repo),
+        disk(repo),
+    ]
 }
 
 /// Checks whether the daemon's connection to the tailnet is up, if it is enabled.
@@ -83,8 +91,8 @@ fn has_other_network(repo: &Repo) -> bool {
     daemon.is_some_and(|daemon| of("self".to_owned()).is_some_and(|own| own != daemon))
 }
 
-fn peers(daemon: Daemon) -> Check {
-    let mut client = match daemon {
+fn peers(daemon: &mut Daemon) -> Check {
+    let client = match daemon {
         Daemon::Answers(client, _) => client,
         Daemon::NotRunning => return Check::new("peers", Skipped, "only a running daemon knows"),
         Daemon::Silent(_) => return Check::new("peers", Skipped, "the daemon does not answer"),
@@ -111,6 +119,37 @@ fn peers(daemon: Daemon) -> Check {
         }
         (None, false) => Check::new("peers", Warning, faults.join("; ")).fix("thrum peer status"),
     }
+}
+
+/// Checks sync through a git remote: that it works, that every daemon there can be read, and that nobody waits.
+fn git(daemon: &mut Daemon) -> Check {
+    let client = match daemon {
+        Daemon::Answers(client, _) => client,
+        Daemon::NotRunning => return Check::new("git", Skipped, "only a running daemon knows"),
+        Daemon::Silent(_) => return Check::new("git", Skipped, "the daemon does not answer"),
+    };
+    let status: GitStatus = match client.call("git.status", json!({})) {
+        Ok(status) => status,
+        Err(error) => return Check::new("git", Problem, error.message),
+    };
+    let Some(remote) = &status.remote else {
+        return Check::new("git", Fine, "sync through a git remote is off");
+    };
+    if let Some(error) = &status.last_error {
+        let text = format!("exchanges through {} fail: {}", quote(remote), printable(error));
+        return Check::new("git", Problem, text).fix("thrum sync force, when the reason is mended");
+    }
+    let unusable = status
+        .daemons
+        .iter()
+        .filter_map(|one| Some(format!("{}: {}", quote(&one.name), printable(one.reason.as_deref()?))));
+    let waiting = status.waiting.iter().map(|one| format!("{} wants in", quote(&one.name)));
+    let faults: Vec<String> = unusable.chain(waiting).collect();
+    if faults.is_empty() {
+        let others = count(status.daemons.len() as u64, "other daemon");
+        return Check::new("git", Fine, format!("events are exchanged through {}, with {others}", quote(remote)));
+    }
+    Check::new("git", Warning, faults.join("; ")).fix("thrum sync git status")
 }
 
 /// Describes the problems of a peer in a sentence; `None` if there are none.
