@@ -33,6 +33,10 @@ pub enum Key {
     WakeCodex,
     /// How many messages two agents may exchange without a person; 0 for no limit.
     Exchange,
+    /// Interval at which events are exchanged through git without news.
+    GitInterval,
+    /// The beginning of the names of the refs on a git remote.
+    GitPrefix,
 }
 
 /// Generates [`Key::ALL`] from a list of the keys. A list that lacks a key does not compile; a key that is listed twice
@@ -64,6 +68,8 @@ list_of_keys! {
     Quota(Parked),
     WakeCodex,
     Exchange,
+    GitInterval,
+    GitPrefix,
 }
 
 impl Key {
@@ -79,6 +85,8 @@ impl Key {
             Self::Quota(Measure::Parked) => "peers.max_parked",
             Self::WakeCodex => "codex.wake",
             Self::Exchange => "agents.exchange",
+            Self::GitInterval => "git.interval",
+            Self::GitPrefix => "git.ref_prefix",
         }
     }
 
@@ -94,6 +102,8 @@ impl Key {
             Self::Quota(Measure::Parked) => "THRUM_PEER_MAX_PARKED",
             Self::WakeCodex => "THRUM_CODEX_WAKE",
             Self::Exchange => "THRUM_EXCHANGE",
+            Self::GitInterval => "THRUM_GIT_INTERVAL",
+            Self::GitPrefix => "THRUM_GIT_REF_PREFIX",
         }
     }
 
@@ -127,6 +137,8 @@ impl Key {
                 Ok(number) if range.contains(&number) => Ok(number.into()),
                 _ => Err(wrong()),
             },
+            Form::Refs if is_prefix(text) => Ok(text.into()),
+            Form::Refs => Err(wrong()),
         }
     }
 
@@ -137,6 +149,7 @@ impl Key {
                 format!("a whole number of seconds from {} to {}", range.start().as_secs(), range.end().as_secs())
             }
             Form::Number(range) => format!("a whole number from {} to {}", range.start(), range.end()),
+            Form::Refs => "the beginning of names of refs, such as refs/heads/thrum/".to_owned(),
         }
     }
 
@@ -147,6 +160,8 @@ impl Key {
             Self::SyncInterval => Form::Interval(limits::SYNC_INTERVAL_RANGE),
             Self::Quota(_) => Form::Number(QUOTAS),
             Self::Exchange => Form::Number(EXCHANGES),
+            Self::GitInterval => Form::Interval(GIT_INTERVALS),
+            Self::GitPrefix => Form::Refs,
         }
     }
 
@@ -164,6 +179,7 @@ impl Key {
                 value.as_u64().is_some_and(|seconds| range.contains(&Duration::from_secs(seconds)))
             }
             Form::Number(range) => value.as_u64().is_some_and(|number| range.contains(&number)),
+            Form::Refs => value.as_str().is_some_and(is_prefix),
         };
         let wrong = || {
             Error::new(
@@ -180,7 +196,8 @@ impl Key {
 
     /// Returns the value in the environment. `THRUM_LOCAL` can only switch the setting on, as in Go Thrum: a `.env`
     /// that came with a repository must not open what the user has closed. In a `.env`, `THRUM_CODEX_WAKE` can only
-    /// switch the setting off: such a file must not start turns that the user pays for.
+    /// switch the setting off: such a file must not start turns that the user pays for. `THRUM_GIT_REF_PREFIX` is not
+    /// taken from a `.env`: such a file must not choose which refs are pushed.
     ///
     /// # Errors
     /// `invalid` if the value is not permitted for the key, or not permitted in a `.env`.
@@ -197,7 +214,18 @@ impl Key {
                 (Err(_), _) => Err(format!("{} is not {} and is ignored", self.variable(), self.expected())),
             },
             (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is ignored", self.variable())),
-            (Self::SyncInterval | Self::Tailnet | Self::Quota(_) | Self::Exchange, text) => self
+            (Self::GitPrefix, _) if env.origin(self.variable()) != Some(Origin::Process) => {
+                Err(format!("{} cannot be set by a .env and is ignored", self.variable()))
+            }
+            (
+                Self::SyncInterval
+                | Self::Tailnet
+                | Self::Quota(_)
+                | Self::Exchange
+                | Self::GitInterval
+                | Self::GitPrefix,
+                text,
+            ) => self
                 .parse(text)
                 .map(Some)
                 .map_err(|_| format!("{} is not {} and is ignored", self.variable(), self.expected())),
@@ -216,6 +244,8 @@ impl Key {
             Self::LocalOnly | Self::Tailnet | Self::WakeCodex => false.into(),
             Self::SyncInterval => limits::SYNC_INTERVAL.as_secs().into(),
             Self::Exchange => limits::EXCHANGE.into(),
+            Self::GitInterval => thrum_git::limits::INTERVAL.as_secs().into(),
+            Self::GitPrefix => thrum_git::PREFIX.into(),
             Self::Quota(Measure::Bytes) => (Amounts::QUOTA.bytes / MEGABYTE).into(),
             Self::Quota(measure) => Amounts::QUOTA.of(measure).into(),
         }
@@ -230,6 +260,23 @@ enum Form {
     Interval(RangeInclusive<Duration>),
     /// Whole numbers in this range.
     Number(RangeInclusive<u64>),
+    /// The beginning of names of refs.
+    Refs,
+}
+
+/// Valid intervals of exchanges through git. Shorter ones would only cost the host: news are published at once.
+const GIT_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
+
+/// Returns `true` for the beginning of names of refs: `refs/`, at least one more part, a slash at its end.
+fn is_prefix(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_part = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    };
+    match &parts[..] {
+        ["refs", names @ .., ""] => !names.is_empty() && names.iter().all(is_part) && text.len() <= 100,
+        _ => false,
+    }
 }
 
 /// Valid quotas, in megabytes for [`Measure::Bytes`]. The upper bound is more than any machine stores.
@@ -348,6 +395,16 @@ impl Config {
     /// Returns `agents.exchange`, or `None` if there is no limit.
     pub fn exchange(&self) -> Option<u64> {
         self.get(Key::Exchange).value.as_u64().filter(|limit| *limit > 0)
+    }
+
+    /// Returns `git.interval`.
+    pub fn git_interval(&self) -> Duration {
+        self.get(Key::GitInterval).value.as_u64().map_or(thrum_git::limits::INTERVAL, Duration::from_secs)
+    }
+
+    /// Returns `git.ref_prefix`.
+    pub fn git_prefix(&self) -> String {
+        self.get(Key::GitPrefix).value.as_str().unwrap_or(thrum_git::PREFIX).to_owned()
     }
 
     /// Returns `daemon.local_only`.

@@ -20,12 +20,9 @@ use thrum_sync::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::{ambient::System, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
+use crate::{ambient::System, config::Config, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
 pub(crate) use state::fingerprint;
 use state::{Known, State};
-
-/// The beginning of the names of our refs, unless another one is set.
-const PREFIX: &str = "refs/thrum/";
 
 /// Sync through a git remote.
 #[derive(Clone)]
@@ -392,7 +389,7 @@ impl GitSync {
             },
             encrypted: state.encrypts,
             own_fingerprint: fingerprint(&self.0.me.daemon_id),
-            interval: limits::INTERVAL.as_secs(),
+            interval: Config::current(&self.0.repo).git_interval().as_secs(),
             last_exchange_at: shown.last_exchange,
             last_published_at: shown.last_published,
             last_error: shown.last_error.as_ref().filter(|_| is_on).map(|error| error.message.clone()),
@@ -490,13 +487,14 @@ fn check_exposure(shared: &Shared, remote: &str) -> Result<(), Error> {
 
 /// Opens our repository, or creates it.
 fn open_repository(shared: &Shared, remote: &str) -> Result<Repository, Error> {
-    let place = Remote { name: remote.to_owned(), prefix: PREFIX.to_owned() };
+    let place = Remote { name: remote.to_owned(), prefix: Config::current(&shared.repo).git_prefix() };
     Ok(Repository::open(&shared.dir(), shared.repo.main_root(), place, shared.stop.clone())?)
 }
 
 /// What one configuration of the exchange needs.
 struct Running {
     remote: String,
+    prefix: String,
     exchange: Exchange,
     checked: Option<Instant>,
 }
@@ -537,6 +535,10 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
             continue;
         }
         schedule.begin();
+        let repo = shared.repo.clone();
+        if let Ok(interval) = blocking(move || Ok(Config::current(&repo).git_interval())).await {
+            schedule.set_interval(interval);
+        }
         let (work, ready) = (Arc::clone(&shared), running.take());
         let outcome = blocking(move || Ok(exchange(&work, ready))).await;
         let result = match outcome {
@@ -570,13 +572,15 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
         if shared.is_local_only {
             return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine"));
         }
-        let mut running = match ready.filter(|running| running.remote == remote) {
+        let prefix = Config::current(&shared.repo).git_prefix();
+        let is_same = |running: &Running| running.remote == remote && running.prefix == prefix;
+        let mut running = match ready.filter(is_same) {
             Some(running) => running,
             None => {
                 let repository = open_repository(shared, &remote)?;
                 let log = Arc::clone(&shared.storage) as Arc<dyn Log>;
                 let exchange = Exchange::new(repository, log, shared.me.clone(), Box::new(System));
-                Running { remote: remote.clone(), exchange, checked: None }
+                Running { remote: remote.clone(), prefix, exchange, checked: None }
             }
         };
         if !state.encrypts && running.checked.is_none_or(|checked| checked.elapsed() > limits::EXPOSURE) {

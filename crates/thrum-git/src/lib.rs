@@ -9,6 +9,9 @@
 //! Git is run as a program (`process.rs`), so that the user's credentials and proxies work. Objects and refs are in a
 //! repository of our own; the user's repository is only asked for its settings.
 
+/// The beginning of the names of our refs, unless another one is set.
+pub const PREFIX: &str = "refs/thrum/";
+
 mod error;
 mod exchange;
 mod exposure;

@@ -23,6 +23,11 @@ impl Schedule {
         Self { interval, ended: None, written: None, failures: 0, is_requested: false }
     }
 
+    /// Sets the interval between two exchanges without news.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// An event that is to be published was written.
     pub fn wrote(&mut self, now: Duration) {
         let first = self.written.map_or(now, |(first, _)| first);

@@ -39,8 +39,8 @@ Examples:
     #[command(after_help = "\
 Keys:
   daemon.local_only     true: connect only to peers on this machine, through 127.0.0.1,
-                        regardless of all other settings; default false. Git is never used to
-                        replicate. THRUM_LOCAL=1 enables it as well
+                        regardless of all other settings, and exchange nothing through git;
+                        default false. THRUM_LOCAL=1 enables it as well
   daemon.sync_interval  how often each peer is asked for events that it has not announced: 5s to
                         1h, default 15s. Announced events are fetched immediately. Overridden
                         by THRUM_SYNC_INTERVAL (in seconds)
@@ -61,9 +61,13 @@ Keys:
   agents.exchange       maximum number of messages between two agents without a prompt of a
                         person or a change of a file; default 30, 0 for no limit. Overridden by
                         THRUM_EXCHANGE
+  git.interval          how often events are exchanged through git without news: 1m to 24h,
+                        default 5m. Overridden by THRUM_GIT_INTERVAL (in seconds)
+  git.ref_prefix        the beginning of the names of the refs on the git remote; default
+                        refs/thrum/. Overridden by THRUM_GIT_REF_PREFIX
 
 A running daemon applies changes of `peers` within seconds, and other changes after `thrum daemon restart`. `codex.wake` \
-applies from the end of the next turn, `agents.exchange` from the next message.
+applies from the end of the next turn, `agents.exchange` from the next message, `git` with the next exchange.
 
 Examples:
   thrum config set daemon.sync_interval 30s
@@ -184,7 +188,7 @@ fn of_running(key: Key) -> Option<fn(&SyncStatus) -> Value> {
         Key::LocalOnly => Some(|sync| sync.local_only.into()),
         Key::SyncInterval => Some(|sync| sync.sync_interval.into()),
         Key::Tailnet => Some(|sync| sync.tailnet.into()),
-        Key::Quota(_) | Key::WakeCodex | Key::Exchange => None,
+        Key::Quota(_) | Key::WakeCodex | Key::Exchange | Key::GitInterval | Key::GitPrefix => None,
     }
 }
 
@@ -260,8 +264,8 @@ impl Render for CurrentSettings {
 /// Formats a value as users write it.
 fn written(key: Key, value: &Value) -> String {
     match (key, value.as_u64()) {
-        (Key::SyncInterval, Some(seconds)) => time::brief(Duration::from_secs(seconds)),
-        _ => value.to_string(),
+        (Key::SyncInterval | Key::GitInterval, Some(seconds)) => time::brief(Duration::from_secs(seconds)),
+        _ => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
     }
 }
 

@@ -18,11 +18,11 @@ fn each_setting_is_shown_with_its_value_and_source_and_no_secret() {
     let run = |args: &[&str]| Ran::from(repo.command(args).env("THRUM_NAME", "ann").output().unwrap()).ok();
     let shown = run(&["config", "show"]).stdout;
     for line in [
-        "daemon.local_only     false     default\n",
-        "tailnet.enabled       false     default\n",
-        "daemon.sync_interval  1m        .thrum/.env\n",
-        "THRUM_TS_AUTHKEY      ********  .thrum/.env\n",
-        "THRUM_NAME            ann       environment\n",
+        "daemon.local_only     false        default\n",
+        "tailnet.enabled       false        default\n",
+        "daemon.sync_interval  1m           .thrum/.env\n",
+        "THRUM_TS_AUTHKEY      ********     .thrum/.env\n",
+        "THRUM_NAME            ann          environment\n",
         "Unknown variables: THRUM_TS_AUTH_KEY\n",
     ] {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");
@@ -161,7 +161,7 @@ fn an_overridden_value_is_not_shown_as_the_default() {
     for text in [r#"{"daemon":{"local_only":"yes"}}"#, "{"] {
         fs::write(repo.path(".thrum/config.json"), text).unwrap();
         let shown = repo.thrum(&["config", "show"]).ok().stdout;
-        assert!(shown.contains("daemon.local_only     true   config.json cannot be used\n"), "{shown}");
+        assert!(shown.contains("daemon.local_only     true         config.json cannot be used\n"), "{shown}");
     }
 }
 

@@ -96,8 +96,8 @@ fn a_healthy_repository_passes_with_and_without_a_daemon() {
             findings["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
         assert_eq!(names, NAMES);
         for check in findings["checks"].as_array().unwrap() {
-            let skipped =
-                !running && ["socket", "tailnet", "listening", "peers", "git"].contains(&check["name"].as_str().unwrap());
+            let skipped = !running
+                && ["socket", "tailnet", "listening", "peers", "git"].contains(&check["name"].as_str().unwrap());
             let expected = if skipped { "skipped" } else { "ok" };
             assert!(check["verdict"] == expected || check["name"] == "disk", "{check}");
         }

@@ -257,6 +257,22 @@ fn both_ways_at_once_bring_everything_once_and_peers_are_trusted() {
 }
 
 #[test]
+fn another_prefix_is_used_for_a_host_that_takes_branches_only() {
+    let (left, right, remote) = two_clones();
+    left.git_done(&["--git-dir", &remote.to_string_lossy(), "config", "transfer.hideRefs", "refs/thrum"]);
+    left.thrum(&["sync", "git", "on"]).fails(69, "the remote does not take refs/thrum/");
+    for repo in [&left, &right] {
+        repo.thrum(&["config", "set", "git.ref_prefix", "refs/heads/thrum/"]).ok();
+        repo.thrum(&["config", "set", "git.ref_prefix", "thrum"]).fails(2, "refs/heads/thrum/");
+    }
+    share(&left, &right, &[]);
+    left.thrum(&["send", "as a branch", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    assert_eq!(contents(&right.json(&["inbox"])), ["as a branch"]);
+}
+
+#[test]
 fn sync_through_git_goes_on_after_a_restart() {
     let (left, right, _) = two_clones();
     share(&left, &right, &[]);

@@ -58,7 +58,7 @@ fn the_help_is_clean_text_that_breaks_only_where_it_must() {
     assert_eq!(torn, None);
     let keys = help.lines().skip_while(|line| *line != "Keys:").skip(1).take_while(|line| !line.is_empty());
     for line in keys {
-        let is_key = ["daemon.", "tailnet.", "peers.", "codex.", "agents."]
+        let is_key = ["daemon.", "tailnet.", "peers.", "codex.", "agents.", "git."]
             .iter()
             .any(|section| line.starts_with(&format!("  {section}")));
         assert!(is_key || line.starts_with(&" ".repeat(24)), "{line}");
