@@ -4,7 +4,7 @@
 mod state;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -36,6 +36,9 @@ struct Shared {
     hold: Hold,
     is_local_only: bool,
     state: Mutex<State>,
+    /// Why the state could not be read. It is not overwritten then, because it says who is not trusted.
+    broken: Option<Error>,
+    shutdown: Shutdown,
     shown: watch::Sender<Shown>,
     /// Wakes the task: the state has changed, or an exchange is requested.
     wake: Notify,
@@ -46,7 +49,8 @@ struct Shared {
 /// What the last exchange showed.
 #[derive(Clone, Debug, Default)]
 struct Shown {
-    /// Counts the exchanges that have ended.
+    /// Counts the exchanges that have begun, and those that have ended.
+    begun: u64,
     ended: u64,
     last_exchange: Option<Timestamp>,
     last_published: Option<Timestamp>,
@@ -151,10 +155,13 @@ impl GitSync {
     /// Starts the task, which exchanges events while sync through git is on.
     pub(crate) fn start(parts: Parts, shutdown: &Shutdown) -> Self {
         let Parts { repo, key, name, storage, peers, hold, is_local_only } = parts;
-        let state = State::load(&repo).unwrap_or_else(|error| {
-            tracing::error!(%error, "sync through git is off");
-            State::default()
-        });
+        let (state, broken) = match State::load(&repo) {
+            Ok(state) => (state, None),
+            Err(error) => {
+                tracing::error!(%error, "sync through git is off");
+                (State::default(), Some(error))
+            }
+        };
         let me = Me {
             daemon_id: key.id().to_string(),
             name,
@@ -169,6 +176,8 @@ impl GitSync {
             hold,
             is_local_only,
             state: Mutex::new(state),
+            broken,
+            shutdown: shutdown.clone(),
             shown: watch::Sender::default(),
             wake: Notify::new(),
             is_requested: Mutex::new(false),
@@ -195,7 +204,15 @@ impl GitSync {
                 .hint("thrum config set daemon.local_only false"));
         }
         self.0.hold.check()?;
-        blocking(move || {
+        if remote.as_deref().is_some_and(has_password) {
+            let what =
+                "a URL with a password would be kept and shown: use the name of a remote, or a credential helper";
+            return Err(Error::new(ErrorKind::Invalid, what).hint("git remote -v"));
+        }
+        // What is encrypted stays so until it is switched off.
+        let encrypts = encrypts || self.0.state().encrypts;
+        let to = Arc::clone(&shared);
+        let remote = blocking(move || {
             let top = shared.repo.main_root();
             let remote = match remote {
                 Some(name) if thrum_git::is_remote(top, &name, &shared.stop)? => name,
@@ -211,14 +228,16 @@ impl GitSync {
             if !encrypts {
                 check_exposure(&shared, &remote)?;
             }
-            let mut state = shared.state();
-            let mut next = state.clone();
-            (next.remote, next.encrypts) = (Some(remote), encrypts);
-            next.save(&shared.repo)?;
-            *state = next;
+            Ok(remote)
+        })
+        .await?;
+        to.change(move |state| {
+            (state.remote, state.encrypts) = (Some(remote), encrypts);
             Ok(())
         })
         .await?;
+        // Even if nobody waits for this call any more.
+        self.0.wake.notify_one();
         self.force().await?;
         Ok(self.status())
     }
@@ -227,13 +246,13 @@ impl GitSync {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub(crate) fn switch_off(&self) -> Result<GitStatus, Error> {
-        self.0.hold.check()?;
-        let mut state = self.0.state();
-        let next = State { remote: None, ..state.clone() };
-        next.save(&self.0.repo)?;
-        *state = next;
-        drop(state);
+    pub(crate) async fn switch_off(&self) -> Result<GitStatus, Error> {
+        self.0
+            .change(|state| {
+                (state.remote, state.encrypts) = (None, false);
+                Ok(())
+            })
+            .await?;
         self.0.wake.notify_one();
         Ok(self.status())
     }
@@ -244,21 +263,20 @@ impl GitSync {
     /// # Errors
     /// `not_found` if no daemon or more than one is meant; the state cannot be written.
     pub(crate) async fn decide(&self, name: &str, is_trusted: bool) -> Result<GitStatus, Error> {
-        self.0.hold.check()?;
         let is_known = self.0.state().find(name).is_ok();
         if !is_known && self.is_on() {
             self.force().await?;
         }
-        {
-            let mut state = self.0.state();
-            let id = state.find(name)?;
-            let mut next = state.clone();
-            if let Some(known) = next.known.get_mut(&id) {
-                known.is_trusted = Some(is_trusted);
-            }
-            next.save(&self.0.repo)?;
-            *state = next;
-        }
+        let name = name.to_owned();
+        self.0
+            .change(move |state| {
+                let id = state.find(&name)?;
+                if let Some(known) = state.known.get_mut(&id) {
+                    known.is_trusted = Some(is_trusted);
+                }
+                Ok(())
+            })
+            .await?;
         if self.is_on() {
             self.force().await?;
         }
@@ -274,15 +292,18 @@ impl GitSync {
             return Ok(());
         }
         let mut shown = self.0.shown.subscribe();
-        // The exchange that is running may have begun before what it is to cover.
-        let ended = shown.borrow_and_update().ended;
+        // An exchange that is running has begun before what is to be covered.
+        let begun = shown.borrow_and_update().begun;
         *self.0.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.wake.notify_one();
-        let done = shown.wait_for(|shown| shown.ended > ended).await;
-        match done.map(|shown| shown.last_error.clone()) {
-            Ok(Some(error)) => Err(error),
-            Ok(None) => Ok(()),
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
+        let result = tokio::select! {
+            done = shown.wait_for(|shown| shown.ended > begun) => done.ok().map(|shown| shown.last_error.clone()),
+            () = self.0.shutdown.stopping() => None,
+        };
+        match result {
+            Some(Some(error)) => Err(error),
+            Some(None) => Ok(()),
+            None => Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
         }
     }
 
@@ -366,8 +387,8 @@ impl GitSync {
                 state: word,
                 reason: reason.or(bad),
                 published_at: seen.at,
-                missing_here: differences.iter().map(|one| count(one.there, one.here)).sum(),
-                missing_there: differences.iter().map(|one| count(one.here, one.there)).sum(),
+                missing_here: differences.iter().map(|one| count(one.there, one.here)).fold(0, u64::saturating_add),
+                missing_there: differences.iter().map(|one| count(one.here, one.there)).fold(0, u64::saturating_add),
                 purged: seen.purged,
             }
         });
@@ -419,6 +440,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the state, and the file first.
+    async fn change(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = Arc::clone(self);
+        blocking(move || {
+            shared.hold.check()?;
+            if let Some(broken) = &shared.broken {
+                return Err(broken.clone());
+            }
+            let mut state = shared.state();
+            let mut next = state.clone();
+            change(&mut next)?;
+            next.save(&shared.repo)?;
+            *state = next;
+            Ok(())
+        })
+        .await
+    }
+
     /// The directory of our repository.
     fn dir(&self) -> PathBuf {
         self.repo.var().join("git")
@@ -429,9 +471,12 @@ impl Shared {
         let paired = self.peers.list().into_iter().map(|peer| (peer.daemon_id, peer.name));
         let decided = |wanted: bool| state.known.iter().filter(move |(_, known)| known.is_trusted == Some(wanted));
         let trusted = decided(true).map(|(id, known)| (id.clone(), known.name.clone()));
+        let distrusted: BTreeSet<String> = decided(false).map(|(id, _)| id.clone()).collect();
+        let may_be_trusted = |id: &String| thrum_core::DaemonId::parse(id).is_some() && !distrusted.contains(id);
         Trust {
-            trusted: paired.chain(trusted).filter(|(id, _)| thrum_core::DaemonId::parse(id).is_some()).collect(),
-            distrusted: decided(false).map(|(id, _)| id.clone()).collect(),
+            trusted: paired.chain(trusted).filter(|(id, _)| may_be_trusted(id)).collect(),
+            numbers: state.known.iter().map(|(id, known)| (id.clone(), known.number)).collect(),
+            distrusted,
             encrypts: state.encrypts,
         }
     }
@@ -446,8 +491,10 @@ impl Shared {
                     name: String::new(),
                     first_seen: System.now(),
                     is_trusted: None,
+                    number: 0,
                 });
                 known.name.clone_from(&seen.name);
+                known.number = known.number.max(seen.number);
             }
         }
         if next != *state {
@@ -456,6 +503,12 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Returns `true` for a URL with a password in it.
+fn has_password(remote: &str) -> bool {
+    let authority = remote.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
 }
 
 /// The remote that is meant if none is named.
@@ -472,7 +525,9 @@ fn obvious_remote(shared: &Shared) -> Result<String, Error> {
 /// Refuses a remote that everybody can read.
 fn check_exposure(shared: &Shared, remote: &str) -> Result<(), Error> {
     open_repository(shared, remote)?;
-    match thrum_git::exposure(&shared.dir(), shared.repo.main_root(), remote, &shared.stop)? {
+    let top = shared.repo.main_root();
+    let addresses = thrum_git::addresses(top, remote, &shared.stop)?;
+    match thrum_git::exposure(&shared.dir(), top, &addresses, &shared.stop)? {
         Exposure::Private => Ok(()),
         Exposure::Public => {
             Err(Error::new(ErrorKind::Refused, format!("everybody can read the remote {}", name::quoted(remote)))
@@ -495,6 +550,8 @@ fn open_repository(shared: &Shared, remote: &str) -> Result<Repository, Error> {
 struct Running {
     remote: String,
     prefix: String,
+    /// Where the remote was when it was configured.
+    addresses: Vec<String>,
     exchange: Exchange,
     checked: Option<Instant>,
 }
@@ -504,10 +561,18 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut schedule = Schedule::new(limits::INTERVAL);
     let mut commits = shared.storage.commits();
     let mut running: Option<Running> = None;
+    let mut seen = published_from(&commits.borrow_and_update(), &shared);
     loop {
         if shared.state().remote.is_none() {
             running = None;
             schedule = Schedule::new(limits::INTERVAL);
+            *shared.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            // Who waits for an exchange need not wait any longer, and what was seen on the remote is past.
+            shared.shown.send_modify(|shown| {
+                let begun = shown.begun + 1;
+                let (applied, published) = (shown.applied, shown.published);
+                *shown = Shown { begun, ended: begun, applied, published, ..Shown::default() };
+            });
             tokio::select! {
                 () = shared.wake.notified() => continue,
                 () = shutdown.stopping() => return,
@@ -516,9 +581,13 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         if std::mem::take(&mut *shared.is_requested.lock().unwrap_or_else(PoisonError::into_inner)) {
             schedule.request();
         }
+        let latest = published_from(&commits.borrow_and_update(), &shared);
+        if latest > seen {
+            seen = latest;
+            schedule.wrote(began.elapsed());
+        }
         let wait = schedule.due().saturating_sub(began.elapsed());
         if !wait.is_zero() {
-            let seen = published_from(&commits.borrow_and_update(), &shared);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shared.wake.notified() => {}
@@ -526,15 +595,13 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
                     if changed.is_err() {
                         return;
                     }
-                    if published_from(&commits.borrow(), &shared) > seen {
-                        schedule.wrote(began.elapsed());
-                    }
                 }
                 () = shutdown.stopping() => return,
             }
             continue;
         }
         schedule.begin();
+        shared.shown.send_modify(|shown| shown.begun += 1);
         let repo = shared.repo.clone();
         if let Ok(interval) = blocking(move || Ok(Config::current(&repo).git_interval())).await {
             schedule.set_interval(interval);
@@ -573,14 +640,17 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
             return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine"));
         }
         let prefix = Config::current(&shared.repo).git_prefix();
-        let is_same = |running: &Running| running.remote == remote && running.prefix == prefix;
+        let addresses = thrum_git::addresses(shared.repo.main_root(), &remote, &shared.stop)?;
+        let is_same =
+            |running: &Running| running.remote == remote && running.prefix == prefix && running.addresses == addresses;
         let mut running = match ready.filter(is_same) {
             Some(running) => running,
             None => {
                 let repository = open_repository(shared, &remote)?;
+                Repository::remove_locks(&shared.dir())?;
                 let log = Arc::clone(&shared.storage) as Arc<dyn Log>;
                 let exchange = Exchange::new(repository, log, shared.me.clone(), Box::new(System));
-                Running { remote: remote.clone(), prefix, exchange, checked: None }
+                Running { remote: remote.clone(), prefix, addresses, exchange, checked: None }
             }
         };
         if !state.encrypts && running.checked.is_none_or(|checked| checked.elapsed() > limits::EXPOSURE) {
@@ -601,7 +671,7 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
 fn show(shared: &Shared, result: Result<Report, Error>, next: Timestamp) {
     let now = System.now();
     shared.shown.send_modify(|shown| {
-        shown.ended += 1;
+        shown.ended = shown.begun;
         shown.next = Some(next);
         match result {
             Ok(report) => {

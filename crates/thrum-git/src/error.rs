@@ -46,7 +46,7 @@ pub enum GitError {
         why: String,
     },
     /// Somebody else changed our ref after it was read.
-    #[error("the ref of this daemon was changed by somebody else meanwhile")]
+    #[error("the ref of this daemon was changed or locked by somebody else meanwhile; it is tried again")]
     LostLease,
     /// An error of the log or of our files.
     #[error("{0}")]

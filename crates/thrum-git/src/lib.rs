@@ -26,7 +26,7 @@ mod segment;
 
 pub use error::GitError;
 pub use exchange::{Exchange, Me, Published, Report, Seen, SeenState, Signer, Trust};
-pub use exposure::{Exposure, exposure};
+pub use exposure::{Exposure, addresses, exposure};
 pub use process::Stop;
 pub use repository::{Remote, Repository, default_remote, is_remote};
 pub use schedule::Schedule;

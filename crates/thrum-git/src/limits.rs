@@ -11,6 +11,13 @@ pub const LOCAL: Duration = Duration::from_secs(120);
 /// second once the other side answers.
 pub const NO_PROGRESS: Duration = Duration::from_secs(30);
 
+/// Time without a byte of output from a push. The host runs its hooks without saying anything.
+pub const NO_PROGRESS_OF_PUSH: Duration = Duration::from_secs(300);
+
+/// Time for the rest of the output of a process that has ended. All of it is there already, unless a process that it has
+/// left behind holds the pipe open.
+pub const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
 /// Time between two exchanges without news.
 pub const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -41,6 +48,12 @@ pub const MAX_DAEMONS: usize = 1_000;
 
 /// The most bytes of a manifest: a thousand recipients of some 200 bytes.
 pub const MAX_MANIFEST_BYTES: usize = 512 << 10;
+
+/// Manifests that are read at once.
+pub const MANIFESTS_AT_ONCE: usize = 50;
+
+/// The most runs of origin sequences of a segment. A list of more is not read by anybody.
+pub const MAX_RUNS: usize = thrum_core::limits::MAX_TOLD_RUNS;
 
 /// The most bytes of an index, compressed and expanded: 2,000 heads and 10,000 segments of some 300 bytes.
 pub const MAX_INDEX_BYTES: usize = 4 << 20;

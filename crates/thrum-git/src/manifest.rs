@@ -78,6 +78,9 @@ pub enum Unusable {
     /// The index is not the one that the manifest was signed with.
     #[error("its index is not the one of its manifest")]
     OtherIndex,
+    /// A newer manifest of this daemon was seen before.
+    #[error("somebody has put an earlier state of its ref back")]
+    PutBack,
     /// It is encrypted, and not for this daemon.
     #[error("what it publishes is encrypted, and not for this daemon: its user has not trusted this one yet")]
     NotForUs,
@@ -187,7 +190,10 @@ impl Index {
         let text = zstd::bulk::decompress(&bytes, limits::MAX_INDEX_BYTES).map_err(|_| unreadable.clone())?;
         let index: Self = serde_json::from_slice(&text).map_err(|_| unreadable.clone())?;
         let segments: usize = index.bundles.iter().map(|bundle| bundle.segments.len()).sum();
-        if index.bundles.len() > limits::MAX_BUNDLES || segments > limits::MAX_SEGMENTS {
+        let ids =
+            index.segments().map(|segment| &segment.blob).chain(index.bundles.iter().map(|bundle| &bundle.commit));
+        let are_ids = ids.into_iter().all(|id| is_object_id(id));
+        if index.bundles.len() > limits::MAX_BUNDLES || segments > limits::MAX_SEGMENTS || !are_ids {
             return Err(unreadable);
         }
         Ok(index)
@@ -197,6 +203,12 @@ impl Index {
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.bundles.iter().flat_map(|bundle| &bundle.segments)
     }
+}
+
+/// Returns `true` for the id of a git object: 40 or 64 lower-case hex digits. Other texts would mean something else to
+/// git.
+fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The SHA-256 of an index as it is stored, in hex.

@@ -61,11 +61,14 @@ impl Events {
     }
 }
 
-/// A log that has changed since the index was made.
+/// A log that is looked at again.
 #[derive(Clone, Debug)]
 pub(crate) struct Changed {
     /// The events that are held.
     pub(crate) held: Events,
+    /// The events that were purged; `None` for a log without origin sequences, of which all that are not held count as
+    /// purged.
+    pub(crate) gone: Option<Events>,
     /// Those that other daemons publish.
     pub(crate) elsewhere: Events,
 }
@@ -75,8 +78,6 @@ pub(crate) struct Changed {
 pub(crate) struct Plan {
     /// Bundles that stay as they are.
     pub(crate) keep: Vec<Bundle>,
-    /// Bundles that become one, with their segments as they are.
-    pub(crate) regroup: Vec<Bundle>,
     /// The events of the new bundle.
     pub(crate) write: BTreeMap<LogOf, Events>,
 }
@@ -86,62 +87,68 @@ pub(crate) fn log_of(segment: &Segment) -> LogOf {
     LogOf { origin: segment.origin.clone(), log: segment.log.clone() }
 }
 
-/// Decides how an index is brought up to date. `events_of` returns the events of a segment.
+/// Decides which bundles stay, and which events are written. `events_of` returns the events of a segment.
+///
+/// Events that others publish are not written, but stay where they are published already: two daemons that each leave
+/// an event to the other would both drop it.
 pub(crate) fn plan(index: &Index, changed: &BTreeMap<LogOf, Changed>, events_of: &dyn Fn(&Segment) -> Events) -> Plan {
-    let is_dirty = |segment: &Segment| {
-        changed.get(&log_of(segment)).is_some_and(|log| !events_of(segment).without(&log.held).is_empty())
+    let gone = |segment: &Segment| {
+        let mut events = events_of(segment);
+        match changed.get(&log_of(segment)) {
+            Some(Changed { gone: Some(gone), .. }) => {
+                let rest = events.clone().without(gone);
+                events.subtract(&rest);
+            }
+            Some(Changed { held, .. }) => events.subtract(held),
+            None => return Events::none(&log_of(segment)),
+        }
+        events
     };
-    let (dirty, mut keep): (Vec<Bundle>, Vec<Bundle>) =
-        index.bundles.iter().cloned().partition(|bundle| bundle.segments.iter().any(is_dirty));
+    let (dirty, keep): (Vec<Bundle>, Vec<Bundle>) = index
+        .bundles
+        .iter()
+        .cloned()
+        .partition(|bundle| bundle.segments.iter().any(|segment| !gone(segment).is_empty()));
     let mut write = BTreeMap::new();
-    dirty.iter().for_each(|bundle| rewrite(bundle, changed, events_of, &mut write));
-    let mut bytes: u64 = dirty.iter().map(Bundle::bytes).sum();
-    for (of, Changed { held, elsewhere }) in changed {
+    for segment in dirty.iter().flat_map(|bundle| &bundle.segments) {
+        add(&mut write, &log_of(segment), &events_of(segment).without(&gone(segment)));
+    }
+    for (of, Changed { held, elsewhere, .. }) in changed {
         let mut news = held.clone().without(elsewhere);
         let published = keep.iter().flat_map(|bundle| &bundle.segments).filter(|segment| log_of(segment) == *of);
         published.for_each(|segment| news.subtract(&events_of(segment)));
         add(&mut write, of, &news);
     }
-    // The new bundle counts in its class. Merging makes it larger, and so it may belong to the next one.
-    while !write.is_empty() && bytes < limits::FULL_BUNDLE_BYTES {
-        let new = class(bytes);
-        let (same, others): (Vec<Bundle>, Vec<Bundle>) =
-            keep.into_iter().partition(|bundle| class(bundle.bytes()) == new);
-        keep = others;
-        if same.len() < limits::BUNDLES_OF_A_CLASS {
-            keep.extend(same);
-            break;
-        }
-        for bundle in &same {
-            rewrite(bundle, changed, events_of, &mut write);
-            bytes += bundle.bytes();
-        }
-    }
-    let (full, rest): (Vec<Bundle>, Vec<Bundle>) =
-        keep.into_iter().partition(|bundle| bundle.bytes() >= limits::FULL_BUNDLE_BYTES);
-    let of_this_size = full.len() + usize::from(bytes >= limits::FULL_BUNDLE_BYTES);
-    let (regroup, full) =
-        if of_this_size > limits::BUNDLES_OF_A_CLASS { (full, Vec::new()) } else { (Vec::new(), full) };
-    Plan { keep: full.into_iter().chain(rest).collect(), regroup, write }
+    Plan { keep, write }
 }
 
-/// Adds the events of a bundle that are still held, and that nobody else publishes.
-fn rewrite(
-    bundle: &Bundle,
-    changed: &BTreeMap<LogOf, Changed>,
-    events_of: &dyn Fn(&Segment) -> Events,
-    write: &mut BTreeMap<LogOf, Events>,
-) {
-    for segment in &bundle.segments {
-        let of = log_of(segment);
-        let mut events = events_of(segment);
-        if let Some(Changed { held, elsewhere }) = changed.get(&of) {
-            let lost = events.clone().without(held);
-            events.subtract(&lost);
-            events.subtract(elsewhere);
-        }
-        add(write, &of, &events);
+/// Bundles to be merged.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// Their events are written again, into one bundle.
+    Rewrite(Vec<Bundle>),
+    /// They become one with their segments as they are.
+    Regroup(Vec<Bundle>),
+}
+
+/// Takes out the bundles to be merged next: those of the smallest size of which there are too many. `None` if there are
+/// few of each size.
+pub(crate) fn merge(bundles: &mut Vec<Bundle>) -> Option<Merge> {
+    let classes: BTreeSet<u32> = bundles.iter().map(|bundle| class(bundle.bytes())).collect();
+    let count = |wanted: u32| bundles.iter().filter(|bundle| class(bundle.bytes()) == wanted).count();
+    let crowded = classes.into_iter().find(|one| count(*one) > limits::BUNDLES_OF_A_CLASS)?;
+    let (taken, rest) = std::mem::take(bundles).into_iter().partition(|bundle| class(bundle.bytes()) == crowded);
+    *bundles = rest;
+    Some(if crowded == class(limits::FULL_BUNDLE_BYTES) { Merge::Regroup(taken) } else { Merge::Rewrite(taken) })
+}
+
+/// All events of bundles, by log.
+pub(crate) fn events_of(bundles: &[Bundle], events_in: &dyn Fn(&Segment) -> Events) -> BTreeMap<LogOf, Events> {
+    let mut events = BTreeMap::new();
+    for segment in bundles.iter().flat_map(|bundle| &bundle.segments) {
+        add(&mut events, &log_of(segment), &events_in(segment));
     }
+    events
 }
 
 fn add(write: &mut BTreeMap<LogOf, Events>, of: &LogOf, events: &Events) {
@@ -150,13 +157,93 @@ fn add(write: &mut BTreeMap<LogOf, Events>, of: &LogOf, events: &Events) {
     }
 }
 
-/// The size class of a bundle: 0 for the smallest.
+/// The size class of a bundle: 0 for the smallest, that of [`limits::FULL_BUNDLE_BYTES`] for all that are full.
 fn class(bytes: u64) -> u32 {
-    let mut class = 0;
-    let mut most = limits::LOWEST_CLASS_BYTES;
-    while bytes > most && most < limits::FULL_BUNDLE_BYTES {
+    let (mut class, mut most) = (0, limits::LOWEST_CLASS_BYTES);
+    while bytes >= most && most <= limits::FULL_BUNDLE_BYTES {
         most *= 4;
         class += 1;
     }
     class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(name: &str, bytes: u64) -> Bundle {
+        let segment = Segment {
+            blob: name.into(),
+            bytes,
+            origin: "d_a".into(),
+            log: "l".into(),
+            events: 1,
+            numbers: RangeSet::default(),
+        };
+        Bundle { commit: name.into(), segments: vec![segment] }
+    }
+
+    #[test]
+    fn bundles_of_each_size_are_merged_when_there_are_four() {
+        let (small, middle, full) = (1 << 10, 300 << 10, 9 << 20);
+        for bytes in [small, middle, full] {
+            let mut bundles: Vec<Bundle> = (0..3).map(|n| bundle(&n.to_string(), bytes)).collect();
+            bundles.push(bundle("other", 70 << 10));
+            assert_eq!(merge(&mut bundles), None, "{bytes}");
+            bundles.push(bundle("fourth", bytes));
+            let (taken, is_full) = match merge(&mut bundles) {
+                Some(Merge::Regroup(taken)) => (taken, true),
+                Some(Merge::Rewrite(taken)) => (taken, false),
+                None => panic!("{bytes}"),
+            };
+            assert_eq!((taken.len(), is_full, bundles.len()), (4, bytes == full, 1));
+        }
+    }
+
+    #[test]
+    fn there_are_at_most_fifteen_bundles_whatever_their_sizes() {
+        let mut bundles = Vec::new();
+        let mut seed = 7u64;
+        for n in 0..2000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bundles.push(bundle(&n.to_string(), 1 << (8 + (seed >> 33) % 14)));
+            while let Some(merged) = merge(&mut bundles) {
+                let (Merge::Rewrite(taken) | Merge::Regroup(taken)) = merged;
+                bundles.push(bundle("merged", taken.iter().map(Bundle::bytes).sum()));
+            }
+            assert!(bundles.len() <= 15, "{} bundles", bundles.len());
+        }
+    }
+
+    fn numbers(numbers: &[u64]) -> Events {
+        Events::Numbers(numbers.iter().copied().collect())
+    }
+
+    /// The plan for one log whose numbers 1 to 4 are published in two bundles.
+    fn planned(held: &[u64], gone: &[u64], elsewhere: &[u64]) -> (Vec<String>, Option<Events>) {
+        let of = LogOf { origin: "d_a".into(), log: "l".into() };
+        let published = |name: &str, numbers: &[u64]| {
+            let mut bundle = bundle(name, 10);
+            bundle.segments[0].numbers = numbers.iter().copied().collect();
+            bundle
+        };
+        let index = Index { bundles: vec![published("one", &[1, 2]), published("two", &[3, 4])], ..Index::default() };
+        let log = Changed { held: numbers(held), gone: Some(numbers(gone)), elsewhere: numbers(elsewhere) };
+        let changed = BTreeMap::from([(of.clone(), log)]);
+        let Plan { keep, mut write } = plan(&index, &changed, &|segment| Events::Numbers(segment.numbers.clone()));
+        (keep.into_iter().map(|bundle| bundle.commit).collect(), write.remove(&of))
+    }
+
+    #[test]
+    fn news_are_written_and_what_others_publish_is_left_to_them() {
+        assert_eq!(planned(&[1, 2, 3, 4, 5, 6], &[], &[6]), (vec!["one".into(), "two".into()], Some(numbers(&[5]))));
+        assert_eq!(planned(&[1, 2, 3, 4], &[], &[1, 2, 3, 4]), (vec!["one".into(), "two".into()], None));
+    }
+
+    #[test]
+    fn a_purged_event_makes_its_bundle_be_written_again_and_a_lost_one_does_not() {
+        assert_eq!(planned(&[1, 2, 4], &[3], &[]), (vec!["one".into()], Some(numbers(&[4]))));
+        assert_eq!(planned(&[4], &[1, 2, 3], &[]), (vec![], Some(numbers(&[4]))));
+        assert_eq!(planned(&[1, 2, 4], &[], &[]), (vec!["one".into(), "two".into()], None), "the ref still has it");
+    }
 }

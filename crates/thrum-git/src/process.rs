@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Receiver},
     },
     thread,
     time::{Duration, Instant},
@@ -115,7 +116,8 @@ impl Git {
     /// # Errors
     /// The command could not be run, or made no progress for too long.
     pub(crate) fn remote(&self, args: &[&str]) -> Result<Output, GitError> {
-        self.run(args, &[], Patience::WithoutProgress(limits::NO_PROGRESS))
+        let patience = if args.first() == Some(&"push") { limits::NO_PROGRESS_OF_PUSH } else { limits::NO_PROGRESS };
+        self.run(args, &[], Patience::WithoutProgress(patience))
     }
 
     /// Runs a command that talks to a host as somebody without a home directory, in which credentials may lie.
@@ -221,6 +223,14 @@ pub(crate) fn asked(top: &Path, args: &[&str], stop: &Stop) -> Result<Option<Str
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
+/// Returns what ssh would do for a host, as `ssh -G` says it. `None` if there is no ssh, or it does not know.
+pub(crate) fn ssh_settings(host: &str, stop: &Stop) -> Option<String> {
+    let mut command = Command::new("ssh");
+    command.args(["-G", "--", host]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = run(command, &["ssh"], &[], Patience::InAll(limits::NO_PROGRESS), stop).ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Returns the user's settings that say how to reach a remote, as they apply in the repository at `top`.
 ///
 /// # Errors
@@ -251,34 +261,31 @@ fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, st
     let what = || args.first().copied().unwrap_or_default().to_owned();
     let mut child = command.process_group(0).spawn().map_err(GitError::NotRun)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    if let Some(mut stdin) = stdin {
+        let input = input.to_vec();
+        // A process that does not read its input to the end has failed, and says why.
+        thread::spawn(move || drop(stdin.write_all(&input)));
+    }
     let moved = Arc::new(AtomicU64::new(0));
-    let outcome = thread::scope(|scope| {
-        if let Some(mut stdin) = stdin {
-            // A process that does not read its input to the end has failed, and says why.
-            scope.spawn(move || drop(stdin.write_all(input)));
-        }
-        let read = |pipe: Option<Box<dyn Read + Send>>, most: usize, keeps_the_end: bool| {
-            let moved = Arc::clone(&moved);
-            scope.spawn(move || pipe.map(|pipe| read(pipe, most, keeps_the_end, &moved)).unwrap_or_default())
-        };
-        let out = read(stdout.map(|pipe| Box::new(pipe) as _), limits::MAX_OUTPUT_BYTES, false);
-        let err = read(stderr.map(|pipe| Box::new(pipe) as _), limits::MAX_STDERR_BYTES, true);
-        let status = wait(&mut child, patience, stop, &moved);
-        if status.is_err() {
-            end(&mut child);
-        }
-        let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-        status.map(|status| (status, out, err))
-    });
-    match outcome {
-        Ok((status, (stdout, is_whole), (stderr, _))) => {
+    let out = Reading::start(stdout, limits::MAX_OUTPUT_BYTES, false, &moved);
+    let err = Reading::start(stderr, limits::MAX_STDERR_BYTES, true, &moved);
+    let status = wait(&mut child, patience, stop, &moved);
+    if status.is_err() {
+        end(&mut child);
+    }
+    let ((stdout, is_whole), (stderr, _)) = (out.finish(), err.finish());
+    match status {
+        Ok(status) => {
             if !is_whole {
                 return Err(GitError::TooLong { what: what() });
             }
-            let stderr: String = String::from_utf8_lossy(&stderr)
-                .chars()
-                .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
-                .collect();
+            // Progress ends with a carriage return, and an error may follow it.
+            let printable = |c: char| match c {
+                '\r' | '\n' => '\n',
+                c if c.is_control() => ' ',
+                c => c,
+            };
+            let stderr: String = String::from_utf8_lossy(&stderr).chars().map(printable).collect();
             Ok(Output { status, stdout, stderr: stderr.trim().to_owned() })
         }
         Err(Unfinished::Stopped) => Err(GitError::Stopped),
@@ -331,27 +338,55 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Reads to the end of a pipe, and counts the bytes in `moved`. Keeps the first `most` bytes, or the last. Returns
-/// whether all were kept.
-fn read(mut pipe: Box<dyn Read + Send>, most: usize, keeps_the_end: bool, moved: &AtomicU64) -> (Vec<u8>, bool) {
-    let (mut kept, mut is_whole) = (Vec::new(), true);
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(n) = pipe.read(&mut buffer) {
-        if n == 0 {
-            break;
-        }
-        moved.fetch_add(n as u64, Ordering::Relaxed);
-        kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > most {
-            is_whole = false;
-            if keeps_the_end {
-                kept.drain(..kept.len() - most);
-            } else {
-                kept.truncate(most);
+/// Reads an output in a thread of its own.
+struct Reading {
+    /// The bytes that are kept, and whether these are all.
+    kept: Arc<Mutex<(Vec<u8>, bool)>>,
+    ended: Receiver<()>,
+}
+
+impl Reading {
+    /// Begins to read to the end of a pipe, and counts the bytes in `moved`. Keeps the first `most` bytes, or the last.
+    fn start(
+        pipe: Option<impl Read + Send + 'static>,
+        most: usize,
+        keeps_the_end: bool,
+        moved: &Arc<AtomicU64>,
+    ) -> Self {
+        let kept = Arc::new(Mutex::new((Vec::new(), true)));
+        let (end, ended) = mpsc::channel();
+        let (shared, moved) = (Arc::clone(&kept), Arc::clone(moved));
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            let Some(mut pipe) = pipe else { return };
+            while let Ok(n) = pipe.read(&mut buffer) {
+                if n == 0 {
+                    break;
+                }
+                moved.fetch_add(n as u64, Ordering::Relaxed);
+                let (kept, is_whole) = &mut *shared.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&buffer[..n]);
+                if kept.len() > most {
+                    *is_whole = false;
+                    if keeps_the_end {
+                        kept.drain(..kept.len() - most);
+                    } else {
+                        kept.truncate(most);
+                    }
+                }
             }
-        }
+            // The receiver is gone if nobody waits any more.
+            let _ = end.send(());
+        });
+        Self { kept, ended }
     }
-    (kept, is_whole)
+
+    /// Returns what was read once the process has ended. A process that it has left behind, such as the connection that
+    /// ssh keeps for the next command, may hold the pipe open, and is not waited for.
+    fn finish(self) -> (Vec<u8>, bool) {
+        let _ = self.ended.recv_timeout(limits::LEFT_BEHIND);
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Repository {
     pub fn open(dir: &Path, top: &Path, remote: Remote, stop: Stop) -> Result<Self, GitError> {
         let settings = process::settings(top, &stop)?;
         let git = Git::new(dir, top, settings, stop.clone());
-        if !dir.join("HEAD").exists() {
+        if ["HEAD", "config", "objects", "refs"].iter().any(|part| !dir.join(part).exists()) {
             // Objects can be exchanged only with repositories that use the same hash.
             let format = process::asked(top, &["rev-parse", "--show-object-format"], &stop)?;
             let format = format!("--object-format={}", format.as_deref().map_or("sha1", str::trim));
@@ -72,6 +72,25 @@ impl Repository {
             git.local(&["init", "--quiet", "--bare", "--template=", &format], &[])?;
         }
         Ok(Self { git, remote })
+    }
+
+    /// Removes the locks that a killed process has left. Nobody else may use the repository meanwhile.
+    ///
+    /// # Errors
+    /// A directory cannot be read, or a lock cannot be removed.
+    pub fn remove_locks(dir: &Path) -> Result<(), GitError> {
+        let mut open = vec![dir.to_owned(), dir.join("refs")];
+        while let Some(at) = open.pop() {
+            for entry in fs::read_dir(&at).map_err(GitError::NotRun)? {
+                let path = entry.map_err(GitError::NotRun)?.path();
+                if path.is_dir() && at != dir {
+                    open.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "lock") {
+                    fs::remove_file(&path).map_err(GitError::NotRun)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Fetches the tips of all daemons, and forgets those that are gone.

@@ -104,6 +104,9 @@ pub const THROTTLED_REQUEST_PAUSE: Duration = Duration::from_millis(100);
 /// arrives in time.
 pub const FORCE: Duration = Duration::from_secs(8);
 
+/// How long a command waits for an exchange through git. The first one may push everything.
+pub const GIT_EXCHANGE: Duration = Duration::from_secs(300);
+
 /// How long `sync verify` waits for agreement, unless its caller sets another time.
 pub const VERIFY: Duration = Duration::from_secs(10);
 

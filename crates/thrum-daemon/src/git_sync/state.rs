@@ -37,6 +37,9 @@ pub(super) struct Known {
     /// What a person decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) is_trusted: Option<bool>,
+    /// The number of its newest manifest that was seen.
+    #[serde(default)]
+    pub(super) number: u64,
 }
 
 /// The key of a daemon in a form that people can compare: 16 characters in groups of four.
@@ -45,6 +48,14 @@ pub(crate) fn fingerprint(id: &str) -> String {
     let text = data_encoding::BASE32_NOPAD.encode(&digest[..10]).to_lowercase();
     let groups: Vec<&str> = (0..4).map(|n| &text[4 * n..4 * n + 4]).collect();
     groups.join("-")
+}
+
+/// Returns `true` for a text in the form of a fingerprint.
+fn is_fingerprint(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let is_group =
+        |group: &&str| group.len() == 4 && group.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    groups.len() == 4 && groups.iter().all(is_group)
 }
 
 impl State {
@@ -58,23 +69,25 @@ impl State {
         })
     }
 
-    /// Replaces the file; durable on return.
-    pub(super) fn save(&self, repo: &Repo) -> Result<(), Error> {
-        let mut state = self.clone();
-        while state.known.len() > MOST_KNOWN {
-            let undecided = state.known.iter().find(|(_, known)| known.is_trusted.is_none()).map(|(id, _)| id.clone());
-            let Some(id) = undecided.or_else(|| state.known.keys().next().cloned()) else { break };
-            state.known.remove(&id);
+    /// Replaces the file; durable on return. Forgets daemons if there are too many.
+    pub(super) fn save(&mut self, repo: &Repo) -> Result<(), Error> {
+        while self.known.len() > MOST_KNOWN {
+            let undecided = self.known.iter().find(|(_, known)| known.is_trusted.is_none()).map(|(id, _)| id.clone());
+            let Some(id) = undecided.or_else(|| self.known.keys().next().cloned()) else { break };
+            self.known.remove(&id);
         }
-        let bytes = serde_json::to_vec_pretty(&state)
+        let bytes = serde_json::to_vec_pretty(self)
             .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot write git.json: {error}")))?;
         private_files::write_private(&path(repo), &bytes)
     }
 
     /// The id of the daemon that is meant by a name, a fingerprint or an id.
     pub(super) fn find(&self, name: &str) -> Result<String, Error> {
-        let is_meant = |(id, known): &(&String, &Known)| *id == name || fingerprint(id) == name || known.name == name;
-        let meant: Vec<&String> = self.known.iter().filter(is_meant).map(|(id, _)| id).collect();
+        // A daemon may call itself like the key of another one.
+        let by_key = self.known.keys().find(|id| *id == name || fingerprint(id) == name);
+        let is_key = thrum_core::DaemonId::parse(name).is_some() || is_fingerprint(name);
+        let by_name = self.known.iter().filter(|(_, known)| !is_key && known.name == name).map(|(id, _)| id);
+        let meant: Vec<&String> = by_key.map_or_else(|| by_name.collect(), |id| vec![id]);
         match &meant[..] {
             [id] => Ok((*id).clone()),
             [] => {

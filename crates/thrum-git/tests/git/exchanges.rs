@@ -306,3 +306,70 @@ fn a_daemon_that_is_no_longer_trusted_reads_nothing_that_is_published_later() {
     assert_eq!(ben.run().daemons[&ann.id].state, SeenState::Unusable(Unusable::NotForUs));
     assert!(!ben.has_message(&after));
 }
+
+/// Ann and dan both trust ben only, who vouches for each to the other.
+#[test]
+fn daemons_that_know_each_other_through_a_third_read_what_is_encrypted() {
+    let place = Place::new();
+    let (mut ann, mut ben, mut dan) = (place.daemon("ann"), place.daemon("ben"), place.daemon("dan"));
+    ann.trust(&ben);
+    dan.trust(&ben);
+    ben.trust(&ann);
+    ben.trust(&dan);
+    for daemon in [&mut ann, &mut ben, &mut dan] {
+        daemon.trust.encrypts = true;
+    }
+    let (first, second) = (ann.say("from ann"), dan.say("from dan"));
+    settle(&mut [&mut ann, &mut ben, &mut dan]);
+    assert!(dan.has_message(&first) && ann.has_message(&second));
+    assert_eq!(ann.run().daemons[&dan.id].state, SeenState::Trusted);
+}
+
+#[test]
+fn what_another_daemon_published_is_published_here_once_its_ref_is_gone() {
+    let place = Place::new();
+    let (mut ann, mut ben) = pair(&place);
+    let elsewhere = Place::new();
+    let far = elsewhere.daemon("far");
+    let said = far.say("from a tailnet");
+    let events = far.events();
+    ann.log.apply_from("d_far", &events);
+    ben.log.apply_from("d_far", &events);
+    settle(&mut [&mut ann, &mut ben]);
+    git(&place.remote(), &["update-ref", "-d", &format!("refs/thrum/{}", ann.id)]);
+    settle(&mut [&mut ben]);
+    let mut dan = place.daemon("dan");
+    dan.trust(&ben);
+    dan.run();
+    assert!(dan.has_message(&said));
+}
+
+#[test]
+fn events_that_the_database_lost_come_back_from_the_own_ref() {
+    let place = Place::new();
+    let mut ann = place.daemon("ann");
+    let said = ann.say("on the ref");
+    ann.run();
+    let mut again = Daemon::with_key(&place, "again", ann.key.clone());
+    again.run();
+    assert!(again.has_message(&said), "an empty database with the same key");
+    assert!(place.refs().len() == 1 && again.heads().total() > ann.heads().total());
+}
+
+/// After a purge, what is left of a log are single events.
+#[test]
+fn a_log_with_many_gaps_is_published_in_segments_that_can_be_read() {
+    let place = Place::new();
+    let (mut ann, mut ben) = pair(&place);
+    for n in 0..1100 {
+        ann.say(&format!("message {n}"));
+        ann.claim(&format!("file{}", n % 400), 3600 + n);
+    }
+    ann.purge_everything();
+    ben.keep_time_with(&ann);
+    ann.run();
+    let report = ben.run();
+    assert_eq!(report.daemons[&ann.id].state, SeenState::Trusted);
+    assert!(ben.heads().total() > 1100, "{}", ben.heads().total());
+    assert_eq!(ben.heads().differences(&ann.heads()).iter().filter(|one| one.there > one.here).count(), 0);
+}

@@ -122,6 +122,7 @@ fn a_segment_that_cannot_be_read_is_counted_and_the_others_are_stored() {
             numbers: [1, 2, 3, 4, 5, 6, 7, 8, 9].into_iter().collect(),
         });
     }
+    segments[2].numbers = good.iter().map(|event| event.seq).collect();
     // One is listed and missing.
     segments.push(Segment { blob: "0123456789".repeat(4), ..segments[0].clone() });
     let entries: String =
@@ -171,4 +172,85 @@ fn an_event_with_a_wrong_signature_is_rejected_and_the_others_are_stored() {
     let report = ann.run();
     assert_eq!(report.applied.rejected, 1);
     assert!(ann.has_message(&first) && !ann.has_message(&second));
+}
+
+#[test]
+fn an_earlier_state_that_somebody_put_back_is_not_used() {
+    let place = Place::new();
+    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    ann.trust(&eve);
+    eve.run();
+    let reference = format!("refs/thrum/{}", eve.id);
+    let earlier = git(&place.remote(), &["rev-parse", &reference]);
+    eve.say("news");
+    eve.world().nanos.fetch_add(60_000_000_000, std::sync::atomic::Ordering::Relaxed);
+    eve.run();
+    let seen = ann.run().daemons[&eve.id].clone();
+    ann.trust.numbers.insert(eve.id.clone(), seen.number);
+    git(&place.remote(), &["update-ref", &reference, &earlier]);
+    assert_eq!(ann.run().daemons[&eve.id].state, SeenState::Unusable(Unusable::PutBack));
+}
+
+#[test]
+fn an_index_with_something_else_than_ids_of_objects_is_not_used() {
+    let place = Place::new();
+    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    ann.trust(&eve);
+    eve.run();
+    let said = ann.say("published all the same");
+    for blob in ["a blob 5", "x\ny", ":/begin", "refs/heads/main:README", "aaaaaaaaaaa\u{e9}", ""] {
+        let segment = Segment {
+            blob: blob.into(),
+            bytes: 5,
+            origin: eve.id.clone(),
+            log: "l".into(),
+            events: 1,
+            numbers: [1].into_iter().collect(),
+        };
+        let bundle = Bundle { commit: "0".repeat(40), segments: vec![segment] };
+        let index = Index { heads: eve.heads(), trusts: Vec::new(), bundles: vec![bundle] };
+        let (manifest, index) = signed(&eve, &index);
+        publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[]);
+        assert_eq!(ann.run().daemons[&eve.id].state, SeenState::Unusable(Unusable::Unreadable("index")), "{blob:?}");
+    }
+    let mut dan = place.daemon("dan");
+    dan.trust(&ann);
+    dan.run();
+    assert!(dan.has_message(&said));
+}
+
+#[test]
+fn a_segment_with_other_events_than_the_index_says_does_not_keep_anybody_from_publishing_them() {
+    let place = Place::new();
+    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    ann.trust(&eve);
+    let elsewhere = Place::new();
+    let far = elsewhere.daemon("far");
+    let said = far.say("from a tailnet");
+    ann.log.apply_from("d_far", &far.events());
+    let remote = place.remote();
+    let bytes = zstd::bulk::compress(b"{}\n", 3).unwrap();
+    let segment = Segment {
+        blob: blob(&remote, &bytes),
+        bytes: bytes.len() as u64,
+        origin: far.id.clone(),
+        log: far.events()[0].log.clone(),
+        events: 1_000_000,
+        numbers: serde_json::from_str("[[1,1000000]]").unwrap(),
+    };
+    let tree = with_input(&remote, &["mktree"], format!("100644 blob {}\t0\n", segment.blob).as_bytes());
+    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
+    let index = Index {
+        heads: eve.heads(),
+        trusts: Vec::new(),
+        bundles: vec![Bundle { commit: commit.clone(), segments: vec![segment] }],
+    };
+    let (manifest, index) = signed(&eve, &index);
+    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    ann.run();
+    eve.trust.trusted.clear();
+    let mut dan = place.daemon("dan");
+    dan.trust(&ann);
+    dan.run();
+    assert!(dan.has_message(&said));
 }

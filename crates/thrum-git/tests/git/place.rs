@@ -234,11 +234,21 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts a daemon in a new clone with a key that exists already, and an empty database.
+    pub fn with_key(place: &Place, name: &str, key: DaemonKey) -> Self {
+        git(place.dir.path(), &["clone", "--quiet", "remote.git", name]);
+        Self::of(&place.path(name), name, Some(key))
+    }
+
     pub fn start(top: &Path, name: &str) -> Self {
+        Self::of(top, name, None)
+    }
+
+    fn of(top: &Path, name: &str, key: Option<DaemonKey>) -> Self {
         let seed = name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let nanos = Arc::new(AtomicI64::new(1_774_717_513_000_000_000));
         let mut world = World { nanos: Arc::clone(&nanos), seed };
-        let key = DaemonKey::generate(&mut world);
+        let key = key.unwrap_or_else(|| DaemonKey::generate(&mut world));
         let var = top.join(".thrum/var");
         std::fs::create_dir_all(&var).unwrap();
         let store =
@@ -289,6 +299,11 @@ impl Daemon {
     pub fn say(&self, content: &str) -> String {
         let message = Send { from: self.name.clone(), content: content.into(), ..Send::default() };
         self.log.write(|tx| tx.send(message)).message_id
+    }
+
+    /// Claims a file, by an event that a purge keeps.
+    pub fn claim(&self, path: &str, seconds: u64) {
+        self.log.write(|tx| tx.claim(&self.name, &[path.into()], std::time::Duration::from_secs(seconds)));
     }
 
     pub fn has_message(&self, id: &str) -> bool {

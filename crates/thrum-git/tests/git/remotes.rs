@@ -106,3 +106,33 @@ fn a_hanging_remote_ends_with_a_stop() {
     assert!(took < Duration::from_secs(20), "long before the remote is given up");
     drop(connection);
 }
+
+#[test]
+fn locks_that_a_killed_process_left_are_removed() {
+    let place = Place::new();
+    let mut ann = place.daemon("ann");
+    ann.run();
+    let dir = ann.top.join(".thrum/var/git");
+    for lock in ["refs/own/tip.lock", "packed-refs.lock"] {
+        std::fs::write(dir.join(lock), "").unwrap();
+    }
+    ann.say("hello");
+    assert!(ann.try_run().is_err());
+    Repository::remove_locks(&dir).unwrap();
+    assert!(ann.run().published.is_some());
+}
+
+/// As a connection that ssh keeps for the next command.
+#[test]
+fn a_process_that_a_remote_helper_leaves_behind_holds_up_nothing() {
+    let place = Place::new();
+    let mut ann = place.daemon("ann");
+    let helper = place.path("upload-pack");
+    std::fs::write(&helper, "#!/bin/sh\nsetsid sleep 60 >&2 &\nexec git-upload-pack \"$@\"\n").unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    git(&ann.top, &["config", "remote.origin.uploadpack", &helper.to_string_lossy()]);
+    ann.restart();
+    let began = Instant::now();
+    ann.run();
+    assert!(began.elapsed() < Duration::from_secs(40), "before the process ends");
+}

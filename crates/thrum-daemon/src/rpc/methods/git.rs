@@ -31,8 +31,8 @@ pub(super) async fn on(daemon: &Daemon, params: On) -> Result<GitStatus, Error> 
     daemon.git_sync.switch_on(params.remote.filter(|remote| !remote.is_empty()), params.encrypt).await
 }
 
-pub(super) fn off(daemon: &Daemon) -> Result<GitStatus, Error> {
-    daemon.git_sync.switch_off()
+pub(super) async fn off(daemon: &Daemon) -> Result<GitStatus, Error> {
+    daemon.git_sync.switch_off().await
 }
 
 pub(super) async fn decide(daemon: &Daemon, params: Decided, is_trusted: bool) -> Result<GitStatus, Error> {

@@ -149,7 +149,7 @@ methods! {
 
     "git.status" => Prompt, |daemon, _params, _kept| answer(&git::status(daemon));
     "git.on" => Long, |daemon, params, _kept| answer(&git::on(daemon, params.read()?).await?);
-    "git.off" => Prompt, |daemon, _params, _kept| answer(&git::off(daemon)?);
+    "git.off" => Prompt, |daemon, _params, _kept| answer(&git::off(daemon).await?);
     "git.trust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, true).await?);
     "git.untrust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, false).await?);
 

@@ -88,7 +88,7 @@ impl Command {
             Self::Untrust { name } => ("git.untrust", json!({"name": name})),
         };
         let _progress = cx.output.progress("Exchanging events with the remote", None);
-        boxed(client.call_within::<Answer<GitStatus>>(limits::FORCE, method, params))
+        boxed(client.call_within::<Answer<GitStatus>>(limits::GIT_EXCHANGE, method, params))
     }
 }
 
@@ -147,6 +147,6 @@ pub(crate) fn show(status: &GitStatus, page: &mut Page) {
         page.line(format!("{YELLOW}●{YELLOW:#} {}  {}  wants in{seen}", quote(&one.name), one.fingerprint));
     }
     if let Some(one) = status.waiting.first() {
-        page.line(format!("Let it in with: thrum sync git trust {}", quote(&one.name)));
+        page.line(format!("After comparing the fingerprint: thrum sync git trust {}", one.fingerprint));
     }
 }
