@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, docs, go::GoThrum, pair, peer_joins};
+use crate::common::{TestRepo, docs, go::GoThrum, go_branch, pair, peer_joins};
 
 /// Placeholders in examples for ids that are only known at run time.
 const TO_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G";
@@ -128,6 +128,16 @@ impl Stage {
                 let mut following = self.repo.begin(&words);
                 assert!(!following.line().is_empty(), "{example}");
                 following.kill();
+            }
+            ["import", "--git", ..] => {
+                let (here, old) = (self.repo.root(), self.repo.above().join("old-project"));
+                if !old.join(".git").exists() {
+                    self.repo.git_done(&["init", "-q", "../old-project"]);
+                    for (dir, branch) in [(here, "refs/heads/a-sync"), (&old, "refs/remotes/origin/a-sync")] {
+                        go_branch::write(&self.repo, dir, branch, None, &go_branch::recorded());
+                    }
+                }
+                self.shell(example, &line);
             }
             ["import", ..] => {
                 let old = self.repo.above().join("old-project/.thrum");

@@ -235,8 +235,7 @@ fn c14_no_link_makes_a_command_read_or_write_outside_the_worktree() {
     assert!(!dir.join("new").exists());
 }
 
-/// C31: Thrum carries no data in git. A branch or shard of Go Thrum is only for Go Thrum to read; `import` reads
-/// nothing but the database.
+/// C31: `import` without `--git` reads nothing but the database. What it makes of a branch is in `import_git.rs`.
 #[test]
 fn c31_shards_of_go_thrum_are_never_read() {
     let repo = TestRepo::git("repo");

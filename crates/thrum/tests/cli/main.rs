@@ -36,6 +36,7 @@ mod hostile;
 mod hosts;
 mod identity;
 mod import;
+mod import_git;
 mod inbox;
 mod init;
 mod json;

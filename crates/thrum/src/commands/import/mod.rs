@@ -1,22 +1,33 @@
-//! `thrum import`: imports the events, agents, notes and peers of a Go Thrum.
+//! `thrum import`: imports the events, agents, notes and peers of a Go Thrum, or the mail that it shared through git.
 
+mod batch;
+mod branch;
 mod files;
+mod reader;
+mod rows;
+mod shared;
 mod source;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use thrum_core::{Error, ErrorKind, limits, name::printable};
 use thrum_daemon::preview::Preview;
-use thrum_store::{GoDatabase, GoEvent, GoTotals};
+use thrum_store::{GoDatabase, GoTotals};
 
 use self::{
+    batch::{BATCH, ImportedBatch, Intake, Target},
+    branch::Branch,
     files::{LeftBehind, NoteTaken},
+    shared::Shared,
     source::Source,
 };
 use crate::{
-    client::Client,
     context::Context,
     identity,
     render::{Page, Render, agent, style::YELLOW},
@@ -26,9 +37,6 @@ use crate::{
 
 /// Maximum number of rejected events that are shown to users; the JSON output has [`limits::MAX_BATCH_EVENTS`] at most.
 const SHOWN: usize = 20;
-
-/// Time limit for one batch: folding a thousand events into a large log on a slow disk.
-const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
 
 /// Import the events, agents and peers of a Go Thrum
 #[derive(Debug, clap::Args)]
@@ -46,13 +54,28 @@ this daemon. Existing peers are not changed.
 
 To migrate in the same repository: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go
 
+With --git, the mail that Go Thrum shared through git is imported instead: from the branch a-sync as it was last \
+fetched from the remote and, if that has more, from the local branch. Nothing is fetched, checked out or written, and \
+PATH is the repository with the branch, by default this one. Agents of the old daemon of this machine become agents of \
+this daemon; those of other daemons stay there. Lines that cannot be imported are counted by reason. Go Thrum v0.10.6 \
+shares messages without recipients and threads: such messages enter no inbox, and are listed by \
+`thrum inbox --all --scope group:a-sync`.
+
 Examples:
   thrum import ../old-project --dry-run
-  thrum import ../old-project/.thrum")]
+  thrum import ../old-project/.thrum
+  thrum import --git --dry-run
+  thrum import --git ../old-project --remote origin")]
 pub(crate) struct Args {
-    /// The repository or database of Go Thrum
-    #[arg(value_name = "PATH")]
-    path: PathBuf,
+    /// The repository or database of Go Thrum [default with --git: this repository]
+    #[arg(value_name = "PATH", required_unless_present = "git")]
+    path: Option<PathBuf>,
+    /// Import what Go Thrum shared through the git branch a-sync
+    #[arg(long)]
+    git: bool,
+    /// With --git, the remote whose branch is read [default: origin, else the local branch]
+    #[arg(long, value_name = "NAME", requires = "git")]
+    remote: Option<String>,
     /// Show what would be imported, without changing anything
     #[arg(long)]
     dry_run: bool,
@@ -76,6 +99,29 @@ pub(crate) struct Imported {
     peers: Vec<PeerTaken>,
     /// Why no peer could be taken over, if so.
     peers_error: Option<String>,
+    /// What the branch of Go Thrum holds; `None` for an import of a database.
+    shared: Option<Shared>,
+}
+
+impl Imported {
+    /// An import of events without files, agents and peers.
+    fn new(source: PathBuf, dry_run: bool, totals: GoTotals, former_homes: Vec<String>, taken: ImportedBatch) -> Self {
+        Self {
+            source,
+            dry_run,
+            totals,
+            former_homes,
+            taken,
+            agents: Vec::new(),
+            identities: Vec::new(),
+            notes: Vec::new(),
+            left: Vec::new(),
+            marked_read: 0,
+            peers: Vec::new(),
+            peers_error: None,
+            shared: None,
+        }
+    }
 }
 
 /// The answer to `import.peers`.
@@ -96,32 +142,6 @@ struct PeerTaken {
     note: Option<String>,
 }
 
-/// The answer to `import.events`, or the sum of several.
-#[derive(Default, Deserialize)]
-struct ImportedBatch {
-    applied: u64,
-    skipped: u64,
-    rejected: Vec<RejectedEvent>,
-    /// In a sum: number of rejected events, of which `rejected` lists only the first.
-    #[serde(default)]
-    rejected_count: u64,
-}
-
-#[derive(Deserialize)]
-struct RejectedEvent {
-    event_id: String,
-    reason: String,
-}
-
-impl ImportedBatch {
-    fn reject(&mut self, refused: RejectedEvent) {
-        self.rejected_count += 1;
-        if self.rejected.len() < limits::MAX_BATCH_EVENTS {
-            self.rejected.push(refused);
-        }
-    }
-}
-
 /// The answer to `import.adopt`.
 #[derive(Deserialize)]
 struct Adoptions {
@@ -136,9 +156,76 @@ struct Adoption {
     reason: Option<String>,
 }
 
+impl Adoption {
+    /// What an import that is not a dry run would do.
+    fn planned(agent_id: String) -> Self {
+        Self { agent_id, status: "would_be_adopted".to_owned(), reason: None }
+    }
+}
+
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
+    match &args.path {
+        Some(path) if !args.git => import_database(path, args, cx),
+        path => import_branch(path.as_deref(), args, cx),
+    }
+}
+
+/// Imports what Go Thrum shared through git, from the repository around `path` or this one.
+fn import_branch(path: Option<&Path>, args: &Args, cx: &Context) -> Result<Imported, Error> {
     let repo = cx.repo()?;
-    let source = Source::find(&args.path)?;
+    let top = path.unwrap_or(repo.root());
+    if !top.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, format!("{} is not a directory", top.display()))
+            .hint("Name the repository in which Go Thrum was used: thrum import --git PATH"));
+    }
+    let branch = Branch::find(top, args.remote.as_deref())?;
+    // After the change-over the files of Go Thrum are in `.thrum-go`.
+    let mut in_files = Vec::new();
+    for dir in [".thrum", ".thrum-go"] {
+        in_files.extend(source::ids_in_files(&top.join(dir))?);
+    }
+    let scratch = scratch()?;
+    let mut target = target(args.dry_run, scratch.path(), cx)?;
+    let progress = cx.output.progress(if args.dry_run { "Looking at events" } else { "Taking events over" }, None);
+    let mut intake = Intake::new(&mut target, args.dry_run, progress);
+    let mut shared = reader::read(&branch, &mut intake)?;
+    let taken = intake.finish()?;
+    shared.decide_own(&args.former_ids, &in_files);
+    let former_homes = shared.own.clone();
+    let agents = if args.dry_run {
+        shared.own_agents().into_iter().map(Adoption::planned).collect()
+    } else {
+        adopt(&former_homes, &mut target)?
+    };
+    let totals = GoTotals { events: taken.events(), ..GoTotals::default() };
+    Ok(Imported {
+        agents,
+        shared: Some(shared),
+        ..Imported::new(top.to_owned(), args.dry_run, totals, former_homes, taken)
+    })
+}
+
+/// A private directory for copies.
+fn scratch() -> Result<TempDir, Error> {
+    tempfile::tempdir()
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))
+}
+
+/// The daemon or, for a dry run, which must not start one, a preview if none runs.
+fn target(dry_run: bool, scratch: &Path, cx: &Context) -> Result<Target, Error> {
+    if !dry_run {
+        return cx.daemon().map(Target::Running);
+    }
+    Ok(match cx.running_daemon()? {
+        Some(client) => Target::Running(client),
+        None => Target::AtRest(Preview::of(cx.repo()?, scratch)?),
+    })
+}
+
+/// Imports the database at `path`, and the files beside it.
+fn import_database(path: &Path, args: &Args, cx: &Context) -> Result<Imported, Error> {
+    let repo = cx.repo()?;
+    let source = Source::find(path)?;
     let same = |a: &PathBuf, b: &PathBuf| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
     if same(&source.database, &repo.database()) {
         return Err(Error::new(
@@ -148,43 +235,22 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
         .hint("If Go Thrum made it: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
     }
     source.is_at_rest()?;
-    let scratch = tempfile::tempdir()
-        .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
+    let scratch = scratch()?;
     let database = GoDatabase::open(&source.database, scratch.path())?;
     let totals = database.totals()?;
     let former_homes = source.own_ids(&args.former_ids, &totals)?;
 
-    let mut target = if args.dry_run {
-        // A dry run must not start a daemon.
-        match cx.running_daemon()? {
-            Some(client) => Target::Running(client),
-            None => Target::AtRest(Preview::of(repo, scratch.path())?),
-        }
-    } else {
-        Target::Running(cx.daemon()?)
-    };
+    let mut target = target(args.dry_run, scratch.path(), cx)?;
     let taken = take_events(&database, totals.events, args.dry_run, &mut target, cx)?;
     database.unchanged()?;
     let mut imported = Imported {
-        source: source.database.clone(),
-        dry_run: args.dry_run,
-        totals,
-        taken,
-        agents: Vec::new(),
-        identities: Vec::new(),
-        notes: Vec::new(),
         left: files::left_behind(&source),
-        marked_read: 0,
-        former_homes,
-        peers: Vec::new(),
-        peers_error: None,
+        ..Imported::new(source.database.clone(), args.dry_run, totals, former_homes, taken)
     };
     if args.dry_run {
-        let adoption = |agent_id| Adoption { agent_id, status: "would_be_adopted".to_owned(), reason: None };
-        imported.agents = database.registered(&imported.former_homes)?.into_iter().map(adoption).collect();
-    } else if !imported.former_homes.is_empty() {
-        let params = json!({"former_homes": imported.former_homes});
-        imported.agents = target.call::<Adoptions>(limits::MAX_WAIT, "import.adopt", params)?.agents;
+        imported.agents = database.registered(&imported.former_homes)?.into_iter().map(Adoption::planned).collect();
+    } else {
+        imported.agents = adopt(&imported.former_homes, &mut target)?;
         for adopted in imported.agents.iter().filter(|adopted| matches!(adopted.status.as_str(), "adopted" | "known")) {
             imported.marked_read += mark_read(&database, &adopted.agent_id, &mut target)?;
         }
@@ -202,22 +268,6 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
     Ok(imported)
 }
 
-/// The receiver of the calls: the daemon or, for a dry run while no daemon runs, a preview based on its files.
-enum Target {
-    Running(Client),
-    AtRest(Preview),
-}
-
-impl Target {
-    fn call<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: Value) -> Result<T, Error> {
-        match self {
-            Self::Running(client) => client.call_within(within, method, params),
-            Self::AtRest(preview) => serde_json::from_value(preview.call(method, &params)?)
-                .map_err(|error| Error::new(ErrorKind::Failed, format!("the preview cannot be read: {error}"))),
-        }
-    }
-}
-
 /// Passes the source's `peers.json`, which contains tokens, to the daemon over the socket, or to the preview.
 fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Error> {
     let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
@@ -228,8 +278,7 @@ fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Resu
     Ok(target.call::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
-/// Sends the log in batches. After an error, the earlier batches and perhaps a part of the last one are stored; a
-/// repeated import skips these events.
+/// Sends the log in batches.
 fn take_events(
     database: &GoDatabase,
     total: u64,
@@ -238,41 +287,33 @@ fn take_events(
     cx: &Context,
 ) -> Result<ImportedBatch, Error> {
     let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
-    let mut taken = ImportedBatch::default();
-    let (mut after, mut done) = (i64::MIN, 0);
+    let mut intake = Intake::new(target, dry_run, progress);
+    let mut after = i64::MIN;
     loop {
         let page = database.page(after)?;
-        let Some(last) = page.last() else { return Ok(taken) };
+        let Some(last) = page.last() else { return intake.finish() };
         after = last.sequence;
-        done += page.len() as u64;
-        let mut rows = Vec::new();
         for event in &page {
-            match row(event) {
-                Ok(row) => rows.push(row),
-                Err(refused) => taken.reject(refused),
-            }
+            intake.push(event)?;
         }
-        let one: ImportedBatch = target.call(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
-        taken.applied += one.applied;
-        taken.skipped += one.skipped;
-        one.rejected.into_iter().for_each(|refused| taken.reject(refused));
-        progress.at(done);
     }
 }
 
-/// Converts a row into the daemon's form. Rejects an event that is too large for the log or for a line to the daemon.
-fn row(event: &GoEvent) -> Result<Value, RejectedEvent> {
-    let [event_id, kind, timestamp, origin] = &event.envelope;
-    if event.event_json.len() > limits::MAX_EVENT_BYTES
-        || Value::from(event.event_json.as_str()).to_string().len() > limits::MAX_LINE_BYTES / 2
-    {
-        let reason = format!("{} bytes, more than an event may have", event.event_json.len());
-        return Err(RejectedEvent { event_id: event_id.clone().unwrap_or_default(), reason });
+/// Takes over the agents of these daemons, as many daemons at a time as one registration may name.
+fn adopt(former_homes: &[String], target: &mut Target) -> Result<Vec<Adoption>, Error> {
+    let mut agents: Vec<Adoption> = Vec::new();
+    for former_homes in former_homes.chunks(limits::MAX_FORMER_HOMES) {
+        let params = json!({"former_homes": former_homes});
+        for one in target.call::<Adoptions>(limits::MAX_WAIT, "import.adopt", params)?.agents {
+            match agents.iter_mut().find(|known| known.agent_id == one.agent_id) {
+                None => agents.push(one),
+                Some(known) if known.status == "known" => *known = one,
+                Some(_) => {}
+            }
+        }
     }
-    Ok(json!({
-        "sequence": event.sequence, "event_id": event_id, "type": kind, "timestamp": timestamp, "origin_daemon": origin,
-        "event_json": event.event_json,
-    }))
+    agents.sort_by(|one, other| one.agent_id.cmp(&other.agent_id));
+    Ok(agents)
 }
 
 /// Marks the messages as read that the agent has read according to Go Thrum's tables; its log lacks some readings.
@@ -320,21 +361,29 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
 impl Render for Imported {
     fn human(&self, page: &mut Page) {
         let Self { source, dry_run, totals, taken, agents, identities, .. } = self;
-        page.field(
-            "From",
-            format!("{} (schema {}, {})", source.display(), totals.schema, count(totals.events, "event")),
-        );
+        let about = match &self.shared {
+            Some(shared) => shared.from(),
+            None => format!("schema {}, {}", totals.schema, count(totals.events, "event")),
+        };
+        page.field("From", format!("{} ({about})", source.display()));
         let verb = if *dry_run { "would be taken" } else { "taken" };
         page.field(
             "Events",
             format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count),
         );
         for refused in taken.rejected.iter().take(SHOWN) {
-            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", quote(&refused.event_id), printable(&refused.reason)));
+            let what = refused.place.as_ref().unwrap_or(&refused.event_id);
+            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", quote(what), printable(&refused.reason)));
         }
         let more = taken.rejected_count.saturating_sub(SHOWN as u64);
         if more > 0 {
             page.line(format!("  … and {more} more"));
+            let reasons: Vec<_> =
+                taken.reasons.iter().map(|(reason, events)| format!("{events} {}", printable(reason))).collect();
+            page.line(format!("  In all: {}", reasons.join("; ")));
+        }
+        if let Some(shared) = &self.shared {
+            shared.human(page);
         }
         for adopted in agents {
             let what = match (adopted.status.as_str(), &adopted.reason) {
@@ -347,6 +396,12 @@ impl Render for Imported {
                 }
             };
             page.field("Agent", format!("{} {what}", agent(&adopted.agent_id)));
+        }
+        if self.shared.is_some() && !dry_run && !agents.is_empty() {
+            page.field(
+                "Identity",
+                "the branch has none; in a worktree without its agent's: thrum quickstart --name NAME",
+            );
         }
         for (name, status) in identities {
             let what = match *status {
@@ -391,8 +446,13 @@ impl Render for Imported {
             .taken
             .rejected
             .iter()
-            .map(|refused| json!({"event_id": refused.event_id, "reason": refused.reason}))
+            .map(|refused| match &refused.place {
+                None => json!({"event_id": refused.event_id, "reason": refused.reason}),
+                Some(place) => json!({"event_id": refused.event_id, "reason": refused.reason, "place": place}),
+            })
             .collect();
+        let reasons: Vec<_> =
+            self.taken.reasons.iter().map(|(reason, events)| json!({"reason": reason, "count": events})).collect();
         let agents: Vec<_> = self
             .agents
             .iter()
@@ -401,14 +461,19 @@ impl Render for Imported {
         let identities: Vec<_> =
             self.identities.iter().map(|(name, status)| json!({"agent_id": name, "status": status})).collect();
         let mut result = json!({
-            "source": self.source, "schema_version": self.totals.schema, "dry_run": self.dry_run, "former_homes": self.former_homes,
+            "source": self.source, "schema_version": self.totals.schema, "dry_run": self.dry_run,
+            "former_homes": self.former_homes,
             "events": self.totals.events, "applied": self.taken.applied, "skipped": self.taken.skipped,
-            "rejected": self.taken.rejected_count, "rejected_events": rejected, "agents": agents, "identities": identities,
+            "rejected": self.taken.rejected_count, "rejected_events": rejected, "rejected_by_reason": reasons,
+            "agents": agents, "identities": identities,
             "marked_read": self.marked_read, "messages_without_event": self.totals.messages_without_event,
             "peers": self.peers,
             "notes": self.notes.iter().map(NoteTaken::json).collect::<Vec<_>>(),
             "left_behind": self.left.iter().map(LeftBehind::json).collect::<Vec<_>>(),
         });
+        if let Some(shared) = &self.shared {
+            result["git"] = shared.json();
+        }
         if let Some(why) = &self.peers_error {
             result["peers_error"] = why.as_str().into();
         }

@@ -73,13 +73,11 @@ impl Source {
     /// the log has a single unsigned origin, that origin is taken.
     pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Error> {
         let mut ids = given.to_vec();
-        for (file, pointer) in [("var/peers.json", "/local/daemon_id"), ("config.json", "/identity/daemon_id")] {
-            let text = self.thrum_dir.as_ref().map(|dir| small_file(&dir.join(file))).transpose()?.flatten();
-            let said = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-            ids.extend(said.and_then(|said| said.pointer(pointer)?.as_str().map(str::to_owned)));
+        if let Some(dir) = &self.thrum_dir {
+            ids.extend(ids_in_files(dir)?);
         }
         ids.extend(totals.own_id.clone());
-        let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
+        let of_this_machine = id_of_this_machine();
         ids.extend(
             totals.origins.iter().map(|(origin, _)| origin).filter(|origin| **origin == of_this_machine).cloned(),
         );
@@ -148,18 +146,54 @@ impl Source {
 /// Returns the id under which peers know a daemon whose `peers.json` does not contain it: its only id or, of several,
 /// the one derived from this machine's name, as v0.5.9 derived it at every start.
 pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
-    let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
+    let of_this_machine = id_of_this_machine();
     match own_ids {
         [only] => Some(only),
         several => several.iter().find(|id| **id == of_this_machine),
     }
 }
 
-/// The id that Go Thrum before v0.9 gave to the daemons of a machine: twelve digits of Crockford's base32 from the
-/// SHA-256 of the machine's name.
+/// Returns the ids of the daemon that a `.thrum` names in its `peers.json` and in its settings, as far as it has them.
+///
+/// # Errors
+/// `refused` for a file that cannot be read.
+pub(super) fn ids_in_files(thrum_dir: &Path) -> Result<Vec<String>, Error> {
+    let mut ids = Vec::new();
+    for (file, pointer) in [("var/peers.json", "/local/daemon_id"), ("config.json", "/identity/daemon_id")] {
+        let said = small_file(&thrum_dir.join(file))?.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        ids.extend(said.and_then(|said| said.pointer(pointer)?.as_str().map(str::to_owned)));
+    }
+    Ok(ids)
+}
+
+/// The id that Go Thrum before v0.9 gave to the daemons of this machine.
+pub(super) fn id_of_this_machine() -> String {
+    id_of_host(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// The name that Go Thrum gives to this machine when an agent registers.
+pub(super) fn machine_as_go_names_it() -> String {
+    let set = std::env::var("THRUM_HOSTNAME").ok().filter(|name| !name.is_empty());
+    set.unwrap_or_else(|| {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        name.strip_suffix(".local").map(str::to_owned).unwrap_or(name)
+    })
+}
+
+/// An id that stands for the daemon of an agent, where nothing names the daemon. Everyone derives the same one.
+pub(super) fn stand_in(agent_id: &str) -> String {
+    short_id(&format!("a-sync\n{agent_id}"))
+}
+
+/// The id that Go Thrum before v0.9 gave to the daemons of a machine, from the machine's name.
 fn id_of_host(hostname: &str) -> String {
+    short_id(hostname)
+}
+
+/// An id of the form that Go Thrum before v0.9 used: twelve digits of Crockford's base32 from a SHA-256.
+fn short_id(of: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let hash = SetDigest::of(hostname.as_bytes()).to_bytes();
+    let hash = SetDigest::of(of.as_bytes()).to_bytes();
     let bits = hash.iter().take(8).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
     let digits = (0..12).map(|n| char::from(DIGITS[usize::try_from(bits >> (59 - 5 * n) & 31).unwrap_or(0)]));
     format!("d_{}", digits.collect::<String>())

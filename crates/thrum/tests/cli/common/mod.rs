@@ -3,6 +3,7 @@
 
 pub(crate) mod docs;
 pub(crate) mod go;
+pub(crate) mod go_branch;
 pub(crate) mod plain;
 mod terminal;
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::common::{
     Ran, TestRepo, docs,
     go::{self, GoThrum},
-    instead_of_daemon,
+    go_branch, instead_of_daemon,
     plain::{PlainPeer, until},
 };
 
@@ -330,6 +330,13 @@ fn moving(stage: &mut Stage) {
     fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": go::GO}, "peers": [office]}).to_string())
         .unwrap();
     drop(go);
+    stage.repo.git_done(&["init", "-q", "../old-project"]);
+    let old = stage.repo.above().join("old-project");
+    let link = ("120000", "messages/b2.jsonl".to_owned(), b"../events.jsonl".to_vec());
+    let mut files = [go_branch::recorded(), vec![link]].concat();
+    files[1].2.extend(b"{\"half\n");
+    go_branch::write(&stage.repo, &old, "refs/remotes/origin/a-sync", None, &files);
+    stage.run("thrum import --git ../old-project --dry-run");
     stage.run("thrum import ../old-project");
     stage.run("thrum export --jsonl --to log.jsonl");
     fs::remove_file(stage.repo.path(".thrum/identities/a1.json")).unwrap();
