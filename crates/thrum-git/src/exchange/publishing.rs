@@ -71,7 +71,7 @@ impl Exchange {
             }
         }
         // By the clock, so that a daemon that has lost what it knew does not begin with a number that others have seen.
-        let now = u64::try_from(self.ambient.now().since(Timestamp::ZERO).as_secs()).unwrap_or(0);
+        let now = self.ambient.now().since(Timestamp::ZERO).as_secs();
         let next = Own {
             number: (own.number + 1).max(now),
             index: Index { heads, trusts, bundles },
