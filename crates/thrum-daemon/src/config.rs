@@ -274,6 +274,8 @@ fn is_prefix(text: &str) -> bool {
         !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
     };
     match &parts[..] {
+        // All branches, all tags, and what was fetched, are no place of our own.
+        ["refs", "heads" | "tags" | "remotes", ""] => false,
         ["refs", names @ .., ""] => !names.is_empty() && names.iter().all(is_part) && text.len() <= 100,
         _ => false,
     }

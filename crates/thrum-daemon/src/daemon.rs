@@ -120,9 +120,9 @@ impl Daemon {
     /// [`Reader::name_machines`](thrum_store::Reader::name_machines) adds the names of
     /// daemons that are known only through a peer.
     pub(crate) fn machines(&self) -> Machines {
-        let (peers, git) = (self.peers.list(), self.git_sync.reach());
+        let (peers, git) = (self.peers.list(), self.git_sync.names());
         let peers = peers.iter().map(|peer| (peer.daemon_id.as_str(), peer.name.as_str()));
-        let through_git = git.names.iter().map(|(id, name)| (id.as_str(), name.as_str()));
+        let through_git = git.iter().map(|(id, name)| (id.as_str(), name.as_str()));
         Machines::new((&self.id, &self.name), peers.chain(through_git))
     }
 

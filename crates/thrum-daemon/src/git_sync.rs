@@ -7,11 +7,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, Timestamp, name};
+use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, Timestamp, heads::Difference, name};
 use thrum_git::{Exchange, Exposure, Me, Remote, Report, Repository, Schedule, SeenState, Stop, Trust, limits};
 use thrum_sync::{
     Log, Peers,
@@ -52,13 +52,13 @@ struct Shown {
     /// Counts the exchanges that have begun, and those that have ended.
     begun: u64,
     ended: u64,
-    last_exchange: Option<Timestamp>,
-    last_published: Option<Timestamp>,
     last_error: Option<Error>,
     /// Events that were stored here and published since the start of the daemon.
     applied: u64,
     published: u64,
     next: Option<Timestamp>,
+    /// The interval of the last exchange.
+    interval: Option<Duration>,
     report: Report,
 }
 
@@ -93,8 +93,10 @@ pub(crate) struct GitStatus {
 /// The daemons that are reached through git.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GitReach {
-    /// Their names, by id.
-    pub(crate) names: BTreeMap<String, String>,
+    /// The ids of trusted ones.
+    pub(crate) trusted: BTreeSet<String>,
+    /// The ids of those that a person does not trust.
+    pub(crate) distrusted: BTreeSet<String>,
     /// Whether the last exchange failed.
     pub(crate) is_failing: bool,
 }
@@ -106,6 +108,8 @@ pub(crate) struct GitForced {
     stored: u64,
     /// Events published.
     published: u64,
+    /// Daemons that want in.
+    waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -116,7 +120,7 @@ struct GitDaemon {
     name: String,
     daemon_id: String,
     fingerprint: String,
-    /// `trusted`, `distrusted`, `unusable` or `over_quota`.
+    /// `trusted`, `distrusted`, `unusable`, `over_quota` or `absent`.
     state: &'static str,
     /// Why, if it is unusable or over its quota, or which segments are not used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,7 +242,10 @@ impl GitSync {
         .await?;
         // Even if nobody waits for this call any more.
         self.0.wake.notify_one();
-        self.force().await?;
+        self.force().await.map_err(|error| match error.hint {
+            None => error.hint("It stays on and is tried again: thrum sync git status. Or: thrum sync git off"),
+            Some(_) => error,
+        })?;
         Ok(self.status())
     }
 
@@ -288,7 +295,7 @@ impl GitSync {
     /// # Errors
     /// Those of the exchange.
     pub(crate) async fn force(&self) -> Result<(), Error> {
-        if self.0.state().remote.is_none() {
+        if !self.is_on() {
             return Ok(());
         }
         let mut shown = self.0.shown.subscribe();
@@ -312,14 +319,24 @@ impl GitSync {
         let before = self.0.shown.borrow().clone();
         let error = self.force().await.err().map(|error| error.message);
         let now = self.0.shown.borrow().clone();
-        GitForced { stored: now.applied - before.applied, published: now.published - before.published, error }
+        GitForced {
+            stored: now.applied - before.applied,
+            published: now.published - before.published,
+            waiting: self.status().waiting.len(),
+            error,
+        }
     }
 
     /// Makes an exchange, and compares this daemon's version vector with those of the trusted daemons on the remote
     /// that are no peers. Empty while sync through git is off.
     pub(crate) async fn verify(&self) -> Vec<Compared> {
         let Some(remote) = self.0.state().remote.clone() else { return Vec::new() };
-        if let Err(error) = self.force().await {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let exchanged = tokio::time::timeout(thrum_core::limits::VERIFY, self.force()).await;
+        let late = || Err(Error::new(ErrorKind::TryAgain, "the remote did not answer in time"));
+        if let Err(error) = exchanged.unwrap_or_else(|_| late()) {
             let (name, error) = (format!("git remote {remote}"), Some(error.message));
             let status = Verdict::Unreachable;
             return vec![Compared {
@@ -335,49 +352,62 @@ impl GitSync {
         let own = shown.report.heads.unwrap_or_default();
         let peers = self.0.peers.list();
         let others = shown.report.daemons.into_iter().filter(|(id, _)| !peers.iter().any(|peer| peer.daemon_id == *id));
+        let distrusted = self.reach().distrusted;
         let compared = others.filter_map(|(daemon_id, seen)| {
-            let differences = own.differences(&seen.heads?);
-            let is_missing_here = differences.iter().any(|one| one.there > one.here);
+            let mut differences = own.differences(&seen.heads?);
+            // What others hold of a daemon that is not trusted here stays there.
+            differences.retain(|one| !distrusted.contains(&one.origin) || missing_there(one) > 0);
+            let is_missing_here = differences.iter().any(|one| missing_here(one) > 0);
             let (status, error) = if differences.is_empty() {
                 (Verdict::Equal, None)
             } else if is_missing_here {
                 (Verdict::Differs, Some("it has events that it does not publish, or that cannot be read".to_owned()))
             } else {
-                (Verdict::Waiting, Some("it gets the rest with its next exchange".to_owned()))
+                (Verdict::Waiting, Some("it takes the rest with its next exchange, or purges it then".to_owned()))
             };
             Some(Compared { name: seen.name, daemon_id, status, differences, missing: Vec::new(), error })
         });
         compared.collect()
     }
 
-    /// The trusted daemons on the remote; empty while sync through git is off.
+    /// The daemons that are reached through git, as of the last exchange, which may have been before a restart; empty
+    /// while sync through git is off.
     pub(crate) fn reach(&self) -> GitReach {
         if !self.is_on() {
             return GitReach::default();
         }
-        let shown = self.0.shown.borrow();
-        let trusted = shown.report.daemons.iter().filter(|(_, seen)| seen.state == SeenState::Trusted);
+        let state = self.0.state();
+        let of = |wanted: fn(&Known) -> bool| {
+            state.known.iter().filter(move |(_, known)| wanted(known)).map(|(id, _)| id.clone())
+        };
         GitReach {
-            names: trusted.map(|(id, seen)| (id.clone(), seen.name.clone())).collect(),
-            is_failing: shown.last_error.is_some(),
+            trusted: of(|known| known.was_trusted && known.is_trusted != Some(false)).collect(),
+            distrusted: of(|known| known.is_trusted == Some(false)).collect(),
+            is_failing: self.0.shown.borrow().last_error.is_some(),
         }
+    }
+
+    /// The names of daemons whose events were stored once, by id, also while sync through git is off.
+    pub(crate) fn names(&self) -> BTreeMap<String, String> {
+        let state = self.0.state();
+        let stored = state.known.iter().filter(|(_, known)| known.was_trusted);
+        stored.map(|(id, known)| (id.clone(), known.name.clone())).collect()
     }
 
     /// Returns `true` if sync through git is on.
     pub(crate) fn is_on(&self) -> bool {
-        self.0.state().remote.is_some()
+        !self.0.is_local_only && self.0.state().remote.is_some()
     }
 
     /// What is known of sync through git.
     pub(crate) fn status(&self) -> GitStatus {
         let state = self.0.state().clone();
         let shown = self.0.shown.borrow().clone();
-        let is_on = state.remote.is_some();
+        let is_on = self.is_on();
         let own = shown.report.heads.clone().unwrap_or_default();
         let daemons = shown.report.daemons.iter().filter(|(_, seen)| is_on && seen.state != SeenState::Waiting);
         let daemons = daemons.map(|(id, seen)| {
             let differences = seen.heads.as_ref().map(|heads| own.differences(heads)).unwrap_or_default();
-            let count = |one: u64, other: u64| one.saturating_sub(other);
             let (word, reason) = word(&seen.state);
             let bad = seen.bad_segments.as_ref().map(|(count, last)| format!("{count} segments are not used: {last}"));
             GitDaemon {
@@ -387,11 +417,27 @@ impl GitSync {
                 state: word,
                 reason: reason.or(bad),
                 published_at: seen.at,
-                missing_here: differences.iter().map(|one| count(one.there, one.here)).fold(0, u64::saturating_add),
-                missing_there: differences.iter().map(|one| count(one.here, one.there)).fold(0, u64::saturating_add),
+                missing_here: differences.iter().map(missing_here).fold(0, u64::saturating_add),
+                missing_there: differences.iter().map(missing_there).fold(0, u64::saturating_add),
                 purged: seen.purged,
             }
         });
+        let absent = state.known.iter().filter(|(id, known)| {
+            let is_trusted = known.was_trusted && known.is_trusted != Some(false);
+            is_on && is_trusted && shown.report.heads.is_some() && !shown.report.daemons.contains_key(*id)
+        });
+        let absent = absent.map(|(id, known)| GitDaemon {
+            name: known.name.clone(),
+            daemon_id: id.clone(),
+            fingerprint: fingerprint(id),
+            state: "absent",
+            reason: Some("it is no longer on the remote, or uses another git.ref_prefix".to_owned()),
+            published_at: None,
+            missing_here: 0,
+            missing_there: 0,
+            purged: 0,
+        });
+        let daemons = daemons.chain(absent).collect();
         let waiting = state.known.iter().filter(|(id, _)| {
             is_on && shown.report.daemons.get(*id).is_some_and(|seen| seen.state == SeenState::Waiting)
         });
@@ -402,7 +448,7 @@ impl GitSync {
             first_seen: known.first_seen,
         });
         GitStatus {
-            state: match (is_on, &shown.last_error, shown.last_exchange) {
+            state: match (is_on, &shown.last_error, state.exchanged_at) {
                 (false, ..) => "off",
                 (true, Some(_), _) => "failing",
                 (true, None, Some(_)) => "ok",
@@ -410,18 +456,28 @@ impl GitSync {
             },
             encrypted: state.encrypts,
             own_fingerprint: fingerprint(&self.0.me.daemon_id),
-            interval: Config::current(&self.0.repo).git_interval().as_secs(),
-            last_exchange_at: shown.last_exchange,
-            last_published_at: shown.last_published,
+            interval: shown.interval.unwrap_or(limits::INTERVAL).as_secs(),
+            last_exchange_at: state.exchanged_at,
+            last_published_at: state.published_at,
             last_error: shown.last_error.as_ref().filter(|_| is_on).map(|error| error.message.clone()),
             next_exchange_at: shown.next.filter(|_| is_on),
             events_stored: shown.applied,
             events_published: shown.published,
-            daemons: daemons.collect(),
+            daemons,
             waiting: waiting.collect(),
-            remote: state.remote,
+            remote: state.remote.filter(|_| is_on),
         }
     }
+}
+
+/// How many events of a log are missing here, and were not purged here.
+const fn missing_here(one: &Difference) -> u64 {
+    one.there.saturating_sub(one.here.saturating_add(one.purged_here))
+}
+
+/// How many events of a log are missing there, and were not purged there.
+const fn missing_there(one: &Difference) -> u64 {
+    one.here.saturating_sub(one.there.saturating_add(one.purged_there))
 }
 
 /// The word for a state, and the reason for it.
@@ -481,7 +537,7 @@ impl Shared {
         }
     }
 
-    /// Notes the daemons that were not seen before.
+    /// Notes what an exchange has seen.
     fn note(&self, report: &Report) -> Result<(), Error> {
         let mut state = self.state();
         let mut next = state.clone();
@@ -492,15 +548,20 @@ impl Shared {
                     first_seen: System.now(),
                     is_trusted: None,
                     number: 0,
+                    was_trusted: false,
                 });
                 known.name.clone_from(&seen.name);
                 known.number = known.number.max(seen.number);
+                known.was_trusted |= seen.state == SeenState::Trusted;
             }
         }
-        if next != *state {
-            next.save(&self.repo)?;
-            *state = next;
+        let now = Some(System.now());
+        next.exchanged_at = now;
+        if report.published.is_some() {
+            next.published_at = now;
         }
+        next.save(&self.repo)?;
+        *state = next;
         Ok(())
     }
 }
@@ -535,7 +596,7 @@ fn check_exposure(shared: &Shared, remote: &str) -> Result<(), Error> {
         }
         Exposure::Unknown(why) => {
             let what = format!("it is not known whether everybody can read the remote {}: {why}", name::quoted(remote));
-            Err(Error::new(ErrorKind::TryAgain, what).hint("thrum sync git on --encrypt"))
+            Err(Error::new(ErrorKind::TryAgain, what))
         }
     }
 }
@@ -563,7 +624,7 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut running: Option<Running> = None;
     let mut seen = published_from(&commits.borrow_and_update(), &shared);
     loop {
-        if shared.state().remote.is_none() {
+        if shared.is_local_only || shared.state().remote.is_none() {
             running = None;
             schedule = Schedule::new(limits::INTERVAL);
             *shared.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = false;
@@ -585,6 +646,8 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         if latest > seen {
             seen = latest;
             schedule.wrote(began.elapsed());
+            let next = System.now().plus(schedule.due().saturating_sub(began.elapsed()));
+            shared.shown.send_modify(|shown| shown.next = Some(next));
         }
         let wait = schedule.due().saturating_sub(began.elapsed());
         if !wait.is_zero() {
@@ -605,6 +668,7 @@ async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         let repo = shared.repo.clone();
         if let Ok(interval) = blocking(move || Ok(Config::current(&repo).git_interval())).await {
             schedule.set_interval(interval);
+            shared.shown.send_modify(|shown| shown.interval = Some(interval));
         }
         let (work, ready) = (Arc::clone(&shared), running.take());
         let outcome = blocking(move || Ok(exchange(&work, ready))).await;
@@ -636,9 +700,6 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
     };
     let result = (|| {
         shared.hold.check()?;
-        if shared.is_local_only {
-            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine"));
-        }
         let prefix = Config::current(&shared.repo).git_prefix();
         let addresses = thrum_git::addresses(shared.repo.main_root(), &remote, &shared.stop)?;
         let is_same =
@@ -669,7 +730,6 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
 
 /// Shows the result of an exchange.
 fn show(shared: &Shared, result: Result<Report, Error>, next: Timestamp) {
-    let now = System.now();
     shared.shown.send_modify(|shown| {
         shown.ended = shown.begun;
         shown.next = Some(next);
@@ -678,10 +738,8 @@ fn show(shared: &Shared, result: Result<Report, Error>, next: Timestamp) {
                 if shown.last_error.take().is_some() {
                     tracing::info!("sync through git works again");
                 }
-                shown.last_exchange = Some(now);
                 shown.applied += report.applied.applied as u64;
                 if let Some(published) = report.published {
-                    shown.last_published = Some(now);
                     shown.published += published.events;
                 }
                 let (stored, published) = (report.applied.applied, report.published.map_or(0, |it| it.events));

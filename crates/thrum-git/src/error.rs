@@ -64,7 +64,27 @@ impl From<GitError> for Error {
     fn from(error: GitError) -> Self {
         match error {
             GitError::Log(error) => error,
-            other => Self::new(ErrorKind::Unavailable, other.to_string()),
+            GitError::Rejected { .. } => Self::new(ErrorKind::Refused, error.to_string())
+                .hint("thrum config set git.ref_prefix refs/heads/thrum/"),
+            GitError::Stopped => Self::new(ErrorKind::Unavailable, "the daemon is stopping"),
+            other => {
+                let text = other.to_string();
+                let wants = ["could not read Username", "could not read Password", "Authentication failed"];
+                let hint = if wants.iter().any(|one| text.contains(one)) {
+                    Some("`git fetch` must work without asking: set up a credential helper for this host.")
+                } else if text.contains("Permission denied (publickey") {
+                    Some("`git fetch` must work without asking: ssh-add, then thrum daemon restart.")
+                } else if text.contains("does not appear to be a git repository") || text.contains("not found") {
+                    Some("git remote -v")
+                } else {
+                    None
+                };
+                let error = Self::new(ErrorKind::TryAgain, text);
+                match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ pub enum Unusable {
     #[error("somebody has put an earlier state of its ref back")]
     PutBack,
     /// It is encrypted, and not for this daemon.
-    #[error("what it publishes is encrypted, and not for this daemon: its user has not trusted this one yet")]
+    #[error("what it publishes is encrypted, and not for this daemon, which its user does not trust")]
     NotForUs,
 }
 

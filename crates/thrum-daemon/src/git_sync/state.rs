@@ -23,6 +23,12 @@ pub(super) struct State {
     /// Whether what is published is encrypted.
     #[serde(default)]
     pub(super) encrypts: bool,
+    /// When the last exchange succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exchanged_at: Option<Timestamp>,
+    /// When something was published last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) published_at: Option<Timestamp>,
     /// The daemons that were seen, by id.
     #[serde(default)]
     pub(super) known: BTreeMap<String, Known>,
@@ -40,6 +46,9 @@ pub(super) struct Known {
     /// The number of its newest manifest that was seen.
     #[serde(default)]
     pub(super) number: u64,
+    /// Whether its events were stored: a person, a peer or another trusted daemon vouched for it.
+    #[serde(default)]
+    pub(super) was_trusted: bool,
 }
 
 /// The key of a daemon in a form that people can compare: 16 characters in groups of four.
@@ -84,8 +93,9 @@ impl State {
     /// The id of the daemon that is meant by a name, a fingerprint or an id.
     pub(super) fn find(&self, name: &str) -> Result<String, Error> {
         // A daemon may call itself like the key of another one.
-        let by_key = self.known.keys().find(|id| *id == name || fingerprint(id) == name);
-        let is_key = thrum_core::DaemonId::parse(name).is_some() || is_fingerprint(name);
+        let typed = name.to_lowercase();
+        let by_key = self.known.keys().find(|id| *id == name || fingerprint(id) == typed);
+        let is_key = thrum_core::DaemonId::parse(name).is_some() || is_fingerprint(&typed);
         let by_name = self.known.iter().filter(|(_, known)| !is_key && known.name == name).map(|(id, _)| id);
         let meant: Vec<&String> = by_key.map_or_else(|| by_name.collect(), |id| vec![id]);
         match &meant[..] {

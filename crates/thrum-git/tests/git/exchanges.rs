@@ -14,6 +14,16 @@ fn pair(place: &Place) -> (Daemon, Daemon) {
     (ann, ben)
 }
 
+/// Brings the events of a daemon that is not on the remote to these, as a peer would. Returns it, and the id of its
+/// message.
+fn over_a_tailnet(to: &[&Daemon]) -> (Daemon, String) {
+    let elsewhere = Place::new();
+    let far = elsewhere.daemon("far");
+    let said = far.say("from a tailnet");
+    to.iter().for_each(|one| one.log.apply_from("d_far", &far.events()));
+    (far, said)
+}
+
 /// Lets daemons exchange until nothing is published any more.
 fn settle(daemons: &mut [&mut Daemon]) {
     for _ in 0..10 {
@@ -94,13 +104,7 @@ fn events_of_a_daemon_that_is_not_on_the_remote_are_published_once() {
     for other in [&mut ben, &mut dan] {
         other.trust(&ann);
     }
-    let elsewhere = Place::new();
-    let far = elsewhere.daemon("far");
-    let said = far.say("from a tailnet");
-    // As a peer would bring them.
-    let events = far.events();
-    ann.log.apply_from("d_far", &events);
-    ben.log.apply_from("d_far", &events);
+    let (far, said) = over_a_tailnet(&[&ann, &ben]);
     ann.trust(&ben);
     let own = ann.heads().total() - far.heads().total();
     assert_eq!(ann.run().published.map(|published| published.events), Some(own + far.heads().total()));
@@ -130,10 +134,7 @@ fn the_text_of_purged_events_leaves_the_ref_with_the_next_push() {
 fn whoever_still_publishes_what_was_purged_is_named() {
     let place = Place::new();
     let (mut ann, mut ben) = pair(&place);
-    let far = Place::new().daemon("far");
-    far.say("to be purged");
-    let events = far.events();
-    ben.log.apply_from("d_far", &events);
+    over_a_tailnet(&[&ben]);
     settle(&mut [&mut ann, &mut ben]);
     ann.purge_everything();
     assert_eq!(ann.run().daemons[&ben.id].purged, 1, "the message of far");
@@ -329,12 +330,7 @@ fn daemons_that_know_each_other_through_a_third_read_what_is_encrypted() {
 fn what_another_daemon_published_is_published_here_once_its_ref_is_gone() {
     let place = Place::new();
     let (mut ann, mut ben) = pair(&place);
-    let elsewhere = Place::new();
-    let far = elsewhere.daemon("far");
-    let said = far.say("from a tailnet");
-    let events = far.events();
-    ann.log.apply_from("d_far", &events);
-    ben.log.apply_from("d_far", &events);
+    let (_far, said) = over_a_tailnet(&[&ann, &ben]);
     settle(&mut [&mut ann, &mut ben]);
     git(&place.remote(), &["update-ref", "-d", &format!("refs/thrum/{}", ann.id)]);
     settle(&mut [&mut ben]);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
-use thrum_core::Timestamp;
+use thrum_core::{Event, Timestamp};
 use thrum_git::{
     SeenState,
     manifest::{self, Bundle, FORMAT, Index, Manifest, Segment, Unusable},
@@ -57,6 +57,30 @@ fn signed(daemon: &Daemon, index: &Index) -> (Vec<u8>, Vec<u8>) {
     (manifest.encode(|text| daemon.key.sign_manifest(text)), bytes)
 }
 
+/// A segment of a daemon's events with this content.
+fn segment(place: &Place, events: &[Event], bytes: &[u8]) -> Segment {
+    Segment {
+        blob: blob(&place.remote(), bytes),
+        bytes: bytes.len() as u64,
+        origin: events[0].origin.clone(),
+        log: events[0].log.clone(),
+        events: events.len() as u64,
+        numbers: events.iter().map(|event| event.seq).collect(),
+    }
+}
+
+/// Publishes segments as those of a daemon, in one bundle. A segment whose id begins with zeros is listed and missing.
+fn publish_segments(place: &Place, daemon: &Daemon, segments: Vec<Segment>) {
+    let remote = place.remote();
+    let there = segments.iter().enumerate().filter(|(_, one)| !one.blob.starts_with("0000"));
+    let entries: String = there.map(|(n, one)| format!("100644 blob {}\t{n}\n", one.blob)).collect();
+    let tree = with_input(&remote, &["mktree"], entries.as_bytes());
+    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
+    let bundles = vec![Bundle { commit: commit.clone(), segments }];
+    let (manifest, index) = signed(daemon, &Index { heads: daemon.heads(), trusts: Vec::new(), bundles });
+    publish(place, &daemon.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+}
+
 #[test]
 fn a_tip_that_is_not_that_daemons_is_named_and_stops_nobody_else() {
     let place = Place::new();
@@ -107,32 +131,16 @@ fn a_segment_that_cannot_be_read_is_counted_and_the_others_are_stored() {
     ann.trust(&eve);
     let said = eve.say("hello");
     eve.run();
-    let remote = place.remote();
-    let good = eve.events();
-    let lines: String = good.iter().map(|event| format!("{}\n", event.body)).collect();
+    let events = eve.events();
+    let lines: String = events.iter().map(|event| format!("{}\n", event.body)).collect();
+    let good = segment(&place, &events, &zstd::bulk::compress(lines.as_bytes(), 3).unwrap());
     let bomb = zstd::bulk::compress(&vec![b'\n'; 64 << 20], 3).unwrap();
-    let mut segments = Vec::new();
-    for bytes in [&b"no segment"[..], &bomb, &zstd::bulk::compress(lines.as_bytes(), 3).unwrap()] {
-        segments.push(Segment {
-            blob: blob(&remote, bytes),
-            bytes: bytes.len() as u64,
-            origin: eve.id.clone(),
-            log: good[0].log.clone(),
-            events: 9,
-            numbers: [1, 2, 3, 4, 5, 6, 7, 8, 9].into_iter().collect(),
-        });
-    }
-    segments[2].numbers = good.iter().map(|event| event.seq).collect();
-    // One is listed and missing.
-    segments.push(Segment { blob: "0123456789".repeat(4), ..segments[0].clone() });
-    let entries: String =
-        segments[..3].iter().enumerate().map(|(n, one)| format!("100644 blob {}\t{n}\n", one.blob)).collect();
-    let tree = with_input(&remote, &["mktree"], entries.as_bytes());
-    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
-    let index =
-        Index { heads: eve.heads(), trusts: Vec::new(), bundles: vec![Bundle { commit: commit.clone(), segments }] };
-    let (manifest, index) = signed(&eve, &index);
-    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    // They say that they have one more event, which ann would need.
+    let more = |one: Segment| Segment { numbers: (1..=9).collect(), ..one };
+    let broken = more(segment(&place, &events, b"no segment"));
+    let bomb = more(segment(&place, &events, &bomb));
+    let missing = Segment { blob: "0".repeat(40), ..broken.clone() };
+    publish_segments(&place, &eve, vec![broken, bomb, good, missing]);
     let report = ann.run();
     let seen = &report.daemons[&eve.id];
     assert_eq!((&seen.state, seen.bad_segments.as_ref().map(|(count, _)| *count)), (&SeenState::Trusted, Some(3)));
@@ -147,28 +155,11 @@ fn an_event_with_a_wrong_signature_is_rejected_and_the_others_are_stored() {
     ann.trust(&eve);
     let (first, second) = (eve.say("true"), eve.say("as it was"));
     eve.run();
-    let remote = place.remote();
     let events = eve.events();
     let lines: String =
         events.iter().map(|event| format!("{}\n", event.body.replace("as it was", "as it was not"))).collect();
-    let bytes = zstd::bulk::compress(lines.as_bytes(), 3).unwrap();
-    let segment = Segment {
-        blob: blob(&remote, &bytes),
-        bytes: bytes.len() as u64,
-        origin: eve.id.clone(),
-        log: events[0].log.clone(),
-        events: events.len() as u64,
-        numbers: events.iter().map(|event| event.seq).collect(),
-    };
-    let tree = with_input(&remote, &["mktree"], format!("100644 blob {}\t0\n", segment.blob).as_bytes());
-    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
-    let index = Index {
-        heads: eve.heads(),
-        trusts: Vec::new(),
-        bundles: vec![Bundle { commit: commit.clone(), segments: vec![segment] }],
-    };
-    let (manifest, index) = signed(&eve, &index);
-    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    let altered = segment(&place, &events, &zstd::bulk::compress(lines.as_bytes(), 3).unwrap());
+    publish_segments(&place, &eve, vec![altered]);
     let report = ann.run();
     assert_eq!(report.applied.rejected, 1);
     assert!(ann.has_message(&first) && !ann.has_message(&second));
@@ -222,33 +213,16 @@ fn an_index_with_something_else_than_ids_of_objects_is_not_used() {
 #[test]
 fn a_segment_with_other_events_than_the_index_says_does_not_keep_anybody_from_publishing_them() {
     let place = Place::new();
-    let (mut ann, mut eve) = (place.daemon("ann"), place.daemon("eve"));
+    let (mut ann, eve) = (place.daemon("ann"), place.daemon("eve"));
     ann.trust(&eve);
     let elsewhere = Place::new();
     let far = elsewhere.daemon("far");
     let said = far.say("from a tailnet");
     ann.log.apply_from("d_far", &far.events());
-    let remote = place.remote();
-    let bytes = zstd::bulk::compress(b"{}\n", 3).unwrap();
-    let segment = Segment {
-        blob: blob(&remote, &bytes),
-        bytes: bytes.len() as u64,
-        origin: far.id.clone(),
-        log: far.events()[0].log.clone(),
-        events: 1_000_000,
-        numbers: serde_json::from_str("[[1,1000000]]").unwrap(),
-    };
-    let tree = with_input(&remote, &["mktree"], format!("100644 blob {}\t0\n", segment.blob).as_bytes());
-    let commit = with_input(&remote, &["commit-tree", "-m", "x", &tree], &[]);
-    let index = Index {
-        heads: eve.heads(),
-        trusts: Vec::new(),
-        bundles: vec![Bundle { commit: commit.clone(), segments: vec![segment] }],
-    };
-    let (manifest, index) = signed(&eve, &index);
-    publish(&place, &eve.id, &[("index", &index), ("manifest", &manifest)], &[commit]);
+    let empty = segment(&place, &far.events(), &zstd::bulk::compress(b"{}\n", 3).unwrap());
+    let lying = Segment { numbers: serde_json::from_str("[[1,1000000]]").unwrap(), ..empty };
+    publish_segments(&place, &eve, vec![lying]);
     ann.run();
-    eve.trust.trusted.clear();
     let mut dan = place.daemon("dan");
     dan.trust(&ann);
     dan.run();

@@ -46,7 +46,7 @@ Missing events are listed by origin and number, and fetched from the peer that h
 the peer are fetched by the peer. A Go Thrum peer cannot be compared.
 
 Exit code 0: all daemons have the same events, possibly after fetching some. 1: events are still missing. 75: a peer \
-cannot be asked, or a purge is not due yet.
+cannot be asked, a purge is not due yet, or a daemon takes something with its next exchange through git.
 
 Examples:
   thrum sync verify
@@ -79,6 +79,7 @@ struct Forced {
 struct ForcedGit {
     stored: u64,
     published: u64,
+    waiting: u64,
     error: Option<String>,
 }
 
@@ -222,6 +223,9 @@ impl Render for Answer<Forced> {
             match &git.error {
                 Some(error) => page.line(format!("{YELLOW}●{YELLOW:#} git  {}", printable(error))),
                 None => page.line(format!("{GREEN}●{GREEN:#} git  {} new, {} published", git.stored, git.published)),
+            }
+            if git.waiting > 0 {
+                page.line(format!("{} wants in: thrum sync git status", count(git.waiting, "daemon")));
             }
         }
         if self.read.results.is_empty() && self.read.git.is_none() {

@@ -111,6 +111,7 @@ fn a_daemon_waits_until_it_is_let_in_and_can_be_shut_out() {
     left.thrum(&["sync", "force"]).ok();
     right.thrum(&["sync", "force"]).ok();
     assert_eq!(right.unread("bob"), 1, "nothing that is published later");
+    shows(&right, 0, &["send", "to somebody shut out", "--to", "@ann"], "is not trusted here");
     right.thrum(&["sync", "git", "trust", "nobody"]).fails(3, "no daemon nobody was seen");
 }
 
@@ -142,8 +143,8 @@ fn a_daemon_that_stays_on_this_machine_publishes_nothing() {
     left.thrum(&["daemon", "restart"]).ok();
     let before = refs(&left, &remote);
     left.thrum(&["send", "private", "--to", "@everyone"]).ok();
-    shows(&left, 75, &["sync", "force"], "daemon.local_only");
-    assert_eq!(refs(&left, &remote), before);
+    left.thrum(&["sync", "force"]).ok();
+    assert_eq!((refs(&left, &remote), status(&left)["state"].as_str()), (before, Some("off")));
     left.thrum(&["sync", "git", "on"]).fails(4, "thrum config set daemon.local_only false");
 }
 
@@ -260,10 +261,12 @@ fn both_ways_at_once_bring_everything_once_and_peers_are_trusted() {
 fn another_prefix_is_used_for_a_host_that_takes_branches_only() {
     let (left, right, remote) = two_clones();
     left.git_done(&["--git-dir", &remote.to_string_lossy(), "config", "transfer.hideRefs", "refs/thrum"]);
-    left.thrum(&["sync", "git", "on"]).fails(69, "the remote does not take refs/thrum/");
+    left.thrum(&["sync", "git", "on"]).fails(4, "thrum config set git.ref_prefix refs/heads/thrum/");
     for repo in [&left, &right] {
         repo.thrum(&["config", "set", "git.ref_prefix", "refs/heads/thrum/"]).ok();
-        repo.thrum(&["config", "set", "git.ref_prefix", "thrum"]).fails(2, "refs/heads/thrum/");
+        for wrong in ["thrum", "refs/heads/", "refs/heads/../x/", "refs/"] {
+            repo.thrum(&["config", "set", "git.ref_prefix", wrong]).fails(2, "refs/heads/thrum/");
+        }
     }
     share(&left, &right, &[]);
     left.thrum(&["send", "as a branch", "--to", "@bob"]).ok();
@@ -274,13 +277,25 @@ fn another_prefix_is_used_for_a_host_that_takes_branches_only() {
 
 #[test]
 fn sync_through_git_goes_on_after_a_restart() {
-    let (left, right, _) = two_clones();
+    let (left, right, remote) = two_clones();
     share(&left, &right, &[]);
+    let away = remote.with_extension("away");
+    std::fs::rename(&remote, &away).unwrap();
     for repo in [&left, &right] {
         repo.thrum(&["daemon", "restart"]).ok();
     }
+    // Who is there is still known, although the remote cannot be asked.
+    let sent = left.thrum(&["send", "offline", "--to", "@bob"]).ok();
+    assert!(
+        sent.stdout.contains("is reached through git") || sent.stderr.contains("is reached through git"),
+        "{sent:?}"
+    );
+    assert!(status(&left)["last_published_at"].is_string());
+    std::fs::rename(&away, &remote).unwrap();
     left.thrum(&["send", "after", "--to", "@bob"]).ok();
     left.thrum(&["sync", "force"]).ok();
     right.thrum(&["sync", "force"]).ok();
-    assert_eq!(contents(&right.json(&["inbox"])), ["after"]);
+    let mut arrived = contents(&right.json(&["inbox"])).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    arrived.sort_unstable();
+    assert_eq!(arrived, ["after", "offline"]);
 }

@@ -46,6 +46,8 @@ pub(super) enum Way {
     /// Neither the home nor the daemon that served the agent's registration is a peer, but one of them is a trusted
     /// daemon on the git remote. `is_failing` is whether the last exchange failed.
     Git { is_failing: bool },
+    /// The home is a daemon on the git remote that a person does not trust.
+    Distrusted,
     /// None of these.
     Removed,
 }
@@ -73,7 +75,8 @@ impl Way {
         }
         match via.filter(|via| *via != home).and_then(found) {
             Some((name, state, since)) => Self::Through { name, state, since },
-            None if [Some(home), via].into_iter().flatten().any(|id| git.names.contains_key(id)) => {
+            None if git.distrusted.contains(home) => Self::Distrusted,
+            None if [Some(home), via].into_iter().flatten().any(|id| git.trusted.contains(id)) => {
                 Self::Git { is_failing: git.is_failing }
             }
             None => Self::Removed,
@@ -86,7 +89,7 @@ impl Way {
             Self::Here => false,
             Self::Peer { state, .. } | Self::Through { state, .. } => state.needs_attention(),
             Self::Git { is_failing } => *is_failing,
-            Self::Removed => true,
+            Self::Distrusted | Self::Removed => true,
         }
     }
 
@@ -100,6 +103,7 @@ impl Way {
             Self::Peer { state, since, .. } | Self::Through { state, since, .. } => {
                 (Some(standing(state, since).1), Some(since))
             }
+            Self::Distrusted => (Some("distrusted".to_owned()), None),
             Self::Removed => (Some("removed".to_owned()), None),
         }
     }
@@ -148,10 +152,17 @@ impl Way {
                 );
                 Some(Outlook::new("git_failing", None, text))
             }
+            Self::Distrusted => {
+                let text = format!(
+                    "@{who}'s machine {} is not trusted here: nothing that it writes arrives, and it gets this only if what is published through git is not encrypted",
+                    shown_machine(machine)
+                );
+                Some(Outlook::new("distrusted", None, text))
+            }
             Self::Removed => {
                 let machine = shown_machine(machine);
                 let text = format!(
-                    "@{who}'s machine {machine} is no peer of this one (removed, or never paired): it waits until both are paired"
+                    "@{who}'s machine {machine} is no peer of this one (removed, or never paired): it waits until both are paired, or share a git remote"
                 );
                 Some(Outlook::new("removed", None, text))
             }

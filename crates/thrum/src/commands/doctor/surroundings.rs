@@ -137,7 +137,7 @@ fn git(daemon: &mut Daemon) -> Check {
     };
     if let Some(error) = &status.last_error {
         let text = format!("exchanges through {} fail: {}", quote(remote), printable(error));
-        return Check::new("git", Problem, text).fix("thrum sync force, when the reason is mended");
+        return Check::new("git", Problem, text).fix("docs/git-sync.md lists what helps; then thrum sync force");
     }
     let unusable = status
         .daemons

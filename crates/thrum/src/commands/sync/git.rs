@@ -66,8 +66,8 @@ Examples:
     },
     /// Store no more events of a daemon on the remote, whoever vouches for it
     #[command(after_help = "\
-Events that are stored already stay. If what is published is encrypted, it is published again with another key, \
-which that daemon does not get.
+Events that are stored already stay. Without --encrypt, that daemon can still read what this one publishes; with it, \
+everything is published again with another key, which that daemon does not get.
 
 Examples:
   thrum sync git untrust desk

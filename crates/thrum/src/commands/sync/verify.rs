@@ -121,7 +121,7 @@ impl Render for Answer<Verified> {
             }
             "equal" => format!("Nothing is missing: {} on every side", count(*events, "event")),
             "differs" => "Something is missing".to_owned(),
-            "waiting" => "A purge has yet to come; compare again after it".to_owned(),
+            "waiting" => "Something has yet to arrive, or a purge has yet to come; compare again later".to_owned(),
             "no_peers" => "There is no peer to compare with".to_owned(),
             _ => "Not every peer could be asked".to_owned(),
         });
