@@ -108,7 +108,7 @@ pub enum SeenState {
 /// What was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Number of events in new segments, also those that are published again.
+    /// Number of events that were not published before, or are published again after a purge.
     pub events: u64,
     /// Bytes of new segments.
     pub bytes: u64,

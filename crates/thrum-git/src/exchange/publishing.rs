@@ -61,7 +61,10 @@ impl Exchange {
             self.own = Some(Own { others: usable, ..own });
             return Ok(None);
         }
-        let (bundles, published) = self.bundles(plan, own.key.as_ref())?;
+        let (bundles, mut published) = self.bundles(plan, own.key.as_ref())?;
+        let known: BTreeSet<&str> = own.index.segments().map(|segment| segment.blob.as_str()).collect();
+        let new = bundles.iter().flat_map(|bundle| &bundle.segments).filter(|one| !known.contains(one.blob.as_str()));
+        published.bytes = new.map(|segment| segment.bytes).sum();
         let mut recipients = BTreeMap::new();
         if let Some(key) = &own.key {
             for id in &readers {
@@ -197,6 +200,7 @@ impl Exchange {
     /// Writes events of a log into segments. Events that are not held any more are left out.
     fn write(&mut self, of: &LogOf, events: &Events, key: Option<&Key>) -> Result<Vec<Segment>, GitError> {
         let (mut segments, mut rows, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut numbers = RangeSet::default();
         let mut left = events.clone();
         while !left.is_empty() {
             let wanted = match &left {
@@ -216,25 +220,25 @@ impl Exchange {
             }
             for row in page.rows {
                 bytes += row.body.len() + 1;
+                if !of.log.is_empty() {
+                    numbers.add(origin_seq(&row.body));
+                }
                 rows.push(row);
-                if bytes >= limits::SEGMENT_BYTES || runs_of(of, &rows) >= limits::MAX_RUNS {
-                    segments.push(self.segment(of, &rows, key)?);
+                if bytes >= limits::SEGMENT_BYTES || numbers.len() >= limits::MAX_RUNS {
+                    segments.push(self.segment(of, &rows, std::mem::take(&mut numbers), key)?);
                     (rows, bytes) = (Vec::new(), 0);
                 }
             }
         }
         if !rows.is_empty() {
-            segments.push(self.segment(of, &rows, key)?);
+            segments.push(self.segment(of, &rows, numbers, key)?);
         }
         Ok(segments)
     }
 
-    fn segment(&mut self, of: &LogOf, rows: &[Row], key: Option<&Key>) -> Result<Segment, GitError> {
+    /// Writes rows with these origin sequences into one segment.
+    fn segment(&mut self, of: &LogOf, rows: &[Row], numbers: RangeSet, key: Option<&Key>) -> Result<Segment, GitError> {
         let bytes = segment::encode(rows.iter().map(|row| row.body.as_str()), key, &mut *self.ambient);
-        let numbers = match events_of(of, rows) {
-            Events::Numbers(numbers) => numbers,
-            Events::Ids(_) => RangeSet::default(),
-        };
         Ok(Segment {
             blob: self.repository.write_blob(&bytes)?,
             bytes: bytes.len() as u64,
@@ -275,14 +279,6 @@ fn events_in(ids: &BTreeMap<String, BTreeSet<String>>, segment: &Segment) -> Eve
     match ids.get(&segment.blob) {
         Some(ids) => Events::Ids(ids.clone()),
         None => Events::Numbers(segment.numbers.clone()),
-    }
-}
-
-/// Number of runs of origin sequences in rows of one log.
-fn runs_of(of: &LogOf, rows: &[Row]) -> usize {
-    match events_of(of, rows) {
-        Events::Numbers(numbers) => numbers.len(),
-        Events::Ids(_) => 0,
     }
 }
 

@@ -109,10 +109,7 @@ impl Exchange {
                 let still = segment.numbers.count() - segment.numbers.clone().without(purged).count();
                 seen.purged = seen.purged.saturating_add(still);
             }
-            if !self.is_wanted(segment)? {
-                continue;
-            }
-            if !self.bad_segments.contains_key(&segment.blob) {
+            if !self.bad_segments.contains_key(&segment.blob) && self.is_wanted(segment)? {
                 if let Some(over) = self.log.over_quota(id)? {
                     seen.state = SeenState::OverQuota(over);
                     break;

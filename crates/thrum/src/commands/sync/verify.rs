@@ -237,7 +237,7 @@ Something is missing
 ● desk  differs for now: a purge waits there
     of desk (log 77): 4 (6 purged) here, 9 there
 ● desk  holds the same: a purge waits there
-A purge has yet to come; compare again after it
+Something has yet to arrive, or a purge has yet to come; compare again later
 ";
         assert_eq!(verified(raw), (text.to_owned(), 75));
     }
