@@ -44,9 +44,9 @@ pub fn short_digest(body: &str) -> String {
     digest
 }
 
-/// What a peer is assumed to hold already. Rows with these events are sent to it as references, with the digests of their bodies:
-/// those that came from the peer or have it as their origin, and those of the listed origins that came from other peers.
-/// The assumption may be wrong: the peer asks again for the bodies of events that it lacks.
+/// What a peer is assumed to hold already: events that came from the peer or have it as their origin, and events of the
+/// listed origins that came from other peers. They are sent to it as references, with the digests of their bodies. The
+/// assumption may be wrong: the peer asks again for the bodies of events that it lacks.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {
     /// `daemon_id` of the peer.

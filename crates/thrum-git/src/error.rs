@@ -6,7 +6,7 @@ use thrum_core::{Error, ErrorKind};
 
 use crate::process::Output;
 
-/// The reason why an exchange, or a part of it, failed. Each may pass by itself, unless it says otherwise.
+/// The reason why an exchange, or a part of it, failed. A later exchange may succeed, unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// `git` could not be started or watched.

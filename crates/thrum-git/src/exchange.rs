@@ -40,7 +40,7 @@ pub struct Me {
     pub name: String,
     /// Signs with its key.
     pub sign: Signer,
-    /// Its X25519 secret, which opens what others encrypted for it.
+    /// The X25519 secret key of this daemon. It decrypts segments that other daemons encrypted for this one.
     pub exchange_secret: Zeroizing<[u8; 32]>,
 }
 
@@ -92,12 +92,12 @@ pub struct Seen {
 /// Whether the events of a daemon are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SeenState {
-    /// Nobody has trusted it yet.
+    /// Nobody has trusted or distrusted it.
     #[default]
     Waiting,
     /// A person does not trust it.
     Distrusted,
-    /// They are.
+    /// Its events are stored.
     Trusted,
     /// Its manifest or index is not usable.
     Unusable(Unusable),

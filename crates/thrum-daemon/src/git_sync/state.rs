@@ -11,7 +11,7 @@ use crate::{paths::Repo, private_files};
 /// The most bytes of the file: a thousand daemons of some 200 bytes.
 const MOST: u64 = 1 << 20;
 
-/// The most daemons that are remembered. Those that nobody decided about are forgotten first.
+/// The most daemons that are remembered. [`State::save`] forgets those first that no person has decided about.
 const MOST_KNOWN: usize = 1_000;
 
 /// The content of the file.
@@ -20,7 +20,7 @@ pub(super) struct State {
     /// The remote that is used; `None` while sync through git is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) remote: Option<String>,
-    /// Whether what is published is encrypted.
+    /// Whether this daemon encrypts what it publishes.
     #[serde(default)]
     pub(super) encrypts: bool,
     /// When the last exchange succeeded.
@@ -51,8 +51,15 @@ pub(super) struct Known {
     pub(super) was_trusted: bool,
 }
 
+impl Known {
+    /// Returns `true` if its events were stored, and no person has distrusted it since.
+    pub(super) fn counts_as_trusted(&self) -> bool {
+        self.was_trusted && self.is_trusted != Some(false)
+    }
+}
+
 /// The key of a daemon in a form that people can compare: 16 characters in groups of four.
-pub(crate) fn fingerprint(id: &str) -> String {
+pub(super) fn fingerprint(id: &str) -> String {
     let digest = Sha256::digest(id.as_bytes());
     let text = data_encoding::BASE32_NOPAD.encode(&digest[..10]).to_lowercase();
     let groups: Vec<&str> = (0..4).map(|n| &text[4 * n..4 * n + 4]).collect();
