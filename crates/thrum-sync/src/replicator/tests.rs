@@ -58,6 +58,22 @@ impl Case {
         (case, pull)
     }
 
+    /// Connects to a peer that names this protocol; the first pull is in flight, from the sequence 5 of the log `log`.
+    fn met_with(protocol: &str, latest: u64) -> Self {
+        let mut case = Self::new(Some(("log", 5)));
+        case.step(Input::Timer);
+        case.step(Input::Connected);
+        let info = Info {
+            daemon_id: "d_peer".into(),
+            log: Some("log".into()),
+            latest: Some(latest),
+            protocols: vec![protocol.into()],
+            ..Info::default()
+        };
+        assert_eq!(case.calls(Input::Replied(Ok(Reply::Info(Box::new(info))))), [pull(5, "log")]);
+        case
+    }
+
     /// Connects to a peer and reads everything.
     fn quiet() -> Self {
         let (mut case, _) = Self::met(Some(("log", 5)), "log", 5);

@@ -154,22 +154,6 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
     assert_eq!(case.machine.status().shown().0, State::Connected);
 }
 
-/// Connects to a peer that can be read ahead; the first pull is in flight, from the sequence 5 of the log `log`.
-fn met_ahead(latest: u64) -> Case {
-    let mut case = Case::new(Some(("log", 5)));
-    case.step(Input::Timer);
-    case.step(Input::Connected);
-    let info = Info {
-        daemon_id: "d_peer".into(),
-        log: Some("log".into()),
-        latest: Some(latest),
-        protocols: vec![AHEAD.into()],
-        ..Info::default()
-    };
-    assert_eq!(case.calls(Input::Replied(Ok(Reply::Info(Box::new(info))))), [pull(5, "log")]);
-    case
-}
-
 /// A pull behind batches that are being stored.
 fn pull_ahead(after: u64, stored: u64) -> Call {
     Call::Pull(Pull {
@@ -183,7 +167,7 @@ fn pull_ahead(after: u64, stored: u64) -> Call {
 
 #[test]
 fn the_next_batch_is_read_while_one_is_stored_and_only_what_is_stored_is_acknowledged() {
-    let mut case = met_ahead(12);
+    let mut case = Case::met_with(AHEAD, 12);
     let actions = case.step(pulled("log", &[6, 7], 7, true));
     assert!(
         matches!(&actions[..], [Action::Apply { checkpoint: 7, .. }, Action::Send { call, .. }] if *call == pull_ahead(7, 5)),
@@ -204,7 +188,7 @@ fn the_next_batch_is_read_while_one_is_stored_and_only_what_is_stored_is_acknowl
 #[test]
 fn what_was_read_ahead_of_a_batch_that_is_not_stored_is_read_again() {
     for is_replied in [false, true] {
-        let mut case = met_ahead(12);
+        let mut case = Case::met_with(AHEAD, 12);
         case.step(pulled("log", &[6, 7], 7, true));
         if is_replied {
             case.step(pulled("log", &[8, 9], 9, true));
@@ -224,7 +208,7 @@ fn what_was_read_ahead_of_a_batch_that_is_not_stored_is_read_again() {
 fn a_peer_that_a_batch_brings_over_its_quota_is_not_read_ahead() {
     use thrum_core::quota::{Measure, OverQuota};
     let over = OverQuota { measure: Measure::Agents, kept: 1001, allowed: 1000 };
-    let mut case = met_ahead(12);
+    let mut case = Case::met_with(AHEAD, 12);
     case.step(pulled("log", &[6, 7], 7, true));
     assert_eq!(case.step(Input::Quota(Some(over))), []);
     assert_eq!(case.step(stored(2)), []);
@@ -235,7 +219,7 @@ fn a_peer_that_a_batch_brings_over_its_quota_is_not_read_ahead() {
 #[test]
 fn the_end_of_a_log_and_a_new_log_wait_for_the_batch_that_is_stored() {
     for reply in [nothing("log"), pulled("other", &[1, 2], 2, false)] {
-        let mut case = met_ahead(7);
+        let mut case = Case::met_with(AHEAD, 7);
         case.step(pulled("log", &[6, 7], 7, true));
         assert_eq!(case.step(reply), []);
         assert_eq!(

@@ -4,17 +4,7 @@ use super::*;
 
 /// Connects to a peer that knows references and has nothing new after sequence 5.
 fn quiet() -> Case {
-    let mut case = Case::new(Some(("log", 5)));
-    case.step(Input::Timer);
-    case.step(Input::Connected);
-    let info = Info {
-        daemon_id: "d_peer".into(),
-        log: Some("log".into()),
-        latest: Some(5),
-        protocols: vec![REFERENCES.into()],
-        ..Info::default()
-    };
-    assert_eq!(case.calls(Input::Replied(Ok(Reply::Info(Box::new(info))))), [pull(5, "log")], "bodies at first");
+    let mut case = Case::met_with(REFERENCES, 5);
     assert_eq!(case.calls(nothing("log")), []);
     case
 }
