@@ -30,6 +30,7 @@ use self::{
 use crate::{
     context::Context,
     identity,
+    progress::Progress,
     render::{Page, Render, agent, style::YELLOW},
     setup,
     text::{count, quote},
@@ -186,7 +187,7 @@ fn import_branch(path: Option<&Path>, args: &Args, cx: &Context) -> Result<Impor
     }
     let scratch = scratch()?;
     let mut target = target(args.dry_run, scratch.path(), cx)?;
-    let progress = cx.output.progress(if args.dry_run { "Looking at events" } else { "Taking events over" }, None);
+    let progress = progress(args.dry_run, None, cx);
     let mut intake = Intake::new(&mut target, args.dry_run, progress);
     let mut shared = reader::read(&branch, &mut intake)?;
     let taken = intake.finish()?;
@@ -203,6 +204,11 @@ fn import_branch(path: Option<&Path>, args: &Args, cx: &Context) -> Result<Impor
         shared: Some(shared),
         ..Imported::new(top.to_owned(), args.dry_run, totals, former_homes, taken)
     })
+}
+
+/// The progress of sending events, of which there are `total` if that is known.
+fn progress(dry_run: bool, total: Option<u64>, cx: &Context) -> Progress {
+    cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, total)
 }
 
 /// A private directory for copies.
@@ -286,7 +292,7 @@ fn take_events(
     target: &mut Target,
     cx: &Context,
 ) -> Result<ImportedBatch, Error> {
-    let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
+    let progress = progress(dry_run, Some(total), cx);
     let mut intake = Intake::new(target, dry_run, progress);
     let mut after = i64::MIN;
     loop {
