@@ -61,6 +61,20 @@ impl Amounts {
         parked: limits::MAX_PEER_PARKED,
     };
 
+    /// Nothing of anything.
+    pub const NONE: Self = Self { bytes: 0, agents: 0, origins: 0, parked: 0 };
+
+    /// Returns the sum of two amounts.
+    #[must_use]
+    pub const fn plus(&self, more: &Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(more.bytes),
+            agents: self.agents.saturating_add(more.agents),
+            origins: self.origins.saturating_add(more.origins),
+            parked: self.parked.saturating_add(more.parked),
+        }
+    }
+
     /// Returns the amount of one measure.
     pub const fn of(&self, measure: Measure) -> u64 {
         match measure {

@@ -72,6 +72,10 @@ impl Log for Storage {
         self.read_now(|reader| reader.projection())
     }
 
+    fn purge_goes_on(&self) -> Result<bool, Error> {
+        self.read_now(|reader| reader.purge_goes_on())
+    }
+
     fn purge_waits(&self) -> Result<bool, Error> {
         self.read_now(|reader| reader.purge_waits())
     }
@@ -118,8 +122,8 @@ impl Log for Storage {
         self.read_now(|reader| reader.backlog(peer, after))
     }
 
-    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
-        let kept = self.read_now(|reader| reader.usage(peer))?;
+    fn over_quota(&self, peers: &[&str]) -> Result<Option<OverQuota>, Error> {
+        let kept = self.read_now(|reader| reader.usage(peers))?;
         Ok(kept.beyond(&(self.quota)()))
     }
 
@@ -138,10 +142,10 @@ mod tests {
     #[test]
     fn the_quota_of_a_peer_is_not_read_from_a_database_that_was_replaced() {
         let (dir, storage) = kit::with_mail_of_dan(1);
-        assert_eq!(storage.over_quota("d_go").unwrap(), None);
+        assert_eq!(storage.over_quota(&["d_go"]).unwrap(), None);
         let database = dir.path().join(".thrum/var/messages.db");
         fs::rename(&database, dir.path().join("elsewhere.db")).unwrap();
         fs::write(&database, "another").unwrap();
-        assert_eq!(storage.over_quota("d_go").unwrap_err().kind, thrum_core::ErrorKind::TryAgain);
+        assert_eq!(storage.over_quota(&["d_go"]).unwrap_err().kind, thrum_core::ErrorKind::TryAgain);
     }
 }

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use thrum_core::{Error, ErrorKind};
 
-use crate::process::Output;
+use crate::{limits, process::Output};
 
 /// The reason why an exchange, or a part of it, failed. A later exchange may succeed, unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum GitError {
         /// The time that it was given.
         time: Duration,
     },
+    /// The remote sent more than a fetch may bring.
+    #[error("the remote sent more than {} MB at once, and was cut off", limits::MAX_FETCH_BYTES >> 20)]
+    TooMuch,
     /// `git` printed more than anything that it was asked for.
     #[error("`git {what}` printed too much")]
     TooLong {

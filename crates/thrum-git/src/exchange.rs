@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::{
     GitError, limits,
     manifest::{Index, Manifest, Segment, Unusable},
-    repository::Repository,
+    mirror::Mirror,
     seal::Key,
     segment,
 };
@@ -68,6 +68,10 @@ pub struct Report {
     pub applied: Applied,
     /// What was published; `None` if nothing was to be published.
     pub published: Option<Published>,
+    /// Number of daemons on the remote that were not looked at, because together they publish too much.
+    pub left_out: usize,
+    /// Whether purged events are still being removed here, so that not everything could be published.
+    pub purge_goes_on: bool,
 }
 
 /// Another daemon on the remote.
@@ -116,7 +120,7 @@ pub struct Published {
 
 /// Exchanges events of a log with a remote.
 pub struct Exchange {
-    repository: Repository,
+    mirror: Box<dyn Mirror>,
     log: Arc<dyn Log>,
     me: Me,
     /// The segments that were read to their ends, by blob.
@@ -128,6 +132,12 @@ pub struct Exchange {
     /// What is held of each log, as of the last look.
     held: BTreeMap<LogOf, Held>,
     own: Option<Own>,
+    /// The tips of others in the last exchange.
+    seen: BTreeMap<String, String>,
+    /// The daemons that were trusted in the last exchange.
+    trusted: BTreeSet<String>,
+    /// Until when only trusted daemons are looked at, because the remote had too much.
+    only_trusted_until: Option<Timestamp>,
     ambient: Box<dyn Ambient + Send>,
 }
 
@@ -160,6 +170,8 @@ struct Others {
     read: BTreeMap<String, Read>,
     /// The daemons that are trusted here, and those that one of them vouches for.
     trusted: BTreeSet<String>,
+    /// For each daemon that is vouched for, the daemon that is trusted here and brought it in.
+    brought_by: BTreeMap<String, String>,
     /// Whether the indexes of all trusted daemons on the remote are usable, so that whoever is not vouched for now has
     /// lost that for good.
     is_complete: bool,
@@ -175,9 +187,12 @@ struct Read {
 
 impl Exchange {
     /// Prepares exchanges.
-    pub fn new(repository: Repository, log: Arc<dyn Log>, me: Me, ambient: Box<dyn Ambient + Send>) -> Self {
+    pub fn new(mirror: Box<dyn Mirror>, log: Arc<dyn Log>, me: Me, ambient: Box<dyn Ambient + Send>) -> Self {
         Self {
-            repository,
+            mirror,
+            seen: BTreeMap::new(),
+            trusted: BTreeSet::new(),
+            only_trusted_until: None,
             log,
             me,
             read_segments: HashSet::new(),
@@ -195,28 +210,52 @@ impl Exchange {
     /// The remote cannot be reached or refuses, or the log or our repository fails. A repetition completes what was
     /// left undone. A daemon whose part cannot be used is no error: the report names it.
     pub fn run(&mut self, trust: &Trust) -> Result<Report, GitError> {
-        self.repository.fetch()?;
-        let mut tips = self.repository.tips()?;
+        let left_out = self.fetch(trust)?;
+        let mut tips = self.mirror.tips()?;
         let own_there = tips.remove(&self.me.daemon_id);
         tips.retain(|id, _| thrum_core::DaemonId::parse(id).is_some());
-        let mut report = Report::default();
+        let mut report = Report { left_out, ..Report::default() };
         let others = self.read_tips(&tips, trust, &mut report)?;
         for (id, one) in &others.read {
-            self.take(id, one, &mut report)?;
+            self.take(id, one, &others, &mut report)?;
         }
         if self.own.is_none() {
             self.take_own(own_there.as_deref(), &mut report)?;
         }
         self.forget_unlisted(&others);
-        report.published = self.publish(&others, trust, own_there.as_deref())?;
-        if report.applied != Applied::default() || report.published.is_some() {
-            // What it leaves costs room only, and the next exchange tries again.
-            if let Err(error) = self.repository.collect_garbage() {
-                tracing::warn!(%error, "cannot tidy up what is kept of a git remote");
+        report.purge_goes_on = self.log.purge_goes_on()?;
+        report.published = self.publish(&others, trust, own_there.as_deref(), report.purge_goes_on)?;
+        if tips != self.seen || report.published.is_some() {
+            match self.mirror.collect_garbage() {
+                Ok(kept) if kept > limits::MAX_KEPT_BYTES => self.look_at_trusted_only(),
+                Ok(_) => {}
+                // What it leaves costs room only, and the next exchange tries again.
+                Err(error) => tracing::warn!(%error, "cannot tidy up what is kept of a git remote"),
             }
         }
+        (self.seen, self.trusted) = (tips, others.trusted);
         report.heads = Some(self.log.heads()?);
         Ok(report)
+    }
+
+    /// Fetches the tips of all daemons, or only of those that are trusted if all others have too much. Returns the number
+    /// of daemons that were left out.
+    fn fetch(&mut self, trust: &Trust) -> Result<usize, GitError> {
+        let now = self.ambient.now();
+        if self.only_trusted_until.is_none_or(|until| until < now) {
+            match self.mirror.fetch(None) {
+                Err(GitError::TooMuch) => self.look_at_trusted_only(),
+                other => return other,
+            }
+        }
+        let vouched = self.trusted.iter().filter(|id| !trust.distrusted.contains(*id));
+        let wanted = trust.trusted.keys().chain(vouched).chain([&self.me.daemon_id]).cloned().collect();
+        self.mirror.fetch(Some(&wanted))
+    }
+
+    fn look_at_trusted_only(&mut self) {
+        tracing::warn!("a git remote has too much: for a day, only trusted daemons are looked at");
+        self.only_trusted_until = Some(self.ambient.now().plus(limits::ONLY_TRUSTED));
     }
 
     /// The ids of the events in those of the segments that have no origin sequences, by blob.
@@ -228,8 +267,7 @@ impl Exchange {
         let mut found = BTreeMap::new();
         for segment in segments.filter(|segment| segment.numbers.is_empty()) {
             if !self.ids.contains_key(&segment.blob) {
-                let bytes =
-                    self.repository.blobs(std::slice::from_ref(&segment.blob), limits::MAX_SEGMENT_BYTES)?.pop();
+                let bytes = self.mirror.blobs(std::slice::from_ref(&segment.blob), limits::MAX_SEGMENT_BYTES)?.pop();
                 let events = bytes.flatten().and_then(|bytes| segment::decode(bytes, key)).unwrap_or_default();
                 self.ids.insert(segment.blob.clone(), events.iter().filter_map(id_of).collect());
             }

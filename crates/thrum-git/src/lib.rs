@@ -17,6 +17,9 @@ mod exchange;
 mod exposure;
 pub mod limits;
 pub mod manifest;
+#[cfg(feature = "test-util")]
+pub mod memory;
+mod mirror;
 mod plan;
 mod process;
 mod repository;
@@ -27,6 +30,7 @@ mod segment;
 pub use error::GitError;
 pub use exchange::{Exchange, Me, Published, Report, Seen, SeenState, Signer, Trust};
 pub use exposure::{Exposure, addresses, exposure};
+pub use mirror::{Mirror, Pushed};
 pub use process::Stop;
 pub use repository::{Remote, Repository, default_remote, is_remote};
 pub use schedule::Schedule;

@@ -43,6 +43,19 @@ pub const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// The most of standard error that is kept, from its end, where git says why it failed.
 pub const MAX_STDERR_BYTES: usize = 8 << 10;
 
+/// The most bytes that one fetch may bring: the whole mailbox of a team, at some 300 bytes for a message, and as much
+/// as hosts take with one push.
+pub const MAX_FETCH_BYTES: u64 = 2 << 30;
+
+/// The most bytes that are kept of a remote while everybody on it is looked at.
+pub const MAX_KEPT_BYTES: u64 = 2 * MAX_FETCH_BYTES;
+
+/// Growth of what is kept of a remote, beside a doubling, after which garbage is collected.
+pub const GROWN_BYTES: u64 = 64 << 20;
+
+/// Time for which only trusted daemons are looked at after a remote had too much.
+pub const ONLY_TRUSTED: Duration = Duration::from_secs(86_400);
+
 /// The most daemons that are read from one remote. More would not be shown by any list either.
 pub const MAX_DAEMONS: usize = 1_000;
 

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{GitError, limits};
+use crate::{GitError, limits, repository::bytes_of};
 
 /// Git variables of the user's environment that say how to reach remotes or which settings are the user's. All others
 /// may have been set by a hook for another repository.
@@ -47,6 +47,9 @@ const OF_A_REMOTE: [&str; 7] =
 /// Interval for checking whether a process has ended.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Interval for measuring the room that a process has filled.
+const MEASURE: Duration = Duration::from_millis(50);
+
 /// A request to end the running `git` processes, and to start no more.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
@@ -60,6 +63,14 @@ impl Stop {
     fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// How large a directory may become while a process runs.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) dir: PathBuf,
+    /// The most bytes of its files.
+    pub(crate) most: u64,
 }
 
 /// How long a process may take.
@@ -118,6 +129,17 @@ impl Git {
     pub(crate) fn remote(&self, args: &[&str]) -> Result<Output, GitError> {
         let patience = if args.first() == Some(&"push") { limits::NO_PROGRESS_OF_PUSH } else { limits::NO_PROGRESS };
         self.run(args, &[], Patience::WithoutProgress(patience))
+    }
+
+    /// Runs a fetch, which may not fill more than some room.
+    ///
+    /// # Errors
+    /// As [`remote`](Self::remote); [`GitError::TooMuch`] if the room is full.
+    pub(crate) fn fetch(&self, args: &[&str], room: Room) -> Result<Output, GitError> {
+        let mut command = self.command()?;
+        command.args(args);
+        let bounds = Bounds { patience: Patience::WithoutProgress(limits::NO_PROGRESS), room: Some(room) };
+        run_within(command, args, &[], &bounds, &self.stop)
     }
 
     /// Runs a command that talks to a host as somebody without a home directory, in which credentials may lie.
@@ -185,7 +207,9 @@ impl Git {
 
 /// Settings of our repository. `git` runs no maintenance there that it was not asked for, and does not look for
 /// similarities among blobs, which are compressed.
-const OWN_SETTINGS: [(&str, &str); 11] = [
+const OWN_SETTINGS: [(&str, &str); 12] = [
+    // What is fetched becomes one file, whose growth can be watched.
+    ("fetch.unpackLimit", "1"),
     ("core.hooksPath", "/dev/null"),
     ("gc.auto", "1000"),
     ("gc.autoPackLimit", "50"),
@@ -254,8 +278,24 @@ fn reaches(name: &str) -> bool {
     REACHES.iter().any(|begin| name.starts_with(begin)) || REACHES_TOO.contains(&name) || of_a_remote().is_some()
 }
 
+/// What a process may take.
+struct Bounds {
+    patience: Patience,
+    room: Option<Room>,
+}
+
 /// Runs a command and its children, which are a process group of their own.
-fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, stop: &Stop) -> Result<Output, GitError> {
+fn run(command: Command, args: &[&str], input: &[u8], patience: Patience, stop: &Stop) -> Result<Output, GitError> {
+    run_within(command, args, input, &Bounds { patience, room: None }, stop)
+}
+
+fn run_within(
+    mut command: Command,
+    args: &[&str],
+    input: &[u8],
+    bounds: &Bounds,
+    stop: &Stop,
+) -> Result<Output, GitError> {
     use std::os::unix::process::CommandExt;
 
     let what = || args.first().copied().unwrap_or_default().to_owned();
@@ -269,7 +309,7 @@ fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, st
     let moved = Arc::new(AtomicU64::new(0));
     let out = Reading::start(stdout, limits::MAX_OUTPUT_BYTES, false, &moved);
     let err = Reading::start(stderr, limits::MAX_STDERR_BYTES, true, &moved);
-    let status = wait(&mut child, patience, stop, &moved);
+    let status = wait(&mut child, bounds, stop, &moved);
     if status.is_err() {
         end(&mut child);
     }
@@ -289,6 +329,7 @@ fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, st
             Ok(Output { status, stdout, stderr: stderr.trim().to_owned() })
         }
         Err(Unfinished::Stopped) => Err(GitError::Stopped),
+        Err(Unfinished::Full) => Err(GitError::TooMuch),
         Err(Unfinished::Late(time)) => Err(GitError::Late { what: what(), time }),
         Err(Unfinished::Lost(error)) => Err(GitError::NotRun(error)),
     }
@@ -298,21 +339,28 @@ fn run(mut command: Command, args: &[&str], input: &[u8], patience: Patience, st
 enum Unfinished {
     Stopped,
     Late(Duration),
+    /// Its room is full.
+    Full,
     Lost(std::io::Error),
 }
 
-fn wait(child: &mut Child, patience: Patience, stop: &Stop, moved: &AtomicU64) -> Result<ExitStatus, Unfinished> {
-    let (mut since, mut seen) = (Instant::now(), 0);
+fn wait(child: &mut Child, bounds: &Bounds, stop: &Stop, moved: &AtomicU64) -> Result<ExitStatus, Unfinished> {
+    let (mut since, mut seen, mut measured) = (Instant::now(), 0, Instant::now());
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) => {}
-            Err(error) => return Err(Unfinished::Lost(error)),
+        let ended = child.try_wait().map_err(Unfinished::Lost)?;
+        if let Some(room) = bounds.room.as_ref().filter(|_| ended.is_some() || measured.elapsed() > MEASURE) {
+            measured = Instant::now();
+            if bytes_of(&room.dir) > room.most {
+                return Err(Unfinished::Full);
+            }
+        }
+        if let Some(status) = ended {
+            return Ok(status);
         }
         if stop.is_set() {
             return Err(Unfinished::Stopped);
         }
-        let most = match patience {
+        let most = match bounds.patience {
             Patience::InAll(most) => most,
             Patience::WithoutProgress(most) => {
                 let now = moved.load(Ordering::Relaxed);

@@ -5,7 +5,8 @@
 //! remote, as of the last fetch.
 
 use std::{
-    collections::BTreeMap,
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,8 @@ use crate::{
     GitError,
     error::reason,
     limits,
-    process::{self, Git, Stop},
+    mirror::{Mirror, Pushed},
+    process::{self, Git, Room, Stop},
 };
 
 /// The file in the tree of a tip that holds the manifest.
@@ -28,6 +30,10 @@ const OWN: &str = "refs/own/tip";
 
 /// Where the tips of the remote are kept.
 const SEEN: &str = "refs/seen/";
+
+/// A push that does what it is told, and nothing else that the user's settings say of pushes.
+const PUSH: [&str; 7] =
+    ["push", "--porcelain", "--progress", "--no-verify", "--no-follow-tags", "--no-signed", "--no-recurse-submodules"];
 
 /// The part of the remote that is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +49,11 @@ pub struct Remote {
 pub struct Repository {
     git: Git,
     remote: Remote,
-}
-
-/// What a push did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// The ref is set.
-    Set,
-    /// Somebody else changed the ref after it was fetched.
-    LostLease,
+    packs: PathBuf,
+    /// The most bytes that one fetch may bring.
+    most: u64,
+    /// The bytes of all packs after the last garbage collection.
+    collected: Cell<u64>,
 }
 
 impl Repository {
@@ -71,14 +73,39 @@ impl Repository {
             fs::create_dir_all(&path).map_err(GitError::NotRun)?;
             git.local(&["init", "--quiet", "--bare", "--template=", &format], &[])?;
         }
-        Ok(Self { git, remote })
+        let packs = dir.join("objects/pack");
+        Ok(Self { git, remote, packs, most: limits::MAX_FETCH_BYTES, collected: Cell::new(0) })
     }
 
-    /// Removes the locks that a killed process has left. Nobody else may use the repository meanwhile.
+    /// Lets one fetch bring at most so many bytes.
+    #[must_use]
+    pub fn with_most_per_fetch(mut self, bytes: u64) -> Self {
+        self.most = bytes;
+        self
+    }
+
+    /// Removes the ref of the daemon `id` from the remote, if it is there.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or refuses.
+    pub fn remove(&self, id: &str) -> Result<(), GitError> {
+        let reference = format!("{}{id}", self.remote.prefix);
+        let refspec = format!(":{reference}");
+        let args = [&PUSH[..], &["--", &self.remote.name, &refspec]].concat();
+        let output = self.git.remote(&args)?;
+        match output.status.success() || output.stderr.contains("remote ref does not exist") {
+            true => Ok(()),
+            false => Err(GitError::failed(&args, &output)),
+        }
+    }
+
+    /// Removes the locks and unfinished packs that a killed process has left. Nobody else may use the repository
+    /// meanwhile.
     ///
     /// # Errors
     /// A directory cannot be read, or a lock cannot be removed.
     pub fn remove_locks(dir: &Path) -> Result<(), GitError> {
+        remove_unfinished(&dir.join("objects/pack"));
         let mut open = vec![dir.to_owned(), dir.join("refs")];
         while let Some(at) = open.pop() {
             for entry in fs::read_dir(&at).map_err(GitError::NotRun)? {
@@ -93,13 +120,28 @@ impl Repository {
         Ok(())
     }
 
-    /// Fetches the tips of all daemons, and forgets those that are gone.
-    ///
-    /// # Errors
-    /// The remote cannot be reached, or refuses.
-    pub(crate) fn fetch(&self) -> Result<(), GitError> {
-        let refspec = format!("+{}*:{SEEN}*", self.remote.prefix);
-        let args = [
+    /// Reads blobs of known sizes, by their ids.
+    fn read_blobs(&self, wanted: &[&(String, usize)]) -> Result<Vec<(String, Vec<u8>)>, GitError> {
+        let input: String = wanted.iter().map(|(id, _)| format!("{id}\n")).collect();
+        let answer = self.git.local(&["cat-file", "--batch"], input.as_bytes())?;
+        let mut rest = &answer[..];
+        let mut read = Vec::with_capacity(wanted.len());
+        for (id, size) in wanted {
+            // A line with id, type and size, the content, a line feed.
+            let content = rest.iter().position(|byte| *byte == b'\n').map(|end| &rest[end + 1..]);
+            let (blob, after) = content
+                .filter(|content| content.len() > *size)
+                .map(|content| content.split_at(*size))
+                .ok_or_else(|| GitError::Failed { what: "cat-file".into(), why: "an answer is cut off".into() })?;
+            read.push((id.clone(), blob.to_vec()));
+            rest = &after[1..];
+        }
+        Ok(read)
+    }
+
+    /// Fetches refs, each given as a refspec, and forgets what `--prune` forgets.
+    fn fetch_refs(&self, refspecs: &[String]) -> Result<(), GitError> {
+        let mut args = vec![
             "fetch",
             "--progress",
             "--no-tags",
@@ -110,14 +152,52 @@ impl Repository {
             "--no-recurse-submodules",
             "--",
             &self.remote.name,
-            &refspec,
         ];
-        let output = self.git.remote(&args)?;
+        args.extend(refspecs.iter().map(String::as_str));
+        let room = Room { dir: self.packs.clone(), most: bytes_of(&self.packs).saturating_add(self.most) };
+        let fetched = self.git.fetch(&args, room);
+        if fetched.is_err() {
+            remove_unfinished(&self.packs);
+        }
+        let output = fetched?;
         if output.status.success() { Ok(()) } else { Err(GitError::failed(&args, &output)) }
     }
 
-    /// The tips of the remote as of the last fetch, by the rest of the ref's name.
-    pub(crate) fn tips(&self) -> Result<BTreeMap<String, String>, GitError> {
+    /// The daemons that have a ref on the remote.
+    fn listed(&self) -> Result<BTreeSet<String>, GitError> {
+        let args = ["ls-remote", "--refs", "--", &self.remote.name, &format!("{}*", self.remote.prefix)];
+        let output = self.git.remote(&args)?;
+        if !output.status.success() {
+            return Err(GitError::failed(&args, &output));
+        }
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let id = |line: &str| Some(line.split_once('\t')?.1.strip_prefix(&self.remote.prefix)?.to_owned());
+        Ok(printed.lines().filter_map(id).collect())
+    }
+
+    fn id(&self, args: &[&str], input: &[u8]) -> Result<String, GitError> {
+        let id = String::from_utf8_lossy(&self.git.local(args, input)?).trim().to_owned();
+        Ok(id)
+    }
+}
+
+impl Mirror for Repository {
+    fn fetch(&self, only: Option<&BTreeSet<String>>) -> Result<usize, GitError> {
+        let refspec = |id: &str| format!("+{}{id}:{SEEN}{id}", self.remote.prefix);
+        let Some(only) = only else { return self.fetch_refs(&[refspec("*")]).map(|()| 0) };
+        let listed = self.listed()?;
+        // A ref that is named exactly must exist, and pruning covers patterns only.
+        for gone in self.tips()?.keys().filter(|id| !only.contains(*id) || !listed.contains(*id)) {
+            self.git.local(&["update-ref", "-d", &format!("{SEEN}{gone}")], &[])?;
+        }
+        let refspecs: Vec<String> = listed.intersection(only).map(|id| refspec(id)).collect();
+        if !refspecs.is_empty() {
+            self.fetch_refs(&refspecs)?;
+        }
+        Ok(listed.difference(only).count())
+    }
+
+    fn tips(&self) -> Result<BTreeMap<String, String>, GitError> {
         let listed = self.git.local(&["for-each-ref", "--format=%(refname) %(objectname)", SEEN], &[])?;
         let read = |line: &str| {
             let (name, tip) = line.split_once(' ')?;
@@ -126,21 +206,17 @@ impl Repository {
         Ok(String::from_utf8_lossy(&listed).lines().filter_map(read).collect())
     }
 
-    /// The tip that this daemon published last.
-    pub(crate) fn own_tip(&self) -> Result<Option<String>, GitError> {
+    fn own_tip(&self) -> Result<Option<String>, GitError> {
         let listed = self.git.local(&["for-each-ref", "--format=%(objectname)", OWN], &[])?;
         let tip = String::from_utf8_lossy(&listed).trim().to_owned();
         Ok(Some(tip).filter(|tip| !tip.is_empty()))
     }
 
-    /// Keeps a tip, which may be published now.
-    pub(crate) fn set_own_tip(&self, tip: &str) -> Result<(), GitError> {
+    fn set_own_tip(&self, tip: &str) -> Result<(), GitError> {
         self.git.local(&["update-ref", OWN, tip], &[]).map(drop)
     }
 
-    /// Reads blobs, each given as an object id or as `COMMIT:PATH`. `None` for what is missing, no blob, or longer than
-    /// `most` bytes.
-    pub(crate) fn blobs(&self, names: &[String], most: usize) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+    fn blobs(&self, names: &[String], most: usize) -> Result<Vec<Option<Vec<u8>>>, GitError> {
         let input: String = names.iter().map(|name| format!("{name}\n")).collect();
         let checked = self.git.local(&["cat-file", "--batch-check"], input.as_bytes())?;
         let checked = String::from_utf8_lossy(&checked).into_owned();
@@ -169,32 +245,11 @@ impl Repository {
         Ok(blobs.into_iter().map(|blob| blob.and_then(|(id, _)| read.get(&id).cloned())).collect())
     }
 
-    /// Reads blobs of known sizes, by their ids.
-    fn read_blobs(&self, wanted: &[&(String, usize)]) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-        let input: String = wanted.iter().map(|(id, _)| format!("{id}\n")).collect();
-        let answer = self.git.local(&["cat-file", "--batch"], input.as_bytes())?;
-        let mut rest = &answer[..];
-        let mut read = Vec::with_capacity(wanted.len());
-        for (id, size) in wanted {
-            // A line with id, type and size, the content, a line feed.
-            let content = rest.iter().position(|byte| *byte == b'\n').map(|end| &rest[end + 1..]);
-            let (blob, after) = content
-                .filter(|content| content.len() > *size)
-                .map(|content| content.split_at(*size))
-                .ok_or_else(|| GitError::Failed { what: "cat-file".into(), why: "an answer is cut off".into() })?;
-            read.push((id.clone(), blob.to_vec()));
-            rest = &after[1..];
-        }
-        Ok(read)
-    }
-
-    /// Stores a blob. Returns its id.
-    pub(crate) fn write_blob(&self, bytes: &[u8]) -> Result<String, GitError> {
+    fn write_blob(&self, bytes: &[u8]) -> Result<String, GitError> {
         self.id(&["hash-object", "-w", "--stdin"], bytes)
     }
 
-    /// Stores a commit with a flat tree of blobs. Returns its id. The same files and parents give the same id.
-    pub(crate) fn write_commit(&self, files: &[(&str, &str)], parents: &[String]) -> Result<String, GitError> {
+    fn write_commit(&self, files: &[(&str, &str)], parents: &[String]) -> Result<String, GitError> {
         let entries: String = files.iter().map(|(name, blob)| format!("100644 blob {blob}\t{name}\n")).collect();
         let tree = self.id(&["mktree"], entries.as_bytes())?;
         let mut args = vec!["commit-tree", &tree];
@@ -202,34 +257,12 @@ impl Repository {
         self.id(&args, &[])
     }
 
-    fn id(&self, args: &[&str], input: &[u8]) -> Result<String, GitError> {
-        let id = String::from_utf8_lossy(&self.git.local(args, input)?).trim().to_owned();
-        Ok(id)
-    }
-
-    /// Publishes a tip as that of the daemon `id`. `before` is the tip that the remote has, as of the last fetch.
-    ///
-    /// # Errors
-    /// The remote cannot be reached, or refuses. After a time-out the ref may be set all the same, as the next fetch
-    /// shows.
-    pub(crate) fn push(&self, id: &str, tip: &str, before: Option<&str>) -> Result<Pushed, GitError> {
+    fn push(&self, id: &str, tip: &str, before: Option<&str>) -> Result<Pushed, GitError> {
         let reference = format!("{}{id}", self.remote.prefix);
         // An empty expected value says that the ref must not exist.
         let lease = format!("--force-with-lease={reference}:{}", before.unwrap_or_default());
         let refspec = format!("{tip}:{reference}");
-        let args = [
-            "push",
-            "--porcelain",
-            "--progress",
-            "--no-verify",
-            "--no-follow-tags",
-            "--no-signed",
-            "--no-recurse-submodules",
-            &lease,
-            "--",
-            &self.remote.name,
-            &refspec,
-        ];
+        let args = [&PUSH[..], &[&lease, "--", &self.remote.name, &refspec]].concat();
         let output = self.git.remote(&args)?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let rejected = printed.lines().find(|line| line.starts_with('!'));
@@ -245,9 +278,32 @@ impl Repository {
         }
     }
 
-    /// Removes the objects that no tip needs any more, once there are many.
-    pub(crate) fn collect_garbage(&self) -> Result<(), GitError> {
-        self.git.local(&["gc", "--auto", "--quiet", "--prune=now"], &[]).map(drop)
+    fn collect_garbage(&self) -> Result<u64, GitError> {
+        let grown = bytes_of(&self.packs).saturating_sub(self.collected.get());
+        // Git counts packs, and these may be large: somebody who pushes may replace a large ref again and again.
+        let when: &[&str] = if grown > limits::GROWN_BYTES + self.collected.get() { &[] } else { &["--auto"] };
+        self.git.local(&[&["gc", "--quiet", "--prune=now"], when].concat(), &[])?;
+        let kept = bytes_of(&self.packs);
+        if when.is_empty() || kept < self.collected.get() {
+            self.collected.set(kept);
+        }
+        Ok(kept)
+    }
+}
+
+/// The bytes of the files in a directory; 0 if it cannot be read, as while it is replaced.
+pub(crate) fn bytes_of(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Removes the packs that a fetch has left unfinished. What stays costs room only.
+fn remove_unfinished(packs: &Path) {
+    let entries = fs::read_dir(packs).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"tmp_")) {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

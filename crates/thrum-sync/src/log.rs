@@ -69,6 +69,9 @@ pub trait Log: Send + Sync + 'static {
     /// Computes the digest of the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<SetDigest, Error>;
 
+    /// Returns `true` while purged events are being removed here. They are still held until they have been removed.
+    fn purge_goes_on(&self) -> Result<bool, Error>;
+
     /// Returns `true` if a purge here is due within [`limits::PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD) or is not
     /// completed, so that the projection is not final yet.
     fn purge_waits(&self) -> Result<bool, Error>;
@@ -97,8 +100,8 @@ pub trait Log: Send + Sync + 'static {
     /// Returns how many rows above `after` did not come from `peer`; an upper bound if there are many.
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error>;
 
-    /// Returns why `peer` must not be read further, if too much of its data is already kept.
-    fn over_quota(&self, _peer: &str) -> Result<Option<OverQuota>, Error> {
+    /// Returns why these peers must not be read further, if too much of their data, taken together, is already kept.
+    fn over_quota(&self, _peers: &[&str]) -> Result<Option<OverQuota>, Error> {
         Ok(None)
     }
 

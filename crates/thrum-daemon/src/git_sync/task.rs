@@ -90,6 +90,10 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
             Err(error) => Err(error),
         };
         schedule.end(result.is_ok(), began.elapsed());
+        if result.as_ref().is_ok_and(|report| report.purge_goes_on) {
+            // What the purge removes leaves the remote soon.
+            schedule.wrote(began.elapsed());
+        }
         show(&shared, result, next_exchange(&schedule, began));
     }
 }
@@ -124,7 +128,7 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
                 let repository = open_repository(shared, &remote, prefix.clone())?;
                 Repository::remove_locks(&shared.dir())?;
                 let log = Arc::clone(&shared.storage) as Arc<dyn Log>;
-                let exchange = Exchange::new(repository, log, shared.me.clone(), Box::new(System));
+                let exchange = Exchange::new(Box::new(repository), log, shared.me.clone(), Box::new(System));
                 Running { remote: remote.clone(), prefix, addresses, exchange, checked: None }
             }
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thrum_core::{
-    Heads, RangeSet, Timestamp,
+    Head, Heads, RangeSet, Timestamp,
     compare::{LogOf, Wanted},
     exchange::Row,
     key,
@@ -13,31 +13,42 @@ use super::{Exchange, Held, Others, Own, Published, Read, Trust, origin_seq};
 use crate::{
     GitError, limits,
     manifest::{self, Bundle, Index, Manifest, Segment, Vouched},
+    mirror::Pushed,
     plan::{self, Changed, Events, Merge, Plan},
-    repository::{INDEX, MANIFEST, Pushed},
+    repository::{INDEX, MANIFEST},
     seal::Key,
     segment,
 };
 
 impl Exchange {
-    /// Publishes what the remote does not have of this daemon's log.
+    /// Publishes what the remote does not have of this daemon's log. While a purge goes on, the logs of other daemons stay
+    /// as they are published: what is held of them may be about to be removed, and was removed from their refs.
     pub(super) fn publish(
         &mut self,
         others: &Others,
         trust: &Trust,
         there: Option<&str>,
+        purge_goes_on: bool,
     ) -> Result<Option<Published>, GitError> {
         let mut own = match self.own.take() {
             Some(own) => own,
             None => self.load_own(there)?,
         };
-        let heads = self.log.heads()?;
+        let readers = self.readers(&own, others, trust);
+        // Who could read and may not any more would read what follows with the key that it has.
+        if own.key.is_some() != trust.encrypts || own.recipients.keys().any(|id| !readers.contains(id)) {
+            let key = trust.encrypts.then(|| Key::generate(&mut *self.ambient));
+            own = Own { number: own.number, key, ..Own::default() };
+        }
+        let heads = if purge_goes_on { self.settled(&own.index.heads)? } else { self.log.heads()? };
         let vouched = |(id, name): (&String, &String)| Vouched { daemon_id: id.clone(), name: name.clone() };
         let trusts: Vec<Vouched> = trust.trusted.iter().map(vouched).collect();
-        let readers = self.readers(&own, others, trust);
         let usable = others.read.iter().filter(|(_, one)| one.index.is_some());
-        let usable: BTreeMap<String, String> = usable.map(|(id, one)| (id.clone(), one.tip.clone())).collect();
-        let tip = self.repository.own_tip()?;
+        let usable: BTreeMap<String, String> = match purge_goes_on {
+            true => own.others.clone(),
+            false => usable.map(|(id, one)| (id.clone(), one.tip.clone())).collect(),
+        };
+        let tip = self.mirror.own_tip()?;
         let is_there = tip.is_some() && tip.as_deref() == there;
         let says_the_same = heads == own.index.heads
             && trusts == own.index.trusts
@@ -48,11 +59,6 @@ impl Exchange {
         if says_the_same && usable == own.others {
             self.own = Some(own);
             return Ok(None);
-        }
-        // Who could read and may not any more would read what follows with the key that it has.
-        if own.key.is_some() != trust.encrypts || own.recipients.keys().any(|id| !readers.contains(id)) {
-            let key = trust.encrypts.then(|| Key::generate(&mut *self.ambient));
-            own = Own { number: own.number, key, ..Own::default() };
         }
         let changed = self.changed(&own, &heads, others, usable != own.others)?;
         let ids: BTreeMap<String, BTreeSet<String>> = self.ids_of(own.index.segments(), own.key.as_ref())?;
@@ -85,14 +91,25 @@ impl Exchange {
         };
         let tip = self.write_tip(&next)?;
         // Kept before the push, whose outcome may stay unknown.
-        self.repository.set_own_tip(&tip)?;
-        match self.repository.push(&self.me.daemon_id, &tip, there)? {
+        self.mirror.set_own_tip(&tip)?;
+        match self.mirror.push(&self.me.daemon_id, &tip, there)? {
             Pushed::Set => {
                 self.own = Some(next);
                 Ok(Some(published))
             }
             Pushed::LostLease => Err(GitError::LostLease),
         }
+    }
+
+    /// The version vector without what happened to the logs of other daemons since `before`.
+    fn settled(&self, before: &Heads) -> Result<Heads, GitError> {
+        let is_own = |head: &&Head| head.origin == self.me.daemon_id;
+        let now = self.log.heads()?;
+        let mut heads = Heads::default();
+        for head in now.iter().filter(is_own).chain(before.iter().filter(|head| !is_own(head))) {
+            heads.insert(head.clone());
+        }
+        Ok(heads)
     }
 
     /// Writes the bundles of a plan, and merges them until few of each size are left. Returns all, and what is new.
@@ -143,8 +160,8 @@ impl Exchange {
     /// Reads what this daemon published last, from its own tip, or from the remote's if the own one is lost.
     pub(super) fn load_own(&self, there: Option<&str>) -> Result<Own, GitError> {
         let mut best = Own::default();
-        for tip in self.repository.own_tip()?.iter().map(String::as_str).chain(there) {
-            let manifest = self.repository.blobs(&[format!("{tip}:{MANIFEST}")], limits::MAX_MANIFEST_BYTES)?.pop();
+        for tip in self.mirror.own_tip()?.iter().map(String::as_str).chain(there) {
+            let manifest = self.mirror.blobs(&[format!("{tip}:{MANIFEST}")], limits::MAX_MANIFEST_BYTES)?.pop();
             let manifest = manifest.flatten().and_then(|bytes| Manifest::read(&bytes, &self.me.daemon_id).ok());
             let Some(manifest) = manifest.filter(|manifest| manifest.number > best.number) else { continue };
             let mut one = Read { tip: tip.to_owned(), manifest, key: None, index: None };
@@ -240,7 +257,7 @@ impl Exchange {
     fn segment(&mut self, of: &LogOf, rows: &[Row], numbers: RangeSet, key: Option<&Key>) -> Result<Segment, GitError> {
         let bytes = segment::encode(rows.iter().map(|row| row.body.as_str()), key, &mut *self.ambient);
         Ok(Segment {
-            blob: self.repository.write_blob(&bytes)?,
+            blob: self.mirror.write_blob(&bytes)?,
             bytes: bytes.len() as u64,
             origin: of.origin.clone(),
             log: of.log.clone(),
@@ -253,7 +270,7 @@ impl Exchange {
         let names: Vec<String> = (0..segments.len()).map(|n| format!("{n:06}")).collect();
         let files: Vec<(&str, &str)> =
             names.iter().map(String::as_str).zip(segments.iter().map(|segment| segment.blob.as_str())).collect();
-        Ok(Bundle { commit: self.repository.write_commit(&files, parents)?, segments })
+        Ok(Bundle { commit: self.mirror.write_commit(&files, parents)?, segments })
     }
 
     fn write_tip(&mut self, own: &Own) -> Result<String, GitError> {
@@ -267,10 +284,10 @@ impl Exchange {
             index: manifest::digest(&index),
             recipients: own.recipients.clone(),
         };
-        let manifest = self.repository.write_blob(&manifest.encode(|text| (self.me.sign)(text)))?;
-        let index = self.repository.write_blob(&index)?;
+        let manifest = self.mirror.write_blob(&manifest.encode(|text| (self.me.sign)(text)))?;
+        let index = self.mirror.write_blob(&index)?;
         let parents: Vec<String> = own.index.bundles.iter().map(|bundle| bundle.commit.clone()).collect();
-        self.repository.write_commit(&[(INDEX, &index), (MANIFEST, &manifest)], &parents)
+        self.mirror.write_commit(&[(INDEX, &index), (MANIFEST, &manifest)], &parents)
     }
 }
 

@@ -1,6 +1,10 @@
 //! Reads what other daemons publish, and stores what is missing here.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::mpsc,
+    thread,
+};
 
 use thrum_core::{RangeSet, exchange::Applied};
 use thrum_sync::{intake, protocol::wire::Served};
@@ -29,7 +33,7 @@ impl Exchange {
         let mut read = BTreeMap::new();
         for some in tips.chunks(limits::MANIFESTS_AT_ONCE) {
             let files: Vec<String> = some.iter().map(|(_, tip)| format!("{tip}:{MANIFEST}")).collect();
-            let manifests = self.repository.blobs(&files, limits::MAX_MANIFEST_BYTES)?;
+            let manifests = self.mirror.blobs(&files, limits::MAX_MANIFEST_BYTES)?;
             for ((id, tip), bytes) in some.iter().zip(manifests) {
                 let seen = report.daemons.entry((*id).clone()).or_default();
                 let manifest = bytes.ok_or(Unusable::Missing(MANIFEST)).and_then(|bytes| Manifest::read(&bytes, id));
@@ -53,7 +57,8 @@ impl Exchange {
         // Those that are trusted here, and those that one of them vouches for.
         let is_wanted = |id: &String| !trust.distrusted.contains(id);
         let mut open: VecDeque<String> = trust.trusted.keys().filter(|id| is_wanted(id)).cloned().collect();
-        let mut others = Others { read, trusted: open.iter().cloned().collect(), is_complete: true };
+        let trusted = open.iter().cloned().collect();
+        let mut others = Others { read, trusted, brought_by: BTreeMap::new(), is_complete: true };
         while let Some(id) = open.pop_front() {
             let Some(seen) = report.daemons.get_mut(&id) else { continue };
             let index = match others.read.get_mut(&id) {
@@ -70,6 +75,8 @@ impl Exchange {
                     let vouched = index.trusts.iter().map(|vouched| &vouched.daemon_id).filter(|id| is_wanted(id));
                     for vouched in vouched {
                         if others.trusted.len() < limits::MAX_DAEMONS && others.trusted.insert(vouched.clone()) {
+                            let by = others.brought_by.get(&id).unwrap_or(&id).clone();
+                            others.brought_by.insert(vouched.clone(), by);
                             open.push_back(vouched.clone());
                         }
                     }
@@ -95,12 +102,20 @@ impl Exchange {
                 return Ok(Err(Unusable::NotForUs));
             }
         }
-        let index = self.repository.blobs(&[format!("{}:{INDEX}", one.tip)], limits::MAX_INDEX_BYTES)?.pop().flatten();
+        let index = self.mirror.blobs(&[format!("{}:{INDEX}", one.tip)], limits::MAX_INDEX_BYTES)?.pop().flatten();
         Ok(index.ok_or(Unusable::Missing(INDEX)).and_then(|bytes| Index::read(bytes, &one.manifest, one.key.as_ref())))
     }
 
     /// Stores the events that a daemon publishes and that are missing here.
-    pub(super) fn take(&mut self, id: &str, read: &Read, report: &mut Report) -> Result<(), GitError> {
+    pub(super) fn take(&mut self, id: &str, read: &Read, others: &Others, report: &mut Report) -> Result<(), GitError> {
+        // A daemon that is trusted here may vouch for many others, which share one quota.
+        let together: Vec<&str> = match others.brought_by.get(id) {
+            Some(by) => {
+                let brought = others.brought_by.iter().filter(|(_, other)| *other == by);
+                brought.map(|(one, _)| one.as_str()).collect()
+            }
+            None => vec![id],
+        };
         let (Some(index), Some(seen)) = (&read.index, report.daemons.get_mut(id)) else { return Ok(()) };
         let mut bad = (0, None);
         for segment in index.segments() {
@@ -110,7 +125,7 @@ impl Exchange {
                 seen.purged = seen.purged.saturating_add(still);
             }
             if !self.bad_segments.contains_key(&segment.blob) && self.is_wanted(segment)? {
-                if let Some(over) = self.log.over_quota(id)? {
+                if let Some(over) = self.log.over_quota(&together)? {
                     seen.state = SeenState::OverQuota(over);
                     break;
                 }
@@ -157,7 +172,7 @@ impl Exchange {
         sum: &mut Applied,
     ) -> Result<(), GitError> {
         let named = || format!("{}, {} bytes", &segment.blob[..12], segment.bytes);
-        let bytes = self.repository.blobs(std::slice::from_ref(&segment.blob), limits::MAX_SEGMENT_BYTES)?.pop();
+        let bytes = self.mirror.blobs(std::slice::from_ref(&segment.blob), limits::MAX_SEGMENT_BYTES)?.pop();
         let Some(events) = bytes.flatten().and_then(|bytes| segment::decode(bytes, key)) else {
             self.bad_segments.insert(segment.blob.clone(), format!("{}, cannot be read", named()));
             return Ok(());
@@ -166,13 +181,26 @@ impl Exchange {
             let why = format!("{}, has other events than the index says", named());
             self.bad_segments.insert(segment.blob.clone(), why);
         }
-        for part in events.chunks(limits::EVENTS_AT_ONCE) {
-            let applied = self.log.apply(intake::batch(source, "", 0, part, &*self.log)?)?;
-            sum.applied += applied.applied;
-            sum.skipped += applied.skipped;
-            sum.rejected += applied.rejected;
-            sum.collided += applied.collided;
-        }
+        let log = &*self.log;
+        thread::scope(|scope| {
+            let (ready, batches) = mpsc::sync_channel(1);
+            // The signatures of the next events are checked while the last ones are stored.
+            scope.spawn(move || {
+                for part in events.chunks(limits::EVENTS_AT_ONCE) {
+                    if ready.send(intake::batch(source, "", 0, part, log)).is_err() {
+                        return;
+                    }
+                }
+            });
+            for batch in batches {
+                let applied = log.apply(batch?)?;
+                sum.applied += applied.applied;
+                sum.skipped += applied.skipped;
+                sum.rejected += applied.rejected;
+                sum.collided += applied.collided;
+            }
+            Ok::<_, GitError>(())
+        })?;
         // The set of what is held has grown.
         self.held.remove(&plan::log_of(segment));
         self.read_segments.insert(segment.blob.clone());

@@ -19,6 +19,7 @@ fn pair(place: &Place) -> (Daemon, Daemon) {
 fn over_a_tailnet(to: &[&Daemon]) -> (Daemon, String) {
     let elsewhere = Place::new();
     let far = elsewhere.daemon("far");
+    far.keep_time_with(to[0]);
     let said = far.say("from a tailnet");
     to.iter().for_each(|one| one.log.apply_from("d_far", &far.events()));
     (far, said)
@@ -128,6 +129,32 @@ fn the_text_of_purged_events_leaves_the_ref_with_the_next_push() {
     assert!(!holds(&ann.id));
     assert!(!ben.has_message(&said));
     assert_eq!(ann.heads().differences(&ben.heads()), []);
+}
+
+#[test]
+fn what_is_being_purged_is_not_published_for_a_daemon_that_has_purged_it() {
+    let place = Place::new();
+    let (mut ann, mut ben) = pair(&place);
+    for n in 0..20 {
+        ann.say(&format!("the secret word {n} is xyzzy"));
+    }
+    settle(&mut [&mut ann, &mut ben]);
+    ann.purge_everything();
+    ben.keep_time_with(&ann);
+    ann.run();
+    ben.purge_slowly();
+    assert!(ben.run().purge_goes_on);
+    let published = |id: &str| String::from_utf8_lossy(&place.reachable(id)).into_owned();
+    assert!(!published(&ben.id).contains("xyzzy"));
+    // What comes over a tailnet meanwhile is published afterwards.
+    let (_far, said) = over_a_tailnet(&[&ben]);
+    ben.run();
+    assert!(!published(&ben.id).contains("from a tailnet"));
+    ben.finish_purge();
+    settle(&mut [&mut ann, &mut ben]);
+    assert!(ann.has_message(&said));
+    assert_eq!(ann.heads().differences(&ben.heads()), []);
+    assert!(!published(&ben.id).contains("xyzzy"));
 }
 
 #[test]

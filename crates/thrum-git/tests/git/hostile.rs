@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
-use thrum_core::{Event, Timestamp};
+use thrum_core::{Ambient, Event, Timestamp};
 use thrum_git::{
     SeenState,
     manifest::{self, Bundle, FORMAT, Index, Manifest, Segment, Unusable},
 };
 
-use crate::place::{Daemon, Place, git};
+use crate::place::{Daemon, Place, World, git};
 
 /// Stores bytes as a blob in a repository. Returns its id.
 fn blob(repository: &Path, bytes: &[u8]) -> String {
@@ -112,6 +112,75 @@ fn a_tip_that_is_not_that_daemons_is_named_and_stops_nobody_else() {
     publish(&place, &eve.id, &[("README", b"hello")], &[]);
     assert_eq!(ann.run().daemons[&eve.id].state, SeenState::Unusable(Unusable::Missing("manifest")));
     assert!(ann.has_message(&said));
+}
+
+/// Incompressible bytes.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut world = World { nanos: std::sync::Arc::default(), seed: 11 };
+    let mut noise = vec![0; bytes];
+    world.fill(&mut noise);
+    noise
+}
+
+#[test]
+fn a_ref_that_is_too_large_is_left_out_and_keeps_nobody_from_the_mail_of_trusted_daemons() {
+    let place = Place::new();
+    let (mut ann, mut dan) = (place.daemon("ann"), place.daemon("dan"));
+    let eve = Daemon::start(&place.path("first"), "eve");
+    let first = ann.say("before");
+    ann.run();
+    dan.trust(&ann);
+    dan.run();
+    dan.restart_with(2 << 20);
+    assert!(dan.has_message(&first));
+    publish(&place, &eve.id, &[("large", &noise(6 << 20))], &[]);
+    let second = ann.say("after");
+    ann.run();
+    for _ in 0..2 {
+        let report = dan.run();
+        assert_eq!(report.left_out, 1);
+        assert!(dan.has_message(&second) && !report.daemons.contains_key(&eve.id));
+    }
+    // A trusted daemon that is gone is forgotten as ever.
+    git(&place.remote(), &["update-ref", "-d", &format!("refs/thrum/{}", ann.id)]);
+    assert!(!dan.run().daemons.contains_key(&ann.id));
+}
+
+#[test]
+fn a_trusted_daemon_that_publishes_too_much_is_an_error_in_words() {
+    let place = Place::new();
+    let (ann, mut dan) = (place.daemon("ann"), place.daemon("dan"));
+    dan.trust(&ann);
+    dan.restart_with(2 << 20);
+    publish(&place, &ann.id, &[("large", &noise(6 << 20))], &[]);
+    let error = dan.try_run().unwrap_err().to_string();
+    assert!(error.contains("sent more than"), "{error}");
+    let packs = dan.top.join(".thrum/var/git/objects/pack");
+    let names = std::fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("tmp_")).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn daemons_that_one_daemon_vouches_for_share_one_quota() {
+    let place = Place::new();
+    let (mut ann, mut dan) = (place.daemon("ann"), place.daemon("dan"));
+    let mut vouched = ["ben", "cat", "eli"].map(|name| place.daemon(name));
+    for one in &mut vouched {
+        one.say(&"many words ".repeat(500));
+        one.run();
+        ann.trust(one);
+    }
+    ann.run();
+    dan.trust(&ann);
+    dan.log.quota.lock().unwrap().bytes = 8_000;
+    let report = dan.run();
+    let states: Vec<&SeenState> = vouched.iter().map(|one| &report.daemons[&one.id].state).collect();
+    let over = states.iter().filter(|state| matches!(state, SeenState::OverQuota(_))).count();
+    assert_eq!(
+        (over, &report.daemons[&ann.id].state),
+        (1, &SeenState::Trusted),
+        "two of them, then it is enough: {states:?}"
+    );
 }
 
 #[test]

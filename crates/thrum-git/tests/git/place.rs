@@ -5,7 +5,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -49,6 +49,8 @@ impl Ambient for World {
 pub struct StoreLog {
     store: Mutex<Store>,
     pub quota: Mutex<Amounts>,
+    /// Whether work that a batch causes, such as a purge, is left for later.
+    is_slow: AtomicBool,
 }
 
 impl StoreLog {
@@ -91,11 +93,18 @@ impl Log for StoreLog {
         self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
     fn apply(&self, batch: Batch) -> Result<Applied, Error> {
-        Ok(self.store.lock().unwrap().apply(batch)?)
+        let mut store = self.store.lock().unwrap();
+        if self.is_slow.load(Ordering::Relaxed) {
+            return Ok(store.transact(|tx| tx.apply(&batch))?);
+        }
+        Ok(store.apply(batch)?)
     }
-    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
-        let kept = self.read(|store| store.reader().usage(peer))?;
+    fn over_quota(&self, peers: &[&str]) -> Result<Option<OverQuota>, Error> {
+        let kept = self.read(|store| store.reader().usage(peers))?;
         Ok(kept.beyond(&self.quota.lock().unwrap()))
+    }
+    fn purge_goes_on(&self) -> Result<bool, Error> {
+        self.read(|store| store.reader().purge_goes_on())
     }
 
     // For peers.
@@ -254,7 +263,11 @@ impl Daemon {
         let store =
             Store::open(&var.join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world)).unwrap();
         let unlimited = Amounts { bytes: u64::MAX, agents: u64::MAX, origins: u64::MAX, parked: u64::MAX };
-        let log = Arc::new(StoreLog { store: Mutex::new(store), quota: Mutex::new(unlimited) });
+        let log = Arc::new(StoreLog {
+            store: Mutex::new(store),
+            quota: Mutex::new(unlimited),
+            is_slow: AtomicBool::default(),
+        });
         let agent = Register { name: name.into(), role: "coder".into(), module: name.into(), ..Register::default() };
         log.write(|tx| tx.register(agent));
         let exchange = exchange(top, name, &key, &log, &nanos);
@@ -289,6 +302,13 @@ impl Daemon {
 
     pub fn run(&mut self) -> Report {
         self.try_run().unwrap()
+    }
+
+    /// Begins to exchange anew, with a bound on what a fetch may bring.
+    pub fn restart_with(&mut self, most_per_fetch: u64) {
+        let repository = repository(&self.top).with_most_per_fetch(most_per_fetch);
+        let log = Arc::clone(&self.log) as Arc<dyn Log>;
+        self.exchange = Exchange::new(Box::new(repository), log, self.me(), Box::new(self.world()));
     }
 
     pub fn try_run(&mut self) -> Result<Report, GitError> {
@@ -328,6 +348,17 @@ impl Daemon {
         self.log.store.lock().unwrap().purge(now).unwrap();
     }
 
+    /// Lets the next purge that comes from others wait for `finish_purge`.
+    pub fn purge_slowly(&self) {
+        self.log.is_slow.store(true, Ordering::Relaxed);
+        self.log.store.lock().unwrap().set_piece(2);
+    }
+
+    pub fn finish_purge(&self) {
+        self.log.is_slow.store(false, Ordering::Relaxed);
+        while self.log.store.lock().unwrap().work_off().unwrap() {}
+    }
+
     /// Advances the clock to that of another daemon.
     pub fn keep_time_with(&self, other: &Self) {
         self.nanos.store(other.nanos.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -335,10 +366,14 @@ impl Daemon {
 }
 
 fn exchange(top: &Path, name: &str, key: &DaemonKey, log: &Arc<StoreLog>, nanos: &Arc<AtomicI64>) -> Exchange {
-    let remote = Remote { name: "origin".into(), prefix: "refs/thrum/".into() };
-    let repository = Repository::open(&top.join(".thrum/var/git"), top, remote, Stop::default()).unwrap();
     let world = World { nanos: Arc::clone(nanos), seed: 99 };
-    Exchange::new(repository, Arc::clone(log) as Arc<dyn Log>, me(name, key), Box::new(world))
+    Exchange::new(Box::new(repository(top)), Arc::clone(log) as Arc<dyn Log>, me(name, key), Box::new(world))
+}
+
+/// The repository of the daemon in a clone.
+pub fn repository(top: &Path) -> Repository {
+    let remote = Remote { name: "origin".into(), prefix: "refs/thrum/".into() };
+    Repository::open(&top.join(".thrum/var/git"), top, remote, Stop::default()).unwrap()
 }
 
 fn me(name: &str, key: &DaemonKey) -> Me {

@@ -93,7 +93,8 @@ fn a_hanging_remote_ends_with_a_stop() {
     let stop = Stop::default();
     let remote = Remote { name: "origin".into(), prefix: "refs/thrum/".into() };
     let repository = Repository::open(&ann.top.join(".thrum/var/other"), &ann.top, remote, stop.clone()).unwrap();
-    let mut exchange = thrum_git::Exchange::new(repository, Arc::clone(&ann.log) as _, ann.me(), Box::new(ann.world()));
+    let mut exchange =
+        thrum_git::Exchange::new(Box::new(repository), Arc::clone(&ann.log) as _, ann.me(), Box::new(ann.world()));
     let running = thread::spawn(move || {
         let began = Instant::now();
         let result = exchange.run(&Default::default());

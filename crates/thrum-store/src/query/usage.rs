@@ -5,12 +5,16 @@ use thrum_core::quota::Amounts;
 use crate::{Reader, StoreError};
 
 impl Reader<'_> {
-    /// Returns the amount of data stored from this peer. The numbers of bytes and origins come from the table
+    /// Returns the amount of data stored from these peers, taken together. The numbers of bytes and origins come from the table
     /// `received` (`progress.rs`). Agents and parked events are counted here, which is cheap because quotas bound them.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn usage(&self, peer: &str) -> Result<Amounts, StoreError> {
+    pub fn usage(&self, peers: &[&str]) -> Result<Amounts, StoreError> {
+        peers.iter().try_fold(Amounts::NONE, |sum, peer| Ok(sum.plus(&self.usage_of(peer)?)))
+    }
+
+    fn usage_of(&self, peer: &str) -> Result<Amounts, StoreError> {
         let mut received =
             self.conn.prepare_cached("SELECT coalesce(sum(bytes), 0), count(*) FROM received WHERE peer = ?1")?;
         let (bytes, origins) = received.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -115,17 +115,17 @@ fn events_of_a_removed_peer_leave_no_trace_in_the_projection() {
     let mut node = with_own_mail(1);
     apply(&mut node, "d_other", &of_go("d_kept"));
     let (before, total) =
-        (node.store.projection().expect("a digest"), node.store.reader().usage("d_other").expect("usage"));
+        (node.store.projection().expect("a digest"), node.store.reader().usage(&["d_other"]).expect("usage"));
     apply(&mut node, "d_bad", &numbered(7));
     apply(&mut node, "d_bad", &of_go("d_bad"));
     // From a peer that stays, brought by the other one.
     apply(&mut node, "d_bad", &of_go("d_stays"));
-    assert_eq!(node.store.reader().usage("d_bad").expect("usage").origins, 3);
+    assert_eq!(node.store.reader().usage(&["d_bad"]).expect("usage").origins, 3);
     let gone = forget(&mut node, "d_bad", &["d_stays"]);
     assert_eq!(gone, (numbered(7).len() + 3) as u64);
-    let kept = node.store.reader().usage("d_bad").expect("usage");
+    let kept = node.store.reader().usage(&["d_bad"]).expect("usage");
     assert_eq!((kept.origins, kept.agents), (1, 0), "its space is free");
-    assert_eq!(node.store.reader().usage("d_other").expect("usage"), total);
+    assert_eq!(node.store.reader().usage(&["d_other"]).expect("usage"), total);
     assert_eq!(node.store.reader().forgetting().expect("reads"), []);
     assert!(node.store.reader().message("msg_7_3", None).expect("reads").is_none());
     assert_eq!(node.store.reader().agents(&AgentFilter::default()).expect("agents").len(), 1);
@@ -245,10 +245,10 @@ fn the_database_counts_the_events_received_from_each_peer() {
     apply(&mut node, "d_bad", &go);
     // Served again although they are already stored.
     apply(&mut node, "d_bad", &ours);
-    let usage = node.store.reader().usage("d_bad").expect("usage");
+    let usage = node.store.reader().usage(&["d_bad"]).expect("usage");
     let bytes: usize = ours.iter().chain(&go).map(|event| event.body.len()).sum();
     assert_eq!((usage.bytes, usage.origins, usage.agents, usage.parked), (bytes as u64, 2, 1, 2));
-    assert_eq!(node.store.reader().usage("d_nobody").expect("usage").bytes, 0);
+    assert_eq!(node.store.reader().usage(&["d_nobody"]).expect("usage").bytes, 0);
 }
 
 /// The ids for which numbers stand in the rows of the log.

@@ -457,6 +457,9 @@ mod tests {
         fn projection(&self) -> Result<thrum_core::SetDigest, Error> {
             unreachable!()
         }
+        fn purge_goes_on(&self) -> Result<bool, Error> {
+            unreachable!()
+        }
         fn purge_waits(&self) -> Result<bool, Error> {
             unreachable!()
         }

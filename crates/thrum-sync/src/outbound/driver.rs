@@ -387,7 +387,7 @@ impl Run {
                 let stored = store.apply(Batch { checkpoint_event: served.checkpoint_event.clone(), ..batch })?;
                 let applied = Applied { referred, skipped: stored.skipped + referred, ..stored };
                 // Ignore a failed check; the next batch with new events triggers another one.
-                let over = if applied.applied > 0 { store.over_quota(&peer).unwrap_or_default() } else { None };
+                let over = if applied.applied > 0 { store.over_quota(&[&peer]).unwrap_or_default() } else { None };
                 Ok((applied, over))
             });
             let (applied, over) = stored.await?;
@@ -399,7 +399,7 @@ impl Run {
 
     fn check_quota(&self) -> QuotaCheck {
         let (log, id) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
-        tokio::task::spawn_blocking(move || log.over_quota(&id))
+        tokio::task::spawn_blocking(move || log.over_quota(&[&id]))
     }
 
     /// Returns the latest commit to announce; excludes events that the peer itself sent.

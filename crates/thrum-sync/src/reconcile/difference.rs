@@ -133,7 +133,7 @@ impl Reconcile {
     ) -> ReconcileOutcome {
         let mut outcome = ReconcileOutcome::default();
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
-        if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
+        if let Ok(Some(over)) = blocking(move || log.over_quota(&[&id])).await {
             outcome.error = Some(PeerError::OverQuota(over));
             return outcome;
         }

@@ -172,7 +172,7 @@ impl Reconcile {
         if self.env.auth().registry.get(peer).is_none() {
             return Err(PeerError::NoPeer);
         }
-        if let Some(over) = self.env.log.over_quota(peer).map_err(PeerError::Log)? {
+        if let Some(over) = self.env.log.over_quota(&[peer]).map_err(PeerError::Log)? {
             return Err(PeerError::OverQuota(over));
         }
         let batch = Batch { events: events.clone(), rejected: batch.rejected, ..batch };

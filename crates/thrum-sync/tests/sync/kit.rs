@@ -259,6 +259,9 @@ impl Log for StoreLog {
     fn projection(&self) -> Result<SetDigest, Error> {
         self.read(Store::projection)
     }
+    fn purge_goes_on(&self) -> Result<bool, Error> {
+        self.read(|store| store.reader().purge_goes_on())
+    }
     fn purge_waits(&self) -> Result<bool, Error> {
         self.read(|store| store.reader().purge_waits())
     }
@@ -277,8 +280,8 @@ impl Log for StoreLog {
         drop(checked);
         self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
-    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
-        let kept = self.read(|store| store.reader().usage(peer))?;
+    fn over_quota(&self, peers: &[&str]) -> Result<Option<OverQuota>, Error> {
+        let kept = self.read(|store| store.reader().usage(peers))?;
         Ok(kept.beyond(&self.quota.lock().unwrap()))
     }
     fn apply(&self, batch: Batch) -> Result<Applied, Error> {

@@ -154,6 +154,25 @@ impl Figures {
         }
     }
 
+    /// Adds a size on disk.
+    pub(super) fn size(&mut self, what: &str, bytes: u64) {
+        self.add(what, json!({"bytes": bytes}), format!("{:.1} MB", bytes as f64 / 1e6));
+    }
+
+    /// Adds the bytes for each of `messages`.
+    pub(super) fn each_message(&mut self, what: &str, messages: usize, bytes: u64) {
+        let each = bytes / messages.max(1) as u64;
+        self.add(what, json!({"bytes": each, "messages": messages}), format!("{each} bytes each"));
+    }
+
+    /// Adds the processor time for each of `runs`; adds nothing if the system does not report it.
+    pub(super) fn each_time(&mut self, what: &str, used: Option<Duration>, runs: usize) {
+        if let Some(used) = used {
+            let each = used.div_f64(runs.max(1) as f64);
+            self.add(what, json!({"cpu_ms": ms(each), "runs": runs}), format!("{} of a core", time::millis(each)));
+        }
+    }
+
     pub(super) fn disk(&mut self, messages: u64, bytes: u64) {
         let each = bytes / messages.max(1);
         self.add("on disk, per message", json!({"bytes": each, "messages": messages}), format!("{each} bytes"));

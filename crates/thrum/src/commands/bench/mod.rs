@@ -10,6 +10,7 @@ mod agents;
 mod compared;
 mod figures;
 mod floor;
+mod git;
 mod hostile;
 mod ours;
 mod tailnet;
@@ -43,7 +44,8 @@ bytes each.
 Examples:
   thrum bench --messages 500 --events 1000
   thrum bench --messages 500 --events 1000 --json
-  thrum bench --agents --messages 100")]
+  thrum bench --agents --messages 100
+  thrum bench --git --messages 1000")]
 pub(crate) struct Args {
     /// Number of messages to send in all, roughly; the figures after `message.send` are measured with so many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
@@ -63,8 +65,11 @@ pub(crate) struct Args {
     /// Measure the cost for agents instead: bytes and tokens of their input, the time of hooks and MCP calls, and the time until a message reaches a waiting session
     #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse"])]
     agents: bool,
+    /// Measure sync through a git remote instead: the first exchange, single messages, and the size of the remote
+    #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse", "agents"])]
+    git: bool,
     /// Compare with another build of thrum: both builds are measured in turn, and each figure is shown as a ratio
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["against", "tailnet", "abuse", "agents"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["against", "tailnet", "abuse", "agents", "git"])]
     against_binary: Option<PathBuf>,
     /// Number of measurements of each build
     #[arg(long, default_value_t = 2, value_name = "N", requires = "against_binary", value_parser = clap::value_parser!(u8).range(1..=20))]
@@ -99,6 +104,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
     }
     if args.agents {
         agents::measure(&Stage::open("bench")?, one_by_one, &step, &mut figures)?;
+        return Ok(figures);
+    }
+    if args.git {
+        git::measure(&Stage::open("bench")?, args.messages as usize, &step, &mut figures)?;
         return Ok(figures);
     }
     if let Some(other) = &args.against_binary {

@@ -122,9 +122,19 @@ pub(super) fn with_cpu(place: &StagedRepo, work: impl FnOnce() -> Result<Beside,
 
 /// The processor time that a process has used so far (proc(5): user and system ticks are the 14th and 15th field).
 pub(super) fn cpu(pid: u32) -> Option<Duration> {
+    ticks(pid, &[11, 12])
+}
+
+/// The processor time of a process and of its children that have ended (proc(5): fields 14 to 17).
+pub(super) fn cpu_with_children(pid: u32) -> Option<Duration> {
+    ticks(pid, &[11, 12, 13, 14])
+}
+
+/// The sum of fields of a process's `stat`, counted after its name, as a time.
+fn ticks(pid: u32, fields_of_time: &[usize]) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields_of_time.iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 

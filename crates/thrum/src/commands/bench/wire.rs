@@ -70,7 +70,7 @@ pub(super) fn measure(
     ours::pair(left.connect()?, right.connect()?, "local")?;
     level(&left, &right)?;
     let ann = Agent::of(&left, "ann", "bob")?;
-    let mut words = Words(0);
+    let mut words = Words::new(0);
 
     let link = stop(&left, &right).and_then(|()| Link::between(&left, &right))?;
     link.start(&left, &right)?;
@@ -146,10 +146,16 @@ fn send_beside(agent: &Agent, texts: &[String]) -> Result<(), Error> {
 }
 
 /// Texts of random words, the same in every run.
-struct Words(u64);
+pub(super) struct Words(u64);
 
 impl Words {
-    fn text(&mut self) -> String {
+    /// Texts that this number determines.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next text, of [`TEXT`] bytes.
+    pub(super) fn text(&mut self) -> String {
         let mut text = String::with_capacity(TEXT + 16);
         while text.len() < TEXT {
             for _ in 0..2 + self.below(8) {

@@ -50,7 +50,7 @@ impl Session {
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(format!("{input}\n").as_bytes()).map_err(failed("write to thrum"))?;
         }
-        self.printed(succeeded(args, child.wait_with_output().map_err(failed("run thrum"))?)?)
+        self.printed(succeeded("thrum", args, child.wait_with_output().map_err(failed("run thrum"))?)?)
     }
 
     /// Starts a command that keeps running while others run.
@@ -65,7 +65,7 @@ impl Session {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
         self.print(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
-        self.printed(succeeded(&args, output)?)
+        self.printed(succeeded("thrum", &args, output)?)
     }
 
     fn printed(&self, output: Output) -> Result<String, Error> {

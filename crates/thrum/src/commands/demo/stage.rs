@@ -120,7 +120,14 @@ impl StagedRepo {
     /// Runs the program with `args` in this repository. Fails if the program fails.
     pub(crate) fn run(&self, args: &[&str]) -> Result<Output, Error> {
         let output = self.command(args)?.output().map_err(failed("run thrum"))?;
-        succeeded(args, output)
+        succeeded("thrum", args, output)
+    }
+
+    /// Runs git with `args` in this repository. Fails if git fails.
+    pub(crate) fn git(&self, args: &[&str]) -> Result<(), Error> {
+        let mut command = Command::new("git");
+        self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null());
+        succeeded("git", args, command.output().map_err(failed("run git"))?).map(drop)
     }
 
     /// A connection to the daemon of this repository.
@@ -162,14 +169,14 @@ pub(crate) fn this_program() -> Result<PathBuf, Error> {
     env::current_exe().map_err(failed("find this program"))
 }
 
-/// Returns the output of a child that succeeded; otherwise an error with the child's standard error.
-pub(crate) fn succeeded(args: &[&str], output: Output) -> Result<Output, Error> {
+/// Returns the output of a run of `program` that succeeded; otherwise an error with the child's standard error.
+pub(crate) fn succeeded(program: &str, args: &[&str], output: Output) -> Result<Output, Error> {
     if output.status.success() {
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::new(
         ErrorKind::Failed,
-        format!("`thrum {}` ended with {}: {}", args.join(" "), output.status, said.trim()),
+        format!("`{program} {}` ended with {}: {}", args.join(" "), output.status, said.trim()),
     ))
 }

@@ -232,6 +232,9 @@ impl Log for MemoryLog {
     fn projection(&self) -> Result<SetDigest, Error> {
         unreachable!()
     }
+    fn purge_goes_on(&self) -> Result<bool, Error> {
+        unreachable!()
+    }
     fn purge_waits(&self) -> Result<bool, Error> {
         unreachable!()
     }
