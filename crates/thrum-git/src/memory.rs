@@ -81,6 +81,11 @@ impl MemoryRemote {
         MemoryMirror { remote: self.clone(), kept: Arc::default() }
     }
 
+    /// Returns `true` if nobody publishes anything there.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.0).refs.is_empty()
+    }
+
     /// Deletes a ref, as a `push --mirror` from another clone does.
     pub fn delete(&self, id: &str) {
         lock(&self.0).refs.remove(id);

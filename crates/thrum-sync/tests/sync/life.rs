@@ -47,11 +47,25 @@ impl Life {
         let count = 2 + dice.random(3) + if dice.one_in(4) { dice.random(4) } else { 0 };
         let with_copy = dice.one_in(5);
         let with_old = dice.one_in(6);
+        let with_git = !with_old && dice.one_in(3);
         let mut sim = Sim::new(seed.wrapping_mul(31).wrapping_add(7), count + usize::from(with_copy));
         sim.most_per_pull = [2, 10, limits::MAX_BATCH_EVENTS][dice.random(3)];
+        let encrypts = with_git && sim.one_in(4);
+        for at in (0..count).filter(|_| with_git) {
+            // The first two, and others.
+            if at < 2 || sim.one_in(2) {
+                sim.switch_git_on(at, encrypts);
+            }
+        }
         for at in 1..count {
             let to = sim.random(at);
-            sim.pair(to, at);
+            // Daemons on the remote need no other way, and some have both.
+            if sim.is_on_git(at) && sim.is_on_git(to) && sim.one_in(2) {
+                sim.trust(at, to, true);
+                sim.trust(to, at, true);
+            } else {
+                sim.pair(to, at);
+            }
         }
         // Usually there are cycles, too.
         for _ in 0..1 + count / 3 {
@@ -74,6 +88,9 @@ impl Life {
             sim.skew(at, i64::try_from(seconds).unwrap() - 86_400);
         }
         sim.slowest_disk = sim.random(3) * 40;
+        if with_git {
+            sim.git_faults = [0, 10, 40][sim.random(3)];
+        }
         let copy = with_copy.then_some(count);
         let mut life = Self { sim, count, copy, messages: vec![], sessions: vec![], backups: vec![], names: 0 };
         (0..count).for_each(|at| life.register(at));
@@ -242,7 +259,7 @@ impl Life {
 
     fn end(mut self) -> (Tally, u64) {
         self.sim.heal();
-        self.sim.run_for(REST);
+        self.sim.run_for(REST + self.sim.rest_of_git());
         self.sim.assert_properties();
         if !self.sim.gos.is_empty() {
             crate::legacy::assert_exchanged(&self.sim, self.sim.purged.before);

@@ -106,11 +106,27 @@ impl Life {
 
     pub(super) fn something_rare(&mut self) {
         let at = self.sim.random(self.count);
+        if self.sim.is_on_git(at) && self.sim.one_in(2) {
+            return self.the_remote_changes(at);
+        }
         match self.sim.random(4) {
             0 | 1 => self.copy_repository(),
             2 if self.sim.can_hang(at) => self.sim.hang(at),
             _ if !self.sim.gos.is_empty() && self.sim.one_in(3) => self.sim.gos[0].lose_database(),
             _ => {}
+        }
+    }
+
+    fn the_remote_changes(&mut self, at: usize) {
+        let other = self.sim.random(self.count);
+        match self.sim.random(4) {
+            0 => self.sim.delete_ref(at),
+            1 => self.sim.remote.collect_garbage(),
+            2 if other != at && self.sim.is_on_git(other) => {
+                let trusts = self.sim.one_in(2);
+                self.sim.trust(at, other, trusts);
+            }
+            _ => self.sim.git_faults = [0, 10, 40, 100][self.sim.random(4)],
         }
     }
 

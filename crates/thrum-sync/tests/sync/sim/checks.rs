@@ -157,6 +157,7 @@ impl Sim {
             }
         }
         self.run_for(Duration::from_secs(5));
+        self.settle_git();
         self.assert_prompt();
         self.run_for(limits::SYNC_INTERVAL);
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
@@ -251,6 +252,8 @@ impl Sim {
         self.p4_cursors_skip_nothing();
         self.p5_edits_and_purges_hold();
         self.p7_one_invalid_event_blocks_no_other();
+        self.settle_git();
+        self.assert_git_settled();
         self.p6_work_is_bounded_and_ends();
         self.p1_all_have_the_same();
     }

@@ -19,7 +19,7 @@ use thrum_sync::{
     replicator::{Replicator, ReplicatorStatus},
 };
 
-use super::watcher::Watcher;
+use super::{git::Git, watcher::Watcher};
 use crate::kit::{StoreLog, World, directory};
 
 const DATABASE: &str = "messages.db";
@@ -59,6 +59,8 @@ pub struct Daemon {
     pub(super) machines: BTreeMap<String, Machine>,
     /// In memory, while it is up.
     pub(super) askers: Mutex<Askers>,
+    /// Its exchange through git, if that is on.
+    pub(super) git: Option<Git>,
     /// Connections opened by others, and by whom.
     pub(super) visitors: BTreeMap<u64, usize>,
 }
@@ -140,6 +142,7 @@ impl Daemon {
             auth,
             machines: BTreeMap::new(),
             askers: Mutex::default(),
+            git: None,
             visitors: BTreeMap::new(),
         };
         let store = daemon.open().unwrap();
@@ -191,11 +194,20 @@ impl Daemon {
         self.askers = Mutex::default();
         self.visitors.clear();
         self.follows = None;
+        if let Some(git) = &mut self.git {
+            git.end();
+        }
     }
 
     /// Returns when actions are due.
     pub(super) fn timers(&self) -> impl Iterator<Item = Duration> {
-        self.machines.values().map(Machine::wait_until).chain(self.follows)
+        let git = self.git.as_ref().filter(|_| self.up && !self.hangs).map(Git::due);
+        self.machines.values().map(Machine::wait_until).chain(self.follows).chain(git)
+    }
+
+    /// Returns `true` if an exchange through git is due.
+    pub(super) fn is_exchange_due(&self, tick: Duration) -> bool {
+        self.up && !self.hangs && self.git.as_ref().is_some_and(|git| git.due() <= tick)
     }
 
     /// Returns the peers for which an action is due.

@@ -264,6 +264,7 @@ impl Sim {
         self.network.heal();
         self.network.weather = Weather::CALM;
         self.slowest_disk = 0;
+        self.heal_git();
         for at in 0..self.daemons.len() {
             self.daemons[at].disk.mend();
             // The clock that was furthest ahead becomes the right time, so that nothing lies in the future any more.

@@ -5,6 +5,7 @@ mod agree;
 mod checks;
 mod daemon;
 mod faults;
+mod git;
 mod line;
 mod oracle;
 mod pairing;
@@ -14,6 +15,7 @@ mod watcher;
 use std::{collections::BTreeMap, hash::Hash, sync::atomic::Ordering, time::Duration};
 
 use thrum_core::{Ambient, Timestamp, limits};
+use thrum_git::memory::MemoryRemote;
 use thrum_store::{StoreError, Tx};
 use thrum_sync::{
     Log, Now,
@@ -71,6 +73,10 @@ pub struct Sim {
     pub network: Network<Message>,
     pub tick: Duration,
     pub traffic: BTreeMap<(usize, usize), Traffic>,
+    /// The git remote that some daemons share.
+    pub remote: MemoryRemote,
+    /// How many of a hundred exchanges through git have a fault.
+    pub git_faults: usize,
     /// Counts of actions and faults, for display.
     pub tally: Tally,
     /// Hash of all messages and commits, in order: the same for two runs of one seed.
@@ -106,6 +112,8 @@ impl Sim {
             daemons,
             gos: Vec::new(),
             network: Network::new(seed, Weather::CALM),
+            remote: MemoryRemote::default(),
+            git_faults: 0,
             tick: Duration::ZERO,
             traffic: BTreeMap::new(),
             tally: Tally { daemons: count, seeds: 1, ..Tally::default() },
@@ -229,8 +237,12 @@ impl Sim {
         let daemon = &mut self.daemons[at];
         let commit = daemon.log.commit();
         (commit.latest, &commit.log).hash(&mut self.trace);
-        // A peer that shows N+1 before N also passes events to us in that order.
-        let in_order = self.gos.is_empty();
+        if let Some(git) = daemon.git.as_mut().filter(|_| source != git::THROUGH_GIT) {
+            git.wrote(self.tick);
+        }
+        // A peer that shows N+1 before N also passes events to us in that order, and so does a remote on which several
+        // daemons publish a log in parts.
+        let in_order = self.gos.is_empty() && self.remote.is_empty();
         let sources = daemon.watcher.poll(&daemon.log, &daemon.auth.me.name, source, in_order, &self.purged);
         self.purged.add(&daemon.watcher.purged);
         if daemon.left.as_ref().is_some_and(|left| *left.log_id != *commit.log) && daemon.follows.is_none() {
@@ -278,6 +290,9 @@ impl Sim {
                     self.end_silence(at, peer);
                 }
                 self.daemons[at].follow(self.tick);
+                if self.daemons[at].is_exchange_due(self.tick) {
+                    self.exchange(at);
+                }
             }
             for go in 0..self.gos.len() {
                 if self.gos[go].next_at() <= self.tick {

@@ -49,4 +49,7 @@ tally!(
     sent,
     lost,
     doubled,
+    git_exchanges,
+    git_faults,
+    deleted_refs,
 );

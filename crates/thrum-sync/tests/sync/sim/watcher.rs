@@ -71,14 +71,20 @@ impl Seen {
     }
 
     fn of(row: &Row, event: &Value) -> Self {
+        Self { id: row.id.clone(), kind: row.kind.clone(), ..Self::of_event(event) }
+    }
+
+    /// Reads an event from its canonical form.
+    pub(super) fn of_event(event: &Value) -> Self {
         let text = |key: &str| event[key].as_str().map(str::to_owned);
-        let target = match row.kind.as_str() {
+        let (id, kind) = (text("event_id").unwrap_or_default(), text("type").unwrap_or_default());
+        let target = match kind.as_str() {
             "message.create" | "message.edit" | "message.delete" | "message.receipt" => text("message_id"),
             "agent.session.start" | "agent.session.end" => text("session_id"),
             _ => None,
         };
         let at = text("timestamp").and_then(|at| Timestamp::parse(&at)).unwrap_or(Timestamp::ZERO);
-        Self { id: row.id.clone(), kind: row.kind.clone(), at, target }
+        Self { id, kind, at, target }
     }
 
     /// Returns `true` if purges remove the event. Implemented independently of the store.
