@@ -142,6 +142,11 @@ impl GitSync {
         }
     }
 
+    /// When the last exchange succeeded; `None` while sync through git is off.
+    pub(crate) fn last_exchange(&self) -> Option<Timestamp> {
+        if self.is_on() { self.0.state().exchanged_at } else { None }
+    }
+
     /// The names of daemons whose events were stored once, by id, also while sync through git is off.
     pub(crate) fn names(&self) -> BTreeMap<String, String> {
         let state = self.0.state();

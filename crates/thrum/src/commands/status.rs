@@ -246,8 +246,7 @@ impl Render for StatusPage {
         });
         show_tailnet(&health.tailnet, page);
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
-        let last = self.sync.read.last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
-        page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
+        page.line(format!("Last sync: {}", sync::last_sync(&self.sync.read, page)));
         page.line(format!("Hostname: {}", quote(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {
             peer::show(peer, page);

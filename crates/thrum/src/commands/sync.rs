@@ -148,14 +148,21 @@ impl Command {
     }
 }
 
+/// When events were last exchanged with a peer or through git, for people.
+pub(crate) fn last_sync(status: &SyncStatus, page: &Page) -> String {
+    let last = status.last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
+    let Some(last) = last else { return "never".to_owned() };
+    let is_through_git = status.git.as_ref().is_some_and(|git| git.last_exchange_at == Some(last));
+    format!("{}{}", page.time(last), if is_through_git { ", through git" } else { "" })
+}
+
 impl Render for Answer<SyncStatus> {
     fn human(&self, page: &mut Page) {
-        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval, git, .. } = &self.read;
-        let last = last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
+        let SyncStatus { last_error, sync_state, peers, local_only, sync_interval, git, .. } = &self.read;
         page.field("State", printable(sync_state));
         let reach = if *local_only { ", this machine only" } else { "" };
         page.field("Interval", format!("{}{reach}", time::brief(std::time::Duration::from_secs(*sync_interval))));
-        page.field("Last sync", last.map_or_else(|| "never".to_owned(), |at| page.time(at)));
+        page.field("Last sync", last_sync(&self.read, page));
         if let Some(error) = last_error.as_deref().filter(|error| !error.is_empty()) {
             page.field("Last error", printable(error));
         }

@@ -87,6 +87,14 @@ fn two_clones_share_mail_receipts_team_and_verify_through_a_bare_remote() {
     }
     let said = shows(&left, 0, &["sync", "status"], "ok through origin");
     assert!(said.contains("trusted"), "{said}");
+    for args in [&["sync", "status"][..], &["status"]] {
+        let said = shows(&left, 0, args, ", through git\n");
+        assert!(said.contains("Last sync:") && !said.contains("never"), "{said}");
+    }
+    let (of_sync, of_git) = (left.json(&["sync", "status"]), status(&left));
+    assert_eq!(of_sync["last_sync_at"], of_git["last_exchange_at"]);
+    left.thrum(&["sync", "git", "off"]).ok();
+    assert_eq!(left.json(&["sync", "status"])["last_sync_at"], Value::Null);
 }
 
 #[test]

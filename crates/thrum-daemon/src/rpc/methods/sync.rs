@@ -39,7 +39,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
     let error = |peer: &PeerStatus| peer.exchange.last_error.as_ref().map(|error| format!("{}: {error}", peer.name));
     Ok(SyncStatus {
         running: true,
-        last_sync_at: last_sync(&peers),
+        last_sync_at: last_sync(&peers, daemon),
         last_error: peers.iter().find_map(error),
         sync_state: sync_state(&peers),
         local_only: daemon.config.local_only(),
@@ -50,8 +50,9 @@ pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
     })
 }
 
-fn last_sync(peers: &[PeerStatus]) -> Option<Timestamp> {
-    peers.iter().filter_map(|peer| peer.last_sync).max()
+/// When events were last exchanged with a peer, or through git.
+fn last_sync(peers: &[PeerStatus], daemon: &Daemon) -> Option<Timestamp> {
+    peers.iter().filter_map(|peer| peer.last_sync).max().max(daemon.git_sync.last_exchange())
 }
 
 #[derive(Deserialize)]
@@ -89,7 +90,7 @@ pub(super) async fn force(daemon: &Daemon, params: Force) -> Result<Triggered, E
     let peers = daemon.peers.status().await?;
     Ok(Triggered {
         triggered: !results.is_empty() || git.is_some(),
-        last_sync_at: last_sync(&peers),
+        last_sync_at: last_sync(&peers, daemon),
         sync_state: sync_state(&peers),
         local_only: daemon.config.local_only(),
         results,
