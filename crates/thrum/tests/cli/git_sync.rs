@@ -1,6 +1,7 @@
 //! Sync through a git remote, with real remotes.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -95,6 +96,39 @@ fn two_clones_share_mail_receipts_team_and_verify_through_a_bare_remote() {
     assert_eq!(of_sync["last_sync_at"], of_git["last_exchange_at"]);
     left.thrum(&["sync", "git", "off"]).ok();
     assert_eq!(left.json(&["sync", "status"])["last_sync_at"], Value::Null);
+}
+
+/// Creates another clone with this agent, whose daemon has this name on the remote, and switches sync through git on.
+fn another_clone(remote: &Path, name: &str) -> TestRepo {
+    let repo = TestRepo::git(name).with_variable("THRUM_TS_HOSTNAME", name);
+    repo.agent(&format!("of-{name}"), "implementer");
+    repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
+    repo.thrum(&["sync", "git", "on"]).ok();
+    repo
+}
+
+#[test]
+fn verify_names_the_origin_of_events_that_differ_and_tells_daemons_of_one_name_apart() {
+    let (left, right, remote) = two_clones();
+    share(&left, &right, &[]);
+    let attic = another_clone(&remote, "attic");
+    left.thrum(&["sync", "force"]).ok();
+    left.thrum(&["sync", "git", "trust", "attic"]).ok();
+    // Its events are here now, and it is no longer among those that are compared.
+    left.thrum(&["sync", "git", "untrust", "attic"]).ok();
+    let said = shows(&left, 75, &["sync", "verify"], "of attic (log ");
+    assert!(!said.contains("d_k"), "{said}");
+    let verified = left.thrum(&["sync", "verify", "--json"]).json();
+    let id = attic.json(&["daemon", "status"])["daemon_id"].as_str().unwrap().to_owned();
+    assert_eq!(verified["names"][&id], "attic", "{verified}");
+
+    let namesake = another_clone(&remote, &name_of(&right));
+    left.thrum(&["sync", "force"]).ok();
+    left.thrum(&["sync", "git", "trust", status(&namesake)["own_fingerprint"].as_str().unwrap()]).ok();
+    let verified = left.thrum(&["sync", "verify", "--json"]).json();
+    let names: BTreeSet<&str> =
+        verified["peers"].as_array().unwrap().iter().map(|peer| peer["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 2, "{verified}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! `sync.*` and `tsync.force`: show the state of the peers, synchronise now, compare with the peers, and list parked
 //! events.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, Timestamp, limits};
@@ -118,12 +121,38 @@ pub(super) struct Verify {
     timeout_ms: Option<u64>,
 }
 
-pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<Verified, Error> {
+/// The answer to `sync.verify`.
+#[derive(Serialize)]
+pub(super) struct NamedVerified {
+    #[serde(flatten)]
+    verified: Verified,
+    /// The names of the origins of events that differ, by id.
+    names: BTreeMap<String, String>,
+}
+
+pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<NamedVerified, Error> {
     let within = params.timeout_ms.map_or(limits::VERIFY, Duration::from_millis);
     let mut verified = daemon.peers.verify(within.min(limits::MAX_WAIT)).await?;
-    verified.peers.extend(daemon.git_sync.verify().await);
+    let mut through_git = daemon.git_sync.verify().await;
+    let differences = verified.peers.iter().chain(&through_git).flat_map(|peer| {
+        let missing = peer.missing.iter().map(|one| &one.origin);
+        peer.differences.iter().map(|one| &one.origin).chain(missing)
+    });
+    let origins: BTreeSet<String> = differences.cloned().collect();
+    let mut machines = daemon.machines();
+    let read = daemon.storage.read(move |reader| {
+        reader.name_machines(&mut machines, origins.iter().map(String::as_str))?;
+        Ok((machines, origins))
+    });
+    let (machines, origins) = read.await?;
+    // An answer that is no daemon's, about the remote, has a name already.
+    for one in through_git.iter_mut().filter(|one| !one.daemon_id.is_empty()) {
+        one.name = machines.name(&one.daemon_id).into_owned();
+    }
+    verified.peers.extend(through_git);
     verified.status = Verdict::of(&verified.peers);
-    Ok(verified)
+    let names = origins.into_iter().map(|id| (id.clone(), machines.name(&id).into_owned()));
+    Ok(NamedVerified { verified, names: names.collect() })
 }
 
 /// Events that have no effect here, by peer and reason.

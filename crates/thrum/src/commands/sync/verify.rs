@@ -1,5 +1,7 @@
 //! The output of `thrum sync verify` for users.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use thrum_core::{ErrorKind, RangeSet, name::printable};
@@ -22,6 +24,8 @@ pub(super) struct Verified {
     events: u64,
     fetched: u64,
     peers: Vec<VerifiedPeer>,
+    /// The names of the origins of events that differ, by id.
+    names: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -73,10 +77,10 @@ struct MissingEvents {
 
 impl Render for Answer<Verified> {
     fn human(&self, page: &mut Page) {
-        let Verified { status, daemon_id, events, fetched, peers } = &self.read;
+        let Verified { status, daemon_id, events, fetched, peers, names } = &self.read;
         let whose = |origin: &str, log: &str| {
-            let known = peers.iter().find(|peer| peer.daemon_id == origin).map(|peer| peer.name.as_str());
-            let name = if origin == daemon_id { "this daemon".to_owned() } else { quote(known.unwrap_or(origin)) };
+            let name = names.get(origin).map_or(origin, String::as_str);
+            let name = if origin == daemon_id { "this daemon".to_owned() } else { quote(name) };
             let log = if log.is_empty() { String::new() } else { format!(" (log {})", quote(log)) };
             format!("of {name}{log}")
         };
@@ -217,7 +221,8 @@ mod tests {
 ● old  not compared: it cannot be compared
 Something is missing
 ";
-        let raw = json!({"status": "differs", "daemon_id": "d_kme", "events": 4, "projection": "00", "peers": peers});
+        let names = json!({"d_go": "old"});
+        let raw = json!({"status": "differs", "daemon_id": "d_kme", "events": 4, "projection": "00", "peers": peers, "names": names});
         assert_eq!(verified(raw), (text.to_owned(), 1));
     }
 
@@ -231,8 +236,7 @@ Something is missing
     fn purged_events_are_shown_beside_held_ones() {
         let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
         let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
-        let raw =
-            json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))]});
+        let raw = json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))], "names": {"d_k": "desk"}});
         let text = "\
 ● desk  differs for now: a purge waits there
     of desk (log 77): 4 (6 purged) here, 9 there
@@ -251,7 +255,8 @@ Something has yet to arrive, or a purge has yet to come; compare again later
         ]);
         let desk =
             json!({"name": "desk", "daemon_id": "d_kdesk", "status": "equal", "differences": [], "missing": missing});
-        let raw = json!({"status": "equal", "daemon_id": "d_kme", "events": 40, "fetched": 4, "peers": [desk]});
+        let names = json!({"d_kdesk": "desk", "d_kme": "laptop"});
+        let raw = json!({"status": "equal", "daemon_id": "d_kme", "events": 40, "fetched": 4, "peers": [desk], "names": names});
         let text = "\
 ● desk  holds the same now
     of desk (log 77): 4 events (5–7, 12) were missing here, and came from it
