@@ -165,8 +165,10 @@ impl GitSync {
             let differences = seen.heads.as_ref().map(|heads| own.differences(heads)).unwrap_or_default();
             let (word, reason) = word(&seen.state);
             let bad = seen.bad_segments.as_ref().map(|(count, last)| format!("{count} segments are not used: {last}"));
+            // A manifest that cannot be read now may have been readable before.
+            let former = state.known.get(id).map(|known| &known.name);
             GitDaemon {
-                name: seen.name.clone(),
+                name: former.filter(|_| seen.name.is_empty()).unwrap_or(&seen.name).clone(),
                 daemon_id: id.clone(),
                 fingerprint: fingerprint(id),
                 state: word,
@@ -194,7 +196,7 @@ impl GitSync {
             missing_there: 0,
             purged: 0,
         });
-        let daemons = daemons.chain(absent).collect();
+        let daemons = by_name(daemons.chain(absent), |one| (&one.name, &one.daemon_id));
         let waiting = state.known.iter().filter(|(id, _)| {
             is_on && shown.report.daemons.get(*id).is_some_and(|seen| seen.state == SeenState::Waiting)
         });
@@ -221,10 +223,17 @@ impl GitSync {
             events_stored: shown.applied,
             events_published: shown.published,
             daemons,
-            waiting: waiting.collect(),
+            waiting: by_name(waiting, |one| (&one.name, &one.daemon_id)),
             remote: state.remote.filter(|_| is_on),
         }
     }
+}
+
+/// Sorts daemons by name, and those of one name by id.
+fn by_name<T>(daemons: impl Iterator<Item = T>, key: impl Fn(&T) -> (&String, &String)) -> Vec<T> {
+    let mut daemons: Vec<T> = daemons.collect();
+    daemons.sort_by(|one, other| key(one).cmp(&key(other)));
+    daemons
 }
 
 /// How many events of a log are missing here, and were not purged here.
@@ -245,5 +254,19 @@ fn word(state: &SeenState) -> (&'static str, Option<String>) {
         SeenState::Trusted => ("trusted", None),
         SeenState::Unusable(why) => ("unusable", Some(why.to_string())),
         SeenState::OverQuota(over) => ("over_quota", Some(over.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_are_sorted_by_name_and_those_of_one_name_by_id() {
+        let daemons = [("d_1", "desk"), ("d_2", "attic"), ("d_3", "attic"), ("d_0", "laptop")];
+        let daemons = daemons.map(|(id, name)| (id.to_owned(), name.to_owned())).into_iter().rev();
+        let sorted = by_name(daemons, |(id, name)| (name, id));
+        let ids: Vec<&str> = sorted.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["d_2", "d_3", "d_1", "d_0"]);
     }
 }

@@ -119,7 +119,7 @@ fn verify_names_the_origin_of_events_that_differ_and_tells_daemons_of_one_name_a
     let said = shows(&left, 75, &["sync", "verify"], "of attic (log ");
     assert!(!said.contains("d_k"), "{said}");
     let verified = left.thrum(&["sync", "verify", "--json"]).json();
-    let id = attic.json(&["daemon", "status"])["daemon_id"].as_str().unwrap().to_owned();
+    let id = attic.json(&["status"])["health"]["daemon_id"].as_str().unwrap().to_owned();
     assert_eq!(verified["names"][&id], "attic", "{verified}");
 
     let namesake = another_clone(&remote, &name_of(&right));
@@ -129,6 +129,28 @@ fn verify_names_the_origin_of_events_that_differ_and_tells_daemons_of_one_name_a
     let names: BTreeSet<&str> =
         verified["peers"].as_array().unwrap().iter().map(|peer| peer["name"].as_str().unwrap()).collect();
     assert_eq!(names.len(), 2, "{verified}");
+}
+
+/// The names in a list of daemons, in its order.
+fn names_in(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+/// Ids are random, so that one of 24 orders would be right by chance.
+#[test]
+fn daemons_are_listed_by_name() {
+    let (left, _right, remote) = two_clones();
+    let names = ["desk", "attic", "cellar", "barn"];
+    let _others = names.map(|name| another_clone(&remote, name));
+    let sorted = ["attic", "barn", "cellar", "desk"];
+    let shown = left.thrum(&["sync", "git", "on", "--json"]).ok().json();
+    assert_eq!(names_in(&shown["waiting"]), sorted);
+    for name in names {
+        left.thrum(&["sync", "git", "trust", name]).ok();
+    }
+    assert_eq!(names_in(&status(&left)["daemons"]), sorted);
+    let verified = left.thrum(&["sync", "verify", "--json"]).json();
+    assert_eq!(names_in(&verified["peers"]), sorted);
 }
 
 #[test]

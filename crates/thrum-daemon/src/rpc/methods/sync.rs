@@ -149,6 +149,7 @@ pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<NamedVerif
     for one in through_git.iter_mut().filter(|one| !one.daemon_id.is_empty()) {
         one.name = machines.name(&one.daemon_id).into_owned();
     }
+    through_git.sort_by(|one, other| (&one.name, &one.daemon_id).cmp(&(&other.name, &other.daemon_id)));
     verified.peers.extend(through_git);
     verified.status = Verdict::of(&verified.peers);
     let names = origins.into_iter().map(|id| (id.clone(), machines.name(&id).into_owned()));
