@@ -198,28 +198,35 @@ impl GitSync {
         Ok(self.status())
     }
 
-    /// Trusts, or distrusts, a daemon that was seen on the remote, named by its name, fingerprint or id; then makes an
-    /// exchange if it is on.
+    /// Trusts, or distrusts, daemons that were seen on the remote, named by their names, fingerprints or ids; then makes
+    /// an exchange if it is on. Decides about all of them or about none.
     ///
     /// # Errors
-    /// `not_found` if no daemon or more than one is meant; the state cannot be written.
-    pub(crate) async fn decide(&self, name: &str, is_trusted: bool) -> Result<GitStatus, Error> {
-        let is_known = self.0.state().find(name).is_ok();
-        if !is_known && self.is_on() {
+    /// `invalid` for more than [`MOST_KNOWN`](state::MOST_KNOWN) names; `not_found` if one of them means no daemon or
+    /// more than one; the state cannot be written; those of the exchange.
+    pub(crate) async fn decide(&self, names: Vec<String>, is_trusted: bool) -> Result<GitStatus, Error> {
+        if names.len() > state::MOST_KNOWN {
+            let what = format!("{} names are more than {}", names.len(), state::MOST_KNOWN);
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        let verb = if is_trusted { "trust" } else { "untrust" };
+        let are_known = self.0.state().find_all(&names, verb).is_ok();
+        if !are_known && self.is_on() {
             self.force().await?;
         }
-        let name = name.to_owned();
         self.0
             .change(move |state| {
-                let id = state.find(&name)?;
-                if let Some(known) = state.known.get_mut(&id) {
-                    known.is_trusted = Some(is_trusted);
+                for id in state.find_all(&names, verb)? {
+                    if let Some(known) = state.known.get_mut(&id) {
+                        known.is_trusted = Some(is_trusted);
+                    }
                 }
                 Ok(())
             })
             .await?;
         if self.is_on() {
-            self.force().await?;
+            let kept = "The decision is kept, and the exchange is tried again: thrum sync git status";
+            self.force().await.map_err(|error| if error.hint.is_none() { error.hint(kept) } else { error })?;
         }
         Ok(self.status())
     }

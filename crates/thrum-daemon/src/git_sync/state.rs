@@ -1,6 +1,9 @@
 //! `git.json`: which remote is used, and which daemons on it were seen, trusted and distrusted.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,7 +15,13 @@ use crate::{paths::Repo, private_files};
 const MOST: u64 = 1 << 20;
 
 /// The most daemons that are remembered. [`State::save`] forgets those first that no person has decided about.
-const MOST_KNOWN: usize = 1_000;
+pub(super) const MOST_KNOWN: usize = 1_000;
+
+/// The most names of one command that its error lists.
+const MOST_FAILURES: usize = 5;
+
+/// The most fingerprints of daemons of one name that an error lists.
+const MOST_NAMESAKES: usize = 8;
 
 /// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +106,36 @@ impl State {
         private_files::write_private(&path(repo), &bytes)
     }
 
+    /// The ids of the daemons that are meant by names, fingerprints or ids. `verb` is the command that decides about
+    /// them: `trust` or `untrust`.
+    ///
+    /// # Errors
+    /// `not_found` if one of them means no daemon, or more than one; the message has all of these.
+    pub(super) fn find_all(&self, names: &[String], verb: &str) -> Result<BTreeSet<String>, Error> {
+        let (mut ids, mut failures) = (BTreeSet::new(), Vec::new());
+        for name in names {
+            match self.find(name, verb) {
+                Ok(id) => _ = ids.insert(id),
+                Err(error) => failures.push(error),
+            }
+        }
+        if failures.is_empty() {
+            return Ok(ids);
+        }
+        let messages = failures.iter().take(MOST_FAILURES).map(|error| error.message.as_str());
+        let mut what = messages.collect::<Vec<_>>().join("; ");
+        if failures.len() > MOST_FAILURES {
+            what.push_str(&format!("; and {} more", failures.len() - MOST_FAILURES));
+        }
+        if names.len() > 1 {
+            what.push_str("; nothing is changed for the others");
+        }
+        let hint = failures.swap_remove(0).hint.unwrap_or_default();
+        Err(Error::new(ErrorKind::NotFound, what).hint(hint))
+    }
+
     /// The id of the daemon that is meant by a name, a fingerprint or an id.
-    pub(super) fn find(&self, name: &str) -> Result<String, Error> {
+    fn find(&self, name: &str, verb: &str) -> Result<String, Error> {
         // A daemon may call itself like the key of another one.
         let typed = name.to_lowercase();
         let by_key = self.known.keys().find(|id| *id == name || fingerprint(id) == typed);
@@ -108,16 +145,17 @@ impl State {
         match &meant[..] {
             [id] => Ok((*id).clone()),
             [] => {
-                Err(Error::new(ErrorKind::NotFound, format!("no daemon {} was seen on the remote", name::quoted(name)))
-                    .hint("thrum sync git status"))
+                let what = format!("no daemon {} was seen on the remote", name::quoted(name));
+                Err(Error::new(ErrorKind::NotFound, what).hint("thrum sync git status"))
             }
             several => {
-                let prints: Vec<String> = several.iter().map(|id| fingerprint(id)).collect();
-                Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("{} daemons are called {}: {}", several.len(), name::quoted(name), prints.join(", ")),
-                )
-                .hint(format!("thrum sync git trust {}", prints[0])))
+                // Anybody who may push can give any number of daemons the same name.
+                let prints: Vec<String> = several.iter().take(MOST_NAMESAKES).map(|id| fingerprint(id)).collect();
+                let more = if several.len() > prints.len() { ", …" } else { "" };
+                let name = name::quoted(name);
+                let what = format!("{} daemons are called {name}: {}{more}", several.len(), prints.join(", "));
+                let hint = format!("Compare the fingerprints, then: thrum sync git {verb} {}", prints[0]);
+                Err(Error::new(ErrorKind::NotFound, what).hint(hint))
             }
         }
     }

@@ -22,8 +22,8 @@ struct Stage {
     repo: TestRepo,
     ids: [(&'static str, String); 3],
     peer: Option<TestRepo>,
-    /// Another daemon on the git remote, and its fingerprint.
-    on_remote: Option<(TestRepo, String)>,
+    /// Two other daemons on the git remote, and the fingerprint of the first one.
+    on_remote: Option<([TestRepo; 2], String)>,
 }
 
 impl Stage {
@@ -67,19 +67,25 @@ impl Stage {
         })
     }
 
-    /// Returns the fingerprint of the daemon `desk` on the git remote. On first use, makes both share the remote.
+    /// Returns the fingerprint of the daemon `desk` on the git remote. On first use, makes this repository, `desk` and
+    /// `attic` share the remote.
     fn on_remote(&mut self) -> String {
         let (_, fingerprint) = self.on_remote.get_or_insert_with(|| {
-            let desk = TestRepo::git("desk").with_variable("THRUM_TS_HOSTNAME", "desk");
-            desk.agent("dan", "implementer");
             let remote = self.repo.above().join("remote.git");
-            desk.git_done(&["init", "--quiet", "--bare", &remote.to_string_lossy()]);
-            for repo in [&desk, &self.repo] {
+            self.repo.git_done(&["init", "--quiet", "--bare", &remote.to_string_lossy()]);
+            let share = |repo: &TestRepo| {
                 repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
                 repo.thrum(&["sync", "git", "on"]).ok();
-            }
-            let fingerprint = text(&desk.json(&["sync", "git", "status"])["own_fingerprint"]);
-            (desk, fingerprint)
+            };
+            let others = ["desk", "attic"].map(|name| {
+                let repo = TestRepo::git(name).with_variable("THRUM_TS_HOSTNAME", name);
+                repo.agent("dan", "implementer");
+                share(&repo);
+                repo
+            });
+            share(&self.repo);
+            let fingerprint = text(&others[0].json(&["sync", "git", "status"])["own_fingerprint"]);
+            (others, fingerprint)
         });
         fingerprint.clone()
     }

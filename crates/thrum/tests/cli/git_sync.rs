@@ -145,12 +145,36 @@ fn daemons_are_listed_by_name() {
     let sorted = ["attic", "barn", "cellar", "desk"];
     let shown = left.thrum(&["sync", "git", "on", "--json"]).ok().json();
     assert_eq!(names_in(&shown["waiting"]), sorted);
-    for name in names {
-        left.thrum(&["sync", "git", "trust", name]).ok();
-    }
+    left.thrum(&["sync", "git", "trust", "desk", "attic", "cellar", "barn"]).ok();
     assert_eq!(names_in(&status(&left)["daemons"]), sorted);
     let verified = left.thrum(&["sync", "verify", "--json"]).json();
     assert_eq!(names_in(&verified["peers"]), sorted);
+}
+
+#[test]
+fn several_daemons_are_let_in_at_once_or_none_is() {
+    let (left, right, remote) = two_clones();
+    let others = ["attic", "barn", "barn"].map(|name| another_clone(&remote, name));
+    left.thrum(&["sync", "git", "on"]).ok();
+    let refused = left.thrum(&["sync", "git", "trust", "attic", "nobody", "no-one"]);
+    let refused = refused.fails(3, "no daemon nobody was seen on the remote; no daemon no-one was seen");
+    assert!(refused.stderr.contains("nothing is changed") && refused.stderr.contains("thrum sync git status"));
+    left.thrum(&["sync", "git", "trust", "attic", "barn"]).fails(3, "2 daemons are called barn: ");
+    assert_eq!(status(&left)["waiting"].as_array().unwrap().len(), 3, "nothing is changed");
+
+    let print = status(&others[1])["own_fingerprint"].as_str().unwrap().to_owned();
+    let shown = left.thrum(&["sync", "git", "trust", "attic", &print, "--json"]).ok().json();
+    let states = |shown: &Value| -> Vec<String> {
+        let daemons = shown["daemons"].as_array().unwrap().iter();
+        daemons.map(|one| format!("{} {}", one["name"].as_str().unwrap(), one["state"].as_str().unwrap())).collect()
+    };
+    assert_eq!(states(&shown), ["attic trusted", "barn trusted"]);
+    left.thrum(&["sync", "git", "untrust", "attic", "nobody"]).fails(3, "no daemon nobody");
+    left.thrum(&["sync", "git", "untrust", "barn"]).fails(3, "thrum sync git untrust ");
+    assert_eq!(states(&status(&left)), ["attic trusted", "barn trusted"]);
+    let shown = left.thrum(&["sync", "git", "untrust", "attic", &print, "--json"]).ok().json();
+    assert_eq!(states(&shown), ["attic distrusted", "barn distrusted"]);
+    right.thrum(&["sync", "git", "trust"]).fails(2, "<NAME>");
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! `git.*`: sync through a git remote.
 
 use serde::Deserialize;
-use thrum_core::Error;
+use thrum_core::{Error, ErrorKind};
 
-use super::required;
 use crate::{daemon::Daemon, git_sync::GitStatus};
 
 #[derive(Deserialize)]
@@ -18,9 +17,9 @@ pub(super) struct On {
 
 #[derive(Deserialize)]
 pub(super) struct Decided {
-    /// The name of a daemon on the remote, its fingerprint or its id.
+    /// For each daemon on the remote that is meant, its name, fingerprint or id.
     #[serde(default)]
-    name: Option<String>,
+    names: Vec<String>,
 }
 
 pub(super) fn status(daemon: &Daemon) -> GitStatus {
@@ -36,5 +35,8 @@ pub(super) async fn off(daemon: &Daemon) -> Result<GitStatus, Error> {
 }
 
 pub(super) async fn decide(daemon: &Daemon, params: Decided, is_trusted: bool) -> Result<GitStatus, Error> {
-    daemon.git_sync.decide(&required("name", params.name)?, is_trusted).await
+    if params.names.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "names is required"));
+    }
+    daemon.git_sync.decide(params.names, is_trusted).await
 }

@@ -52,29 +52,32 @@ Examples:
   thrum sync git status
   thrum sync git status --json")]
     Status,
-    /// Store the events of a daemon that was seen on the remote
+    /// Store the events of daemons that were seen on the remote
     #[command(after_help = "\
 Compare the fingerprint with the one that `thrum sync git status` shows there. Who trusts this daemon trusts those \
-that it trusts, too.
+that it trusts, too. If one of several names is unknown or ambiguous, nothing is changed.
 
 Examples:
-  thrum sync git trust desk
+  thrum sync git trust desk attic
   thrum sync git trust 2gx5-mkqp-4wzt-a7bd")]
     Trust {
-        /// The daemon's name, fingerprint or ID
-        name: String,
+        /// The daemons' names, fingerprints or IDs
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
     },
-    /// Store no more events of a daemon on the remote, whoever vouches for it
+    /// Store no more events of daemons on the remote, whoever vouches for them
     #[command(after_help = "\
 Events that are stored already stay. Without --encrypt, that daemon can still read what this one publishes; with it, \
-everything is published again with another key, which that daemon does not get.
+everything is published again with another key, which that daemon does not get. If one of several names is unknown or \
+ambiguous, nothing is changed.
 
 Examples:
-  thrum sync git untrust desk
+  thrum sync git untrust desk attic
   thrum sync git untrust 2gx5-mkqp-4wzt-a7bd")]
     Untrust {
-        /// The daemon's name, fingerprint or ID
-        name: String,
+        /// The daemons' names, fingerprints or IDs
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
     },
 }
 
@@ -84,8 +87,8 @@ impl Command {
             Self::Status => ("git.status", json!({})),
             Self::On { remote, encrypt } => ("git.on", json!({"remote": remote, "encrypt": encrypt})),
             Self::Off => ("git.off", json!({})),
-            Self::Trust { name } => ("git.trust", json!({"name": name})),
-            Self::Untrust { name } => ("git.untrust", json!({"name": name})),
+            Self::Trust { names } => ("git.trust", json!({"names": names})),
+            Self::Untrust { names } => ("git.untrust", json!({"names": names})),
         };
         let _progress = cx.output.progress("Exchanging events with the remote", None);
         boxed(client.call_within::<Answer<GitStatus>>(limits::GIT_EXCHANGE, method, params))
