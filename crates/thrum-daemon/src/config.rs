@@ -414,6 +414,30 @@ impl Config {
         self.get(Key::LocalOnly).value != false
     }
 
+    /// Returns the error for what `daemon.local_only` forbids; `None` while it is off. Message and hint name the
+    /// variable if that switched it on, because the file cannot switch it off then.
+    pub fn kept_here(&self) -> Option<Error> {
+        if !self.local_only() {
+            return None;
+        }
+        let what = "daemon.local_only keeps this daemon from other machines";
+        let variable = Key::LocalOnly.variable();
+        let (why, hint) = match self.get(Key::LocalOnly).source {
+            Source::Variable(Origin::Process) => (
+                format!(", because {variable} is set in its environment"),
+                format!("unset {variable}, then thrum daemon restart"),
+            ),
+            Source::Variable(file) => (
+                format!(", because {variable} is set in {file}"),
+                format!("Remove {variable} from {file}, then thrum daemon restart"),
+            ),
+            Source::File | Source::Default | Source::Unusable => {
+                (String::new(), "thrum config set daemon.local_only false, then thrum daemon restart".to_owned())
+            }
+        };
+        Some(Error::new(ErrorKind::Refused, format!("{what}{why}")).hint(hint))
+    }
+
     /// Returns `tailnet.enabled`.
     pub fn tailnet(&self) -> bool {
         self.get(Key::Tailnet).value == true
@@ -528,6 +552,19 @@ mod tests {
             (config.sync_interval(), config.get(Key::SyncInterval).source.to_string()),
             (Duration::from_secs(120), ".thrum/.env".into())
         );
+    }
+
+    #[test]
+    fn the_refusal_of_other_machines_names_what_has_to_be_changed() {
+        let (_guard, repo) = fixture();
+        let hint = |process: &[(&str, &str)]| load(&repo, process).kept_here().and_then(|refusal| refusal.hint);
+        assert_eq!(hint(&[]), None);
+        let variable = [("THRUM_LOCAL", "1")];
+        assert_eq!(hint(&variable).unwrap(), "unset THRUM_LOCAL, then thrum daemon restart");
+        fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
+        assert_eq!(hint(&[]).unwrap(), "thrum config set daemon.local_only false, then thrum daemon restart");
+        fs::write(repo.thrum_dir().join(".env"), "THRUM_LOCAL=true\n").unwrap();
+        assert_eq!(hint(&[]).unwrap(), "Remove THRUM_LOCAL from .thrum/.env, then thrum daemon restart");
     }
 
     #[test]

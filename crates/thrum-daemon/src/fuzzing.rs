@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thrum_core::{Ambient, Error, limits};
+use thrum_core::{Ambient, Error, ErrorKind, limits};
 use thrum_sync::{
     Peers, PeersConfig,
     peers::{Ambients, Prover},
@@ -99,7 +99,7 @@ impl Service for Patience {
     async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
         let call = self.0.call(method, params, kept);
         let outcome = if self.time_bound(method) == Some(TimeBound::Long) {
-            timeout(WAIT, call).await.unwrap_or_else(|_| Err(Error::new(thrum_core::ErrorKind::TryAgain, "it waits")))
+            timeout(WAIT, call).await.unwrap_or_else(|_| Err(Error::new(ErrorKind::TryAgain, "it waits")))
         } else {
             call.await
         };
@@ -133,13 +133,14 @@ impl Socket {
         let ambients: Ambients = Arc::new(|| Box::new(System) as Box<dyn Ambient>);
         let tailnet = tailnet::of(&repo, &settings, &config, "fuzz", Arc::clone(&ambients));
         let prover: Prover = Arc::new(|_, _| String::new());
+        let kept_here = Error::new(ErrorKind::Refused, "a fuzz target keeps to this machine");
         let peers = PeersConfig {
             var_dir: repo.var(),
             daemon_id: id.clone(),
             name: "fuzz".to_owned(),
             version: String::new(),
             sync_interval: limits::SYNC_INTERVAL,
-            local_only: true,
+            kept_here: Some(kept_here.clone()),
             transports: Vec::new(),
             ambients,
             prover,
@@ -156,7 +157,7 @@ impl Socket {
             storage: Arc::clone(&storage),
             peers: peers.clone(),
             hold: hold.clone(),
-            is_local_only: true,
+            kept_here: Some(kept_here),
         };
         let git_sync = {
             let _entered = runtime.enter();

@@ -34,7 +34,8 @@ struct Shared {
     storage: Arc<Storage>,
     peers: Peers,
     hold: Hold,
-    is_local_only: bool,
+    /// The refusal of a daemon that must stay on this machine.
+    kept_here: Option<Error>,
     state: Mutex<State>,
     /// The error of reading the state. While there is one, the file is not written: that would lose whom a person
     /// distrusts.
@@ -85,13 +86,14 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     pub(crate) peers: Peers,
     pub(crate) hold: Hold,
-    pub(crate) is_local_only: bool,
+    /// The refusal of a daemon that must stay on this machine.
+    pub(crate) kept_here: Option<Error>,
 }
 
 impl GitSync {
     /// Starts the task, which exchanges events while sync through git is on.
     pub(crate) fn start(parts: Parts, shutdown: &Shutdown) -> Self {
-        let Parts { repo, key, name, storage, peers, hold, is_local_only } = parts;
+        let Parts { repo, key, name, storage, peers, hold, kept_here } = parts;
         let (state, broken) = match State::load(&repo) {
             Ok(state) => (state, None),
             Err(error) => {
@@ -111,7 +113,7 @@ impl GitSync {
             storage,
             peers,
             hold,
-            is_local_only,
+            kept_here,
             state: Mutex::new(state),
             broken,
             shutdown: shutdown.clone(),
@@ -136,9 +138,8 @@ impl GitSync {
     /// published is encrypted; `not_found` without a remote; errors of git.
     pub(crate) async fn switch_on(&self, remote: Option<String>, encrypts: bool) -> Result<GitStatus, Error> {
         let shared = Arc::clone(&self.0);
-        if shared.is_local_only {
-            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon on this machine")
-                .hint("thrum config set daemon.local_only false"));
+        if let Some(refusal) = &shared.kept_here {
+            return Err(refusal.clone());
         }
         self.0.hold.check()?;
         if remote.as_deref().is_some_and(has_password) {
@@ -270,7 +271,7 @@ impl GitSync {
 
     /// Returns `true` if sync through git is on.
     pub(crate) fn is_on(&self) -> bool {
-        !self.0.is_local_only && self.0.state().remote.is_some()
+        self.0.kept_here.is_none() && self.0.state().remote.is_some()
     }
 }
 

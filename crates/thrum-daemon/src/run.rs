@@ -121,7 +121,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
         name: name.clone(),
         version: version.clone(),
         sync_interval: config.sync_interval(),
-        local_only: config.local_only(),
+        kept_here: config.kept_here(),
         transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
         ambients,
         prover,
@@ -170,7 +170,7 @@ async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), E
             storage: Arc::clone(&storage),
             peers: peers.clone(),
             hold: hold.clone(),
-            is_local_only: config.local_only(),
+            kept_here: config.kept_here(),
         },
         &shutdown,
     );

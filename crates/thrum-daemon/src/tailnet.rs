@@ -16,12 +16,6 @@ use crate::{
 /// The socket of a machine's own Tailscale on Linux.
 const HOST_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
 
-/// The reason why there is no tailnet while `daemon.local_only` is on, regardless of the other settings.
-const KEPT_HERE: &str = "daemon.local_only keeps this daemon from other machines";
-
-/// Hint for switching `daemon.local_only` off.
-const LET_OUT: &str = "thrum config set daemon.local_only false, then thrum daemon restart";
-
 /// Creates the tailnet from the settings, without starting it.
 pub(crate) fn of(repo: &Repo, settings: &Settings, config: &Config, name: &str, ambients: Ambients) -> Tailnet {
     let from_root = |path: &PathBuf| repo.main_root().join(path);
@@ -49,8 +43,8 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
     if tailnet.status().borrow().enabled {
         return Ok(());
     }
-    if config.local_only() {
-        return Err(Error::new(ErrorKind::Refused, KEPT_HERE).hint(LET_OUT));
+    if let Some(refusal) = config.kept_here() {
+        return Err(refusal);
     }
     if let Source::Variable(origin) = config.get(Key::Tailnet).source {
         return Err(Error::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
@@ -102,15 +96,19 @@ pub(crate) struct TailnetHealth {
 
 impl TailnetHealth {
     pub(crate) fn of(status: &Status, address: Option<String>, config: &Config) -> Self {
-        let kept_here = config.local_only() && !status.enabled;
+        let kept_here = config.kept_here().filter(|_| !status.enabled);
+        let (why, hint) = match kept_here {
+            Some(Error { message, hint, .. }) => (message, hint),
+            None => (status.why.clone(), status.hint.clone()),
+        };
         Self {
             enabled: status.enabled,
             mode: status.mode.map(|mode| if mode == Mode::Own { "own" } else { "host" }),
-            why: if kept_here { KEPT_HERE.to_owned() } else { status.why.clone() },
+            why,
             state: status.state,
             since: status.since,
             message: status.sentence.clone(),
-            hint: if kept_here { Some(LET_OUT.to_owned()) } else { status.hint.clone() },
+            hint,
             login_url: status.login_url.clone(),
             hostname: status.hostname.clone(),
             dns_name: status.dns_name.clone(),

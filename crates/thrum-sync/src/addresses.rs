@@ -23,18 +23,19 @@ pub(crate) struct Addresses {
     env: Arc<Environment>,
     transports: Vec<Arc<dyn Transport>>,
     /// Restricts sync to peers on this machine, whatever transports there are.
-    local_only: bool,
+    /// The refusal of peers on other machines; `None` if they are allowed.
+    kept_here: Option<Error>,
     pub(crate) reachability: Reachability,
 }
 
 impl Addresses {
-    pub(crate) fn new(env: Arc<Environment>, transports: Vec<Arc<dyn Transport>>, local_only: bool) -> Self {
-        Self { env, transports, local_only, reachability: Reachability::default() }
+    pub(crate) fn new(env: Arc<Environment>, transports: Vec<Arc<dyn Transport>>, kept_here: Option<Error>) -> Self {
+        Self { env, transports, kept_here, reachability: Reachability::default() }
     }
 
     /// Returns the transport of this kind, unless the user's configuration forbids it.
     pub(crate) fn transport(&self, kind: Kind) -> Option<Arc<dyn Transport>> {
-        self.transports.iter().find(|transport| transport.kind() == kind && !self.is_forbidden(kind)).cloned()
+        self.transports.iter().find(|transport| transport.kind() == kind && self.refusal(kind).is_none()).cloned()
     }
 
     /// Returns the transport of this kind, for work that is impossible without it.
@@ -46,9 +47,10 @@ impl Addresses {
         self.transport(kind).ok_or_else(missing)
     }
 
-    /// Returns `true` if the user's configuration forbids peers of this kind, because they are on other machines.
-    fn is_forbidden(&self, kind: Kind) -> bool {
-        self.local_only && kind != Kind::Local
+    /// Returns the refusal of peers of this kind if the user's configuration forbids them, because they are on other
+    /// machines.
+    fn refusal(&self, kind: Kind) -> Option<&Error> {
+        self.kept_here.as_ref().filter(|_| kind != Kind::Local)
     }
 
     /// Checks that a transport of this kind may be used.
@@ -56,9 +58,10 @@ impl Addresses {
     /// # Errors
     /// `Refused` if there is a transport of this kind, but the user's configuration forbids it.
     pub(crate) fn may_use(&self, kind: Kind) -> Result<(), Error> {
-        if self.is_forbidden(kind) && self.transports.iter().any(|transport| transport.kind() == kind) {
-            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
-                .hint("thrum config set daemon.local_only false, then thrum daemon restart"));
+        if let Some(refusal) = self.refusal(kind)
+            && self.transports.iter().any(|transport| transport.kind() == kind)
+        {
+            return Err(refusal.clone());
         }
         Ok(())
     }

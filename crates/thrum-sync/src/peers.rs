@@ -74,8 +74,8 @@ pub struct PeersConfig {
     /// Interval between periodic pulls from each peer, independent of its announcements: [`limits::SYNC_INTERVAL`]
     /// unless configured.
     pub sync_interval: Duration,
-    /// Restricts sync to peers on this machine, whatever transports there are.
-    pub local_only: bool,
+    /// Restricts sync to peers on this machine, whatever transports there are: the refusal of other peers.
+    pub kept_here: Option<Error>,
     /// The transports, at most one of each kind.
     pub transports: Vec<Arc<dyn Transport>>,
     /// Clock and randomness.
@@ -120,7 +120,7 @@ impl Peers {
             name,
             version,
             sync_interval,
-            local_only,
+            kept_here,
             transports,
             ambients,
             prover,
@@ -136,7 +136,7 @@ impl Peers {
         let peers: Vec<Peer> = auth.registry.peers().to_vec();
         let listens = auth.registry.port(Kind::Local).is_some();
         let env = Arc::new(Environment::new(auth, log, commits, sync_interval, ambients, prover, exchange_secret));
-        let parts = Arc::new_cyclic(|parts| Parts::new(env, transports, local_only, parts));
+        let parts = Arc::new_cyclic(|parts| Parts::new(env, transports, kept_here, parts));
         tracing::info!(
             "periodic_sync: starting with interval={}, recent_threshold={}",
             go_duration(sync_interval),
@@ -388,8 +388,13 @@ impl Peers {
 }
 
 impl Parts {
-    fn new(env: Arc<Environment>, transports: Vec<Arc<dyn Transport>>, local_only: bool, parts: &Weak<Self>) -> Self {
-        let addresses = Arc::new(Addresses::new(Arc::clone(&env), transports, local_only));
+    fn new(
+        env: Arc<Environment>,
+        transports: Vec<Arc<dyn Transport>>,
+        kept_here: Option<Error>,
+        parts: &Weak<Self>,
+    ) -> Self {
+        let addresses = Arc::new(Addresses::new(Arc::clone(&env), transports, kept_here));
         let inbound =
             Arc::new(Inbound::new(Arc::clone(&env), Arc::clone(&addresses), Box::new(Dispatch(Weak::clone(parts)))));
         let outbound = Arc::new(Outbound::new(Arc::clone(&env), Arc::clone(&addresses), Arc::clone(&inbound)));

@@ -34,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut running: Option<Running> = None;
     let mut seen = published_from(&commits.borrow_and_update(), &shared);
     loop {
-        if shared.is_local_only || shared.state().remote.is_none() {
+        if shared.kept_here.is_some() || shared.state().remote.is_none() {
             running = None;
             schedule = Schedule::new(limits::INTERVAL);
             shared.is_requested.store(false, Ordering::SeqCst);

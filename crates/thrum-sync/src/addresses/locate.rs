@@ -86,9 +86,9 @@ impl Addresses {
             return Err(refused("it was paired without a token; pair again"));
         }
         let kind = peer.kind();
-        if kind.is_some_and(|kind| self.is_forbidden(kind)) {
-            return Err(refused("it is on another machine, and daemon.local_only is on")
-                .hint("thrum config set daemon.local_only false"));
+        if let Some(Error { message, hint, .. }) = kind.and_then(|kind| self.refusal(kind)) {
+            let error = refused(&format!("it is on another machine, and {message}"));
+            return Err(hint.iter().fold(error, |error, hint| error.hint(hint)));
         }
         let transport = kind.and_then(|kind| self.transport(kind)).ok_or_else(|| {
             let name = kind.map_or_else(|| peer.transport.clone().unwrap_or_default(), |kind| kind.to_string());

@@ -485,7 +485,8 @@ pub async fn start_peers_over(
         name: name.into(),
         version: "0.1.0".into(),
         sync_interval,
-        local_only,
+        kept_here: local_only
+            .then(|| Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")),
         transports,
         ambients: Arc::new(|| Box::new(System)),
         prover: {

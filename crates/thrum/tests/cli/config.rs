@@ -133,7 +133,7 @@ fn a_remote_peer_is_not_dialled_in_local_only_mode_and_shows_why() {
     repo.thrum(&["daemon", "start"]).ok();
     repo.thrum(&["sync", "force"]).fails(75, "");
     let error = || repo.json(&["peer", "status"])[0]["last_error"].as_str().unwrap().to_owned();
-    assert!(error().contains("daemon.local_only is on"), "{}", error());
+    assert!(error().contains("daemon.local_only keeps this daemon from other machines"), "{}", error());
     // `daemon.local_only` overrides the tailnet's own switch, and is named wherever that switch seems to have no
     // effect.
     fs::write(repo.path(".thrum/.env"), "THRUM_TS_ENABLED=true\n").unwrap();

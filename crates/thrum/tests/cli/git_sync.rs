@@ -225,7 +225,7 @@ fn without_a_remote_or_with_several_the_error_says_what_to_do() {
 
 #[test]
 fn a_daemon_that_stays_on_this_machine_publishes_nothing() {
-    let (left, _right, remote) = two_clones();
+    let (mut left, _right, remote) = two_clones();
     left.thrum(&["sync", "git", "on"]).ok();
     left.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
     left.thrum(&["daemon", "restart"]).ok();
@@ -233,7 +233,18 @@ fn a_daemon_that_stays_on_this_machine_publishes_nothing() {
     left.thrum(&["send", "private", "--to", "@everyone"]).ok();
     left.thrum(&["sync", "force"]).ok();
     assert_eq!((refs(&left, &remote), status(&left)["state"].as_str()), (before, Some("off")));
-    left.thrum(&["sync", "git", "on"]).fails(4, "thrum config set daemon.local_only false");
+    left.thrum(&["sync", "git", "on"]).fails(4, "thrum config set daemon.local_only false, then thrum daemon restart");
+
+    // The file cannot switch off what the variable switches on, so the hint names the variable.
+    left.thrum(&["config", "set", "daemon.local_only", "false"]).ok();
+    left.set_variable("THRUM_LOCAL", "1");
+    left.thrum(&["daemon", "restart"]).ok();
+    let refused = left.thrum(&["sync", "git", "on"]).fails(4, "unset THRUM_LOCAL, then thrum daemon restart");
+    assert!(!refused.stderr.contains("config set"), "{refused:?}");
+    let refused = left.thrum(&["peer", "add", "--via", "tailnet"]).fails(4, "because THRUM_LOCAL is set");
+    assert!(!refused.stderr.contains("config set"), "{refused:?}");
+    let health = left.json(&["status"])["health"]["tailnet"].take();
+    assert_eq!(health["hint"], "unset THRUM_LOCAL, then thrum daemon restart", "{health}");
 }
 
 /// The refs of a remote with their tips.

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
     if args.via.is_none() && pairing.read.transport == "local" {
         let sync: SyncStatus = client.call("sync.status", json!({}))?;
         cx.output.note(match sync.local_only {
-            true => "daemon.local_only is on, so this reaches other repositories on this machine only.",
+            true => "daemon.local_only is on, so this reaches other repositories on this machine only (thrum config show).",
             false => "The tailnet is off, so this reaches other repositories on this machine only (--via tailnet switches it on).",
         });
     }
