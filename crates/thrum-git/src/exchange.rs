@@ -87,6 +87,8 @@ pub struct Seen {
     pub heads: Option<Heads>,
     /// Whether its events are stored.
     pub state: SeenState,
+    /// Whether what it publishes is encrypted; `None` if its manifest cannot be read.
+    pub is_encrypted: Option<bool>,
     /// Segments that are not used, with the reason of the last one.
     pub bad_segments: Option<(usize, String)>,
     /// Number of events that it publishes although they were purged here. Known for logs with origin sequences.

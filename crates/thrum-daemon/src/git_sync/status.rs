@@ -64,6 +64,9 @@ struct GitDaemon {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     published_at: Option<Timestamp>,
+    /// Whether what it publishes is encrypted; absent if its manifest cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted: Option<bool>,
     /// Events that it has and that are missing here, as far as its version vector says.
     missing_here: u64,
     /// Events that are here and missing at it.
@@ -174,6 +177,7 @@ impl GitSync {
                 state: word,
                 reason: reason.or(bad),
                 published_at: seen.at,
+                encrypted: seen.is_encrypted,
                 missing_here: differences.iter().map(missing_here).fold(0, u64::saturating_add),
                 missing_there: differences.iter().map(missing_there).fold(0, u64::saturating_add),
                 purged: seen.purged,
@@ -192,6 +196,7 @@ impl GitSync {
             state: "absent",
             reason: Some("it is no longer on the remote, or uses another git.ref_prefix".to_owned()),
             published_at: None,
+            encrypted: None,
             missing_here: 0,
             missing_there: 0,
             purged: 0,

@@ -43,6 +43,7 @@ impl Exchange {
                     Ok(manifest) => {
                         (seen.name, seen.at) = (super::shown(&manifest.name), Some(manifest.at));
                         seen.number = manifest.number;
+                        seen.is_encrypted = Some(!manifest.recipients.is_empty());
                         read.insert((*id).clone(), Read { tip: (*tip).clone(), manifest, key: None, index: None });
                     }
                     Err(why) => seen.state = SeenState::Unusable(why),

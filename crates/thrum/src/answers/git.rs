@@ -27,6 +27,8 @@ pub(crate) struct GitDaemon {
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) published_at: Option<Timestamp>,
+    /// `None` if its manifest cannot be read.
+    pub(crate) encrypted: Option<bool>,
     pub(crate) missing_here: u64,
     pub(crate) missing_there: u64,
     pub(crate) purged: u64,

@@ -321,6 +321,26 @@ fn a_remote_that_everybody_can_read_is_refused_unless_what_is_published_is_encry
     shows(&left, 0, &["sync", "git", "status"], "encrypted");
 }
 
+#[test]
+fn a_daemon_that_encrypts_names_the_trusted_ones_that_publish_in_clear() {
+    let (left, right, remote) = two_clones();
+    share(&left, &right, &[]);
+    let said = shows(&left, 0, &["sync", "git", "status"], "trusted");
+    assert!(!said.contains("encrypted"), "nobody is meant to encrypt: {said}");
+    assert_eq!(status(&left)["daemons"][0]["encrypted"], false);
+    let _stranger = another_clone(&remote, "stranger");
+    let (name, hint) = (name_of(&right), "still publishes in clear; there: thrum sync git on --encrypt");
+    let warning = format!("Not encrypted: {name} {hint}\n");
+    shows(&left, 0, &["sync", "git", "on", "--encrypt"], &warning);
+    shows(&left, 0, &["sync", "git", "status"], &warning);
+
+    right.thrum(&["sync", "git", "on", "--encrypt"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    let said = shows(&left, 0, &["sync", "git", "status"], "encrypted");
+    assert!(!said.contains("in clear"), "{said}");
+    assert_eq!(status(&left)["daemons"][0]["encrypted"], true);
+}
+
 /// C32
 #[test]
 fn a_remote_that_becomes_readable_by_everybody_gets_nothing_more() {

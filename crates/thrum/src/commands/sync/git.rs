@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
 
 use crate::{
-    answers::{Answer, GitStatus},
+    answers::{Answer, GitDaemon, GitStatus},
     client::Client,
     context::Context,
     render::{
@@ -109,6 +109,21 @@ impl Render for Answer<GitStatus> {
     }
 }
 
+/// Maximum number of daemons that are named in one line.
+const NAMED: usize = 8;
+
+/// Lists names, the first ones if there are many.
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names[..names.len().min(NAMED)].join(", "))
+}
+
+/// Returns `true` for a trusted daemon that publishes in clear, although this one encrypts.
+fn is_in_clear(status: &GitStatus, one: &GitDaemon) -> bool {
+    status.encrypted && one.state == "trusted" && one.encrypted == Some(false)
+}
+
 /// Shows the state of sync through git.
 pub(crate) fn show(status: &GitStatus, page: &mut Page) {
     let Some(remote) = &status.remote else {
@@ -127,11 +142,14 @@ pub(crate) fn show(status: &GitStatus, page: &mut Page) {
         page.field("Next", time::exact(next));
     }
     for one in &status.daemons {
-        let is_fine = one.state == "trusted" && one.reason.is_none();
+        let is_fine = one.state == "trusted" && one.reason.is_none() && !is_in_clear(status, one);
         let color = if is_fine { GREEN } else { YELLOW };
         let mut about = vec![printable(&one.state)];
         if let Some(at) = one.published_at {
             about.push(format!("published {}", page.time(at)));
+        }
+        if is_in_clear(status, one) {
+            about.push("not encrypted".to_owned());
         }
         for (number, what) in [
             (one.missing_here, "missing here"),
@@ -144,6 +162,14 @@ pub(crate) fn show(status: &GitStatus, page: &mut Page) {
         }
         about.extend(one.reason.as_deref().map(printable));
         page.line(format!("{color}●{color:#} {}  {}  {}", quote(&one.name), one.fingerprint, about.join(", ")));
+    }
+    let in_clear = status.daemons.iter().filter(|one| is_in_clear(status, one));
+    let in_clear: Vec<String> = in_clear.map(|one| quote(&one.name)).collect();
+    if !in_clear.is_empty() {
+        let (names, are) = (listed(&in_clear), if in_clear.len() == 1 { "publishes" } else { "publish" });
+        page.line(format!(
+            "{YELLOW}Not encrypted:{YELLOW:#} {names} still {are} in clear; there: thrum sync git on --encrypt"
+        ));
     }
     for one in &status.waiting {
         let seen = one.first_seen.map(|at| format!(", first seen {}", page.time(at))).unwrap_or_default();

@@ -283,6 +283,7 @@ fn through_git(stage: &mut Stage) {
         "`state` is `off`, `starting`, `ok` or `failing` (then with `last_error`). `daemons` are those whose events are stored (`trusted`), \
 and those that are `distrusted`, `unusable` or `over_quota`, with the `reason`; `waiting` are those that nobody has decided about. `missing_here` and \
 `missing_there` count events by the version vectors, `purged` those that a daemon still publishes although they were purged here. While it is on, \
+`encrypted` says of this daemon, and of each other one whose manifest can be read, whether it encrypts what it publishes. \
 `sync status` and `status` have the same as `git`, and `sync force` has `git` with `stored`, `published` and, if it failed, `error`. A daemon that is \
 no peer is compared by `sync verify`, too.",
     );
