@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, name::shown};
 
 use crate::{
+    agent_text::wants_in,
     answers::{Listing, Member, Peer, SyncStatus, Team, Whoami},
     context::Context,
     render::plain_agent,
@@ -71,6 +72,9 @@ impl Brief {
                 quote(&peer.state.replace('_', " "))
             ));
         }
+        if let Some(sentence) = wants_in::sentence(sync.waiting()) {
+            text.push_str(&format!("{sentence}\n"));
+        }
         let unread: Vec<Value> = mail
             .messages
             .iter()
@@ -78,12 +82,15 @@ impl Brief {
                 |message| json!({"message_id": message.message_id, "from": message.address, "preview": preview(&message.body.content, 80)}),
             )
             .collect();
-        let structured = json!({
+        let mut structured = json!({
             "you": {"name": me, "role": known.role, "module": known.module, "intent": known.intent, "task": known.current_task},
             "unread": mail.unread, "newest_unread": unread,
             "agents": others.iter().take(MOST).map(|member| facts(member)).collect::<Vec<_>>(), "agents_total": others.len(),
             "peers": sync.peers.iter().take(MOST).map(|peer| json!({"name": peer.name, "state": peer.state})).collect::<Vec<_>>(),
         });
+        if !sync.waiting().is_empty() {
+            structured["wants_in"] = wants_in::facts(sync.waiting());
+        }
         Ok(Self { structured, text })
     }
 }

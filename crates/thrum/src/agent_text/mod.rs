@@ -4,6 +4,7 @@
 mod brief;
 mod collisions;
 mod page;
+pub(crate) mod wants_in;
 
 pub(crate) use brief::{Brief, facts, line};
 pub(crate) use collisions::{collisions, collisions_text};

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use thrum_core::Error;
 
 pub(crate) use agents::{AgentRef, Agents, Contexts, ListedAgent, Member, Team, Whoami, Working};
-pub(crate) use git::{GitDaemon, GitStatus};
+pub(crate) use git::{GitDaemon, GitStatus, Waiting};
 pub(crate) use health::{Health, Purges, SaidPurge, Tailnet};
 pub(crate) use mail::{Body, Listing, News, Recipient, Sent, Summary, Tag};
 pub(crate) use peers::{Pairing, Peer, SyncStatus, millis, node, over_quota, route};

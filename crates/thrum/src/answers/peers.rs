@@ -13,7 +13,7 @@ use thrum_sync::{
     transport::Node,
 };
 
-use super::GitStatus;
+use super::{GitStatus, Waiting};
 use crate::{text::quote, time};
 
 /// The answer to `sync.status`.
@@ -31,6 +31,13 @@ pub(crate) struct SyncStatus {
     pub(crate) peers: Vec<Peer>,
     /// `None` while sync through git is off.
     pub(crate) git: Option<GitStatus>,
+}
+
+impl SyncStatus {
+    /// The daemons that want in through git.
+    pub(crate) fn waiting(&self) -> &[Waiting] {
+        self.git.as_ref().map_or(&[], |git| &git.waiting)
+    }
 }
 
 /// One peer of `peer.status` or `sync.status`. Fields that Go Thrum's daemon may leave out, or send as `null`, are

@@ -14,7 +14,8 @@ use thrum_core::{
 use thrum_daemon::notes::{Note, Notes, Part};
 
 use crate::{
-    answers::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
+    agent_text::wants_in,
+    answers::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Waiting, Whoami},
     client::Client,
     commands::{inbox, peer, status},
     context::Context,
@@ -201,6 +202,10 @@ impl Briefing {
         })
     }
 
+    fn waiting(&self) -> &[Waiting] {
+        self.sync.as_ref().map_or(&[], SyncStatus::waiting)
+    }
+
     fn show_mail(&self, page: &mut Page) {
         let Some(Mail { unread, total, recent }) = &self.mail else { return };
         page.field("Mail", format!("{unread} unread of {total}"));
@@ -333,6 +338,9 @@ impl Render for Briefing {
         for trouble in self.troubles() {
             peer::show(trouble, page);
         }
+        if let Some(sentence) = wants_in::sentence(self.waiting()) {
+            page.field("Git", sentence);
+        }
         for error in &self.missing {
             let hint = error.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
             page.line(format!("{YELLOW}Missing:{YELLOW:#} {}{}", text::lines(&error.message), text::lines(&hint)));
@@ -368,7 +376,7 @@ impl Render for Briefing {
         let changes = self.changes.as_ref();
         let files = changes.ok().map(|changes| &changes.uncommitted);
         let note = |note: &Option<Note>| note.as_ref().map(|note| beginning(note, OF_NOTES).0);
-        json!({
+        let mut briefing = json!({
             "identity": identity,
             "session": session,
             "agents": agents,
@@ -400,7 +408,11 @@ impl Render for Briefing {
                 json!({"kind": error.kind, "message": error.message, "hint": error.hint})
             }).collect::<Vec<_>>(),
             "commands": COMMANDS.map(|(command, _)| command),
-        })
+        });
+        if !self.waiting().is_empty() {
+            briefing["sync_state"]["wants_in"] = wants_in::facts(self.waiting());
+        }
+        briefing
     }
 }
 

@@ -6,9 +6,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::common::{TestRepo, contents, free_port, message_id, pair};
+use crate::{
+    common::{TestRepo, contents, free_port, message_id, pair},
+    mcp::{Client, text},
+};
 
 /// Creates an empty bare repository beside a repository.
 fn bare(beside: &TestRepo) -> PathBuf {
@@ -192,7 +195,22 @@ fn a_daemon_waits_until_it_is_let_in_and_can_be_shut_out() {
     assert_eq!(right.unread("bob"), 0);
     shows(&right, 0, &["sync", "git", "status"], "wants in");
 
-    shows(&right, 0, &["sync", "git", "trust", own.as_str().unwrap()], "trusted");
+    let own = own.as_str().unwrap();
+    let command = format!("thrum sync git trust {own}\n");
+    let said = shows(&right, 0, &["prime"], &command);
+    assert!(said.contains("wants in through git. Only your user may decide"), "{said}");
+    let primed = right.json(&["prime"]);
+    let expected = json!([{"name": name_of(&left), "fingerprint": own}]);
+    assert_eq!(primed["sync_state"]["wants_in"], expected, "{primed}");
+    let mut bob = Client::of(&right, "bob");
+    let brief = bob.call("brief", json!({}));
+    assert!(text(&brief).contains(&command), "{brief}");
+    assert_eq!(brief["structuredContent"]["wants_in"], expected, "{brief}");
+    shows(&right, 0, &["sync", "git", "trust", own], "trusted");
+    assert!(!right.thrum(&["prime"]).ok().stdout.contains("wants in"));
+    assert_eq!(right.json(&["prime"])["sync_state"]["wants_in"], Value::Null);
+    let brief = bob.call("brief", json!({}));
+    assert!(!text(&brief).contains("in through git"), "{brief}");
     assert_eq!(right.unread("bob"), 1);
     shows(&right, 0, &["sync", "git", "untrust", &name_of(&left)], "distrusted");
     left.thrum(&["send", "late", "--to", "@everyone"]).ok();

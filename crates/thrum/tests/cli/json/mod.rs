@@ -285,7 +285,7 @@ and those that are `distrusted`, `unusable` or `over_quota`, with the `reason`; 
 `missing_there` count events by the version vectors, `purged` those that a daemon still publishes although they were purged here. While it is on, \
 `encrypted` says of this daemon, and of each other one whose manifest can be read, whether it encrypts what it publishes. \
 `sync status` and `status` have the same as `git`, and `sync force` has `git` with `stored`, `published` and, if it failed, `error`. A daemon that is \
-no peer is compared by `sync verify`, too.",
+no peer is compared by `sync verify`, too. While daemons wait, `prime` has `sync_state.wants_in` with the `name` and `fingerprint` of at most three.",
     );
     let remote = stage.repo.above().join("remote.git");
     let attic = TestRepo::git("attic").with_variable("THRUM_TS_HOSTNAME", "attic");

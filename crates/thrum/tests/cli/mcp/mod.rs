@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Starts the server of this agent and initializes it.
-    fn of(repo: &TestRepo, agent: &str) -> Self {
+    pub(crate) fn of(repo: &TestRepo, agent: &str) -> Self {
         let mut client = Self::start(repo, agent);
         client.initialize("2025-11-25");
         client
@@ -153,7 +153,7 @@ impl Drop for Client {
     }
 }
 
-fn text(result: &Value) -> String {
+pub(crate) fn text(result: &Value) -> String {
     result["content"][0]["text"].as_str().unwrap().to_owned()
 }
 
