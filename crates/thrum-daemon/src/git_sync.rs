@@ -1,6 +1,7 @@
 //! Sync through a git remote: switching it on and off, deciding whom to trust, and requesting an exchange. `task` makes
 //! the exchanges and `status` shows them; the exchange itself is in the crate `thrum-git`.
 
+mod history;
 mod state;
 mod status;
 mod task;
@@ -15,12 +16,13 @@ use std::{
 };
 
 use serde::Serialize;
-use thrum_core::{DaemonKey, Error, ErrorKind, Timestamp, name};
+use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, Timestamp, name};
 use thrum_git::{Exposure, Me, Remote, Report, Repository, Stop};
 use thrum_sync::{Peers, blocking::blocking};
 use tokio::sync::{Notify, watch};
 
-use crate::{config::Config, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
+use crate::{ambient::System, config::Config, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
+use history::{Entry, History};
 use state::State;
 pub(crate) use status::{GitReach, GitStatus};
 
@@ -37,6 +39,7 @@ struct Shared {
     /// The refusal of a daemon that must stay on this machine.
     kept_here: Option<Error>,
     state: Mutex<State>,
+    history: Mutex<History>,
     /// The error of reading the state. While there is one, the file is not written: that would lose whom a person
     /// distrusts.
     broken: Option<Error>,
@@ -63,6 +66,15 @@ struct Shown {
     /// The interval of the last exchange.
     interval: Option<Duration>,
     report: Report,
+}
+
+/// The answer to `git.log`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct GitLog {
+    /// The newest entries, newest last.
+    entries: Vec<Entry>,
+    /// `true` if there are earlier ones.
+    more: bool,
 }
 
 /// What came of an exchange that somebody requested.
@@ -101,6 +113,7 @@ impl GitSync {
                 (State::default(), Some(error))
             }
         };
+        let history = History::load(&repo);
         let me = Me {
             daemon_id: key.id().to_string(),
             name,
@@ -115,6 +128,7 @@ impl GitSync {
             hold,
             kept_here,
             state: Mutex::new(state),
+            history: Mutex::new(history),
             broken,
             shutdown: shutdown.clone(),
             shown: watch::Sender::default(),
@@ -269,6 +283,12 @@ impl GitSync {
         }
     }
 
+    /// The newest entries of the log, at most `most`.
+    pub(crate) fn log(&self, most: usize) -> GitLog {
+        let (entries, more) = self.0.history().newest(most);
+        GitLog { entries, more }
+    }
+
     /// Returns `true` if sync through git is on.
     pub(crate) fn is_on(&self) -> bool {
         self.0.kept_here.is_none() && self.0.state().remote.is_some()
@@ -278,6 +298,10 @@ impl GitSync {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and the file first.
@@ -295,7 +319,10 @@ impl Shared {
             let mut next = state.clone();
             change(&mut next)?;
             next.save(&shared.repo)?;
+            let changes = history::changes(&state, &next);
             *state = next;
+            drop(state);
+            shared.history().add(System.now(), changes, &shared.hold);
             Ok(())
         })
         .await

@@ -24,6 +24,7 @@
 //! | `thrum.sock`, also in the runtime directory | removed only if its inode is the bound one; [`crate::listen`] |
 //! | `messages.db`, `-wal`, `-shm` | opened by path after a check; see note 2 |
 //! | `.thrum/context/*`, `.thrum/config.json` | written by path, right after a check; see note 3 |
+//! | `git.json`, `git-log.jsonl` | written by path, right after a check |
 //!
 //! Notes:
 //!

@@ -118,6 +118,8 @@ pub struct Published {
     pub events: u64,
     /// Bytes of new segments.
     pub bytes: u64,
+    /// Whether events that were purged here are no longer published.
+    pub purged: bool,
 }
 
 /// Exchanges events of a log with a remote.

@@ -58,6 +58,9 @@ pub(super) struct Known {
     /// Whether its events were stored: a person, a peer or another trusted daemon vouched for it.
     #[serde(default)]
     pub(super) was_trusted: bool,
+    /// Whether it was trusted and missing on the remote in the last exchange.
+    #[serde(default)]
+    pub(super) is_gone: bool,
 }
 
 impl Known {

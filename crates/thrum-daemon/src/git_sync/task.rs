@@ -11,7 +11,7 @@ use thrum_git::{Exchange, Report, Repository, Schedule, SeenState, Trust, limits
 use thrum_sync::{Log, blocking::blocking};
 
 use super::{
-    Shared, Shown, check_exposure, open_repository,
+    Shared, Shown, check_exposure, history, open_repository,
     state::{Known, State},
 };
 use crate::{ambient::System, config::Config, shutdown::Shutdown};
@@ -141,8 +141,17 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
         Ok::<_, Error>((running, report))
     })();
     match result {
-        Ok((running, report)) => (Some(running), Ok(report)),
-        Err(error) => (None, Err(error)),
+        Ok((running, report)) => {
+            shared.history().succeeded(System.now(), &report, &shared.hold);
+            (Some(running), Ok(report))
+        }
+        Err(error) => {
+            // The end of the daemon, or of sync through git, also ends an exchange.
+            if !shared.stop.is_set() && shared.state().remote.is_some() {
+                shared.history().failed(System.now(), &error, &shared.hold);
+            }
+            (None, Err(error))
+        }
     }
 }
 
@@ -205,11 +214,15 @@ impl Shared {
                     is_trusted: None,
                     number: 0,
                     was_trusted: false,
+                    is_gone: false,
                 });
                 known.name.clone_from(&seen.name);
                 known.number = known.number.max(seen.number);
                 known.was_trusted |= seen.state == SeenState::Trusted;
             }
+        }
+        for (id, known) in &mut next.known {
+            known.is_gone = known.counts_as_trusted() && !report.daemons.contains_key(id);
         }
         let now = Some(System.now());
         next.exchanged_at = now;
@@ -217,7 +230,10 @@ impl Shared {
             next.published_at = now;
         }
         next.save(&self.repo)?;
+        let changes = history::changes(&state, &next);
         *state = next;
+        drop(state);
+        self.history().add(System.now(), changes, &self.hold);
         Ok(())
     }
 }

@@ -59,6 +59,7 @@ const IN_NOBODYS_NAME: &[&str] = &[
     "peer.list",
     "peer.status",
     "git.status",
+    "git.log",
 ];
 
 /// Methods that concern daemons rather than agents.

@@ -67,7 +67,10 @@ impl Exchange {
             self.own = Some(Own { others: usable, ..own });
             return Ok(None);
         }
+        // A bundle is dropped only if some of its events were purged.
+        let is_purged = plan.keep.len() < own.index.bundles.len();
         let (bundles, mut published) = self.bundles(plan, own.key.as_ref())?;
+        published.purged = is_purged;
         let known: BTreeSet<&str> = own.index.segments().map(|segment| segment.blob.as_str()).collect();
         let new = bundles.iter().flat_map(|bundle| &bundle.segments).filter(|one| !known.contains(one.blob.as_str()));
         published.bytes = new.map(|segment| segment.bytes).sum();

@@ -21,7 +21,7 @@ fn bare(beside: &TestRepo) -> PathBuf {
 }
 
 /// Two repositories with the agents `ann` and `bob`, and the same remote, without any tailnet or port.
-fn two_clones() -> (TestRepo, TestRepo, PathBuf) {
+pub(crate) fn two_clones() -> (TestRepo, TestRepo, PathBuf) {
     let (left, right) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     let remote = bare(&left);
     for repo in [&left, &right] {
@@ -31,7 +31,7 @@ fn two_clones() -> (TestRepo, TestRepo, PathBuf) {
 }
 
 /// Switches sync through git on in both, and lets each trust the other.
-fn share(left: &TestRepo, right: &TestRepo, options: &[&str]) {
+pub(crate) fn share(left: &TestRepo, right: &TestRepo, options: &[&str]) {
     for repo in [left, right] {
         repo.thrum(&[&["sync", "git", "on"], options].concat()).ok();
     }
@@ -41,7 +41,7 @@ fn share(left: &TestRepo, right: &TestRepo, options: &[&str]) {
 }
 
 /// The name of a repository's daemon.
-fn name_of(repo: &TestRepo) -> String {
+pub(crate) fn name_of(repo: &TestRepo) -> String {
     repo.json(&["status"])["health"]["tailscale_sync"]["hostname"].as_str().unwrap().to_owned()
 }
 
@@ -51,7 +51,7 @@ fn status(repo: &TestRepo) -> Value {
 
 /// Runs a command that must end with this code and print these words. Returns what it prints.
 #[track_caller]
-fn shows(repo: &TestRepo, code: i32, args: &[&str], words: &str) -> String {
+pub(crate) fn shows(repo: &TestRepo, code: i32, args: &[&str], words: &str) -> String {
     let ran = repo.thrum(args);
     assert_eq!(ran.code, code, "{ran:?}");
     assert!(ran.stdout.contains(words), "no '{words}' in: {}", ran.stdout);
@@ -66,7 +66,7 @@ fn delivery(repo: &TestRepo, id: &str) -> String {
 }
 
 #[test]
-fn two_clones_share_mail_receipts_team_and_verify_through_a_bare_remote() {
+pub(crate) fn two_clones_share_mail_receipts_team_and_verify_through_a_bare_remote() {
     let (left, right, _) = two_clones();
     share(&left, &right, &[]);
     let sent = message_id(&left.json(&["send", "through git", "--to", "@bob"]));

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use thrum_core::{Error, ErrorKind};
 
-use crate::{daemon::Daemon, git_sync::GitStatus};
+use crate::{
+    daemon::Daemon,
+    git_sync::{GitLog, GitStatus},
+};
 
 #[derive(Deserialize)]
 pub(super) struct On {
@@ -16,6 +19,17 @@ pub(super) struct On {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Log {
+    /// The most entries; all that are kept if absent.
+    #[serde(default = "all")]
+    limit: usize,
+}
+
+const fn all() -> usize {
+    usize::MAX
+}
+
+#[derive(Deserialize)]
 pub(super) struct Decided {
     /// For each daemon on the remote that is meant, its name, fingerprint or id.
     #[serde(default)]
@@ -24,6 +38,10 @@ pub(super) struct Decided {
 
 pub(super) fn status(daemon: &Daemon) -> GitStatus {
     daemon.git_sync.status()
+}
+
+pub(super) fn log(daemon: &Daemon, params: Log) -> GitLog {
+    daemon.git_sync.log(params.limit)
 }
 
 pub(super) async fn on(daemon: &Daemon, params: On) -> Result<GitStatus, Error> {

@@ -148,6 +148,7 @@ methods! {
     "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
 
     "git.status" => Prompt, |daemon, _params, _kept| answer(&git::status(daemon));
+    "git.log" => Prompt, |daemon, params, _kept| answer(&git::log(daemon, params.read()?));
     "git.on" => Long, |daemon, params, _kept| answer(&git::on(daemon, params.read()?).await?);
     "git.off" => Prompt, |daemon, _params, _kept| answer(&git::off(daemon).await?);
     "git.trust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, true).await?);

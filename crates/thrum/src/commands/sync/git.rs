@@ -1,5 +1,7 @@
 //! `thrum sync git`: sync through a git remote.
 
+mod log;
+
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
 
@@ -52,6 +54,20 @@ Examples:
   thrum sync git status
   thrum sync git status --json")]
     Status,
+    /// Show what happened in the exchanges, newest last; exchanges without news are left out
+    #[command(after_help = "\
+Shown are events that were stored and published, failures and their ends, daemons that were seen for the first time, \
+trusted, distrusted or are gone, and when it was switched on and off. A failure that repeats is one entry. The newest \
+500 entries are kept.
+
+Examples:
+  thrum sync git log
+  thrum sync git log --limit 100 --json")]
+    Log {
+        /// Maximum number of entries
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=500))]
+        limit: u64,
+    },
     /// Store the events of daemons that were seen on the remote
     #[command(after_help = "\
 Compare the fingerprint with the one that `thrum sync git status` shows there. Who trusts this daemon trusts those \
@@ -84,6 +100,9 @@ Examples:
 impl Command {
     pub(crate) fn run(self, cx: &Context, client: &mut Client) -> Result<Box<dyn Render>, Error> {
         let (method, params) = match self {
+            Self::Log { limit } => {
+                return boxed(client.call::<Answer<log::GitLog>>("git.log", json!({"limit": limit})));
+            }
             Self::Status => ("git.status", json!({})),
             Self::On { remote, encrypt } => ("git.on", json!({"remote": remote, "encrypt": encrypt})),
             Self::Off => ("git.off", json!({})),

@@ -7,7 +7,7 @@ const ULID: &str = "01JZ3E9Q0V7M4T6X8B2C5D9F";
 const INSTANT: &str = "2026-03-28T10:05:13.000000000Z";
 
 /// Keys of numbers that depend on the moment or the machine.
-const OF_A_MOMENT: [&str; 12] = [
+const OF_A_MOMENT: [&str; 13] = [
     "uptime_ms",
     "duration_ms",
     "pid",
@@ -18,6 +18,7 @@ const OF_A_MOMENT: [&str; 12] = [
     "events_stored",
     "events_published",
     "stored",
+    "published",
     "missing_here",
     "missing_there",
 ];

@@ -282,10 +282,12 @@ fn through_git(stage: &mut Stage) {
         "Sync through git",
         "`state` is `off`, `starting`, `ok` or `failing` (then with `last_error`). `daemons` are those whose events are stored (`trusted`), \
 and those that are `distrusted`, `unusable` or `over_quota`, with the `reason`; `waiting` are those that nobody has decided about. `missing_here` and \
-`missing_there` count events by the version vectors, `purged` those that a daemon still publishes although they were purged here. While it is on, \
-`encrypted` says of this daemon, and of each other one whose manifest can be read, whether it encrypts what it publishes. \
+`missing_there` count events by the version vectors, `purged` those that a daemon still publishes although they were purged here. \
+`encrypted` says of this daemon, and of each other one whose manifest can be read, whether it encrypts what it publishes. While it is on, \
 `sync status` and `status` have the same as `git`, and `sync force` has `git` with `stored`, `published` and, if it failed, `error`. A daemon that is \
-no peer is compared by `sync verify`, too. While daemons wait, `prime` has `sync_state.wants_in` with the `name` and `fingerprint` of at most three.",
+no peer is compared by `sync verify`, too, whose `names` has the name of each origin of events that differ, by id. `sync git log` has the newest entries, newest last, and \
+`more` if there are earlier ones; `what` is `on` (`remote`, `encrypted`), `off`, `exchanged`, `failed` (`reason`, `count`, `last_at`), `recovered` (`failed_at`), `seen`, \
+`more_seen` (`count`), `trusted` (`by_person`: false for a peer, or if a trusted daemon trusts it), `distrusted`, `gone` or `returned`. While daemons wait, `prime` has `sync_state.wants_in` with the `name` and `fingerprint` of at most three.",
     );
     let remote = stage.repo.above().join("remote.git");
     let attic = TestRepo::git("attic").with_variable("THRUM_TS_HOSTNAME", "attic");
@@ -302,6 +304,7 @@ no peer is compared by `sync verify`, too. While daemons wait, `prime` has `sync
     stage.run("thrum sync git trust attic");
     stage.run("thrum sync git untrust attic");
     stage.run("thrum sync git off");
+    stage.run("thrum sync git log --limit 3");
 }
 
 fn keeping(stage: &mut Stage) {
