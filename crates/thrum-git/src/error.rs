@@ -67,6 +67,10 @@ impl From<GitError> for Error {
     fn from(error: GitError) -> Self {
         match error {
             GitError::Log(error) => error,
+            // The remote has no room, or takes less at once. The name of the ref does not matter then.
+            GitError::Rejected { ref why, .. } if why.contains("unpacker error") => {
+                Self::new(ErrorKind::TryAgain, error.to_string())
+            }
             GitError::Rejected { .. } => Self::new(ErrorKind::Refused, error.to_string())
                 .hint("thrum config set git.ref_prefix refs/heads/thrum/"),
             GitError::Stopped => Self::new(ErrorKind::Unavailable, "the daemon is stopping"),
@@ -103,12 +107,46 @@ pub(crate) fn reason(stderr: &str) -> String {
         Some(at) => lines[at],
         None => lines.last().copied().unwrap_or("it does not say why"),
     };
-    line.trim_start_matches("fatal: ").trim_start_matches("error: ").to_owned()
+    without_passwords(line.trim_start_matches("fatal: ").trim_start_matches("error: "))
+}
+
+/// Replaces the passwords of URLs in a text. Git leaves them out itself, but ssh and remote helpers print what they were
+/// given.
+fn without_passwords(text: &str) -> String {
+    let shown = |word: &str| {
+        let begin = word.find("://").map_or(0, |at| at + "://".len());
+        let end = word[begin..].find('/').map_or(word.len(), |at| begin + at);
+        let credentials = word[begin..end].rsplit_once('@').and_then(|(credentials, _)| credentials.split_once(':'));
+        match credentials {
+            Some((name, password)) => {
+                let at = begin + name.len() + 1;
+                format!("{}***{}", &word[..at], &word[at + password.len()..])
+            }
+            None => word.to_owned(),
+        }
+    };
+    text.split_inclusive([' ', '\'', '"']).map(shown).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_reason_has_the_password_of_a_url() {
+        for (stderr, said) in [
+            (
+                "fatal: unable to access 'https://ann:s3cret@example.com/a.git/': no",
+                "unable to access 'https://ann:***@example.com/a.git/': no",
+            ),
+            ("ann:s3cr@t@example.com: Permission denied", "ann:***@example.com: Permission denied"),
+            ("fatal: https://:token@[::1]:80/a@b:c", "https://:***@[::1]:80/a@b:c"),
+            ("git@example.com:a/b.git: no \u{e4}:\u{f6}@\u{fc}", "git@example.com:a/b.git: no \u{e4}:***@\u{fc}"),
+            ("fatal: 'ssh://git@example.com:22/a:b@c' is gone", "'ssh://git@example.com:22/a:b@c' is gone"),
+        ] {
+            assert_eq!(reason(stderr), said);
+        }
+    }
 
     #[test]
     fn the_reason_is_the_line_that_says_most() {
