@@ -3,7 +3,8 @@
 
 use std::{
     ffi::OsString,
-    io::{Read, Write},
+    fs,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -167,7 +168,8 @@ impl Git {
         }
         let mut command = command();
         command.current_dir(&self.top);
-        command.env("GIT_DIR", &self.git_dir).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command.env("GIT_DIR", &self.git_dir).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env("GIT_CONFIG_GLOBAL", self.global_settings().map_err(GitError::NotRun)?);
         command.env_remove("GIT_CONFIG_SYSTEM");
         // Commits say nothing about a person, and the same content has the same id.
         for role in ["AUTHOR", "COMMITTER"] {
@@ -184,6 +186,21 @@ impl Git {
             command.env("GIT_SSH_COMMAND", ssh);
         }
         Ok(command)
+    }
+
+    /// The file that takes the place of the user's own settings. The settings of the environment are not passed on to the
+    /// process that opens a remote on this machine, which needs the user's safe directories.
+    fn global_settings(&self) -> io::Result<PathBuf> {
+        let safe = self.settings.iter().filter(|(name, _)| name == "safe.directory");
+        let lines: String = safe.map(|(_, dir)| format!("\tdirectory = {}\n", quoted(dir))).collect();
+        if lines.is_empty() {
+            return Ok("/dev/null".into());
+        }
+        let (file, settings) = (self.git_dir.join("safe-directories"), format!("[safe]\n{lines}"));
+        if fs::read_to_string(&file).ok().as_deref() != Some(&settings) {
+            fs::write(&file, settings)?;
+        }
+        Ok(file)
     }
 
     /// The user's ssh command with options that keep it from asking anything. `None` if it is another program, whose
@@ -204,6 +221,11 @@ impl Git {
             ssh
         })
     }
+}
+
+/// A value as it is written in a file of settings.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
 /// Settings of our repository. `git` runs no maintenance there that it was not asked for, and does not look for
@@ -342,7 +364,7 @@ enum Unfinished {
     Late(Duration),
     /// Its room is full.
     Full,
-    Lost(std::io::Error),
+    Lost(io::Error),
 }
 
 fn wait(child: &mut Child, bounds: &Bounds, stop: &Stop, moved: &AtomicU64) -> Result<ExitStatus, Unfinished> {
