@@ -155,12 +155,13 @@ impl Repository {
         ];
         args.extend(refspecs.iter().map(String::as_str));
         let room = Room { dir: self.packs.clone(), most: bytes_of(&self.packs).saturating_add(self.most) };
-        let fetched = self.git.fetch(&args, room);
-        if fetched.is_err() {
-            remove_unfinished(&self.packs);
-        }
-        let output = fetched?;
-        if output.status.success() { Ok(()) } else { Err(GitError::failed(&args, &output)) }
+        let fetched = match self.git.fetch(&args, room) {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => GitError::failed(&args, &output),
+            Err(error) => error,
+        };
+        remove_unfinished(&self.packs);
+        Err(fetched)
     }
 
     /// The daemons that have a ref on the remote.
@@ -297,12 +298,13 @@ pub(crate) fn bytes_of(dir: &Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// Removes the packs that a fetch has left unfinished. What stays costs room only.
+/// Removes the parts of packs that processes have left which were ended, or found no more room. `git gc --auto` does not
+/// count them. What stays costs room only.
 fn remove_unfinished(packs: &Path) {
-    let entries = fs::read_dir(packs).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()) {
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"tmp_")) {
-            let _ = fs::remove_file(path);
+    for entry in fs::read_dir(packs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if [&b"tmp_"[..], b".tmp-"].iter().any(|begin| name.as_encoded_bytes().starts_with(begin)) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
