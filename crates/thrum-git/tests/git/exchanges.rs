@@ -4,15 +4,7 @@ use std::collections::BTreeSet;
 
 use thrum_git::{Published, SeenState, manifest::Unusable};
 
-use crate::place::{Daemon, Place, git};
-
-/// Two daemons that trust each other.
-fn pair(place: &Place) -> (Daemon, Daemon) {
-    let (mut ann, mut ben) = (place.daemon("ann"), place.daemon("ben"));
-    ann.trust(&ben);
-    ben.trust(&ann);
-    (ann, ben)
-}
+use crate::place::{Daemon, Place, files, git, pair, script, settle};
 
 /// Brings the events of a daemon that is not on the remote to these, as a peer would. Returns it, and the id of its
 /// message.
@@ -23,17 +15,6 @@ fn over_a_tailnet(to: &[&Daemon]) -> (Daemon, String) {
     let said = far.say("from a tailnet");
     to.iter().for_each(|one| one.log.apply_from("d_far", &far.events()));
     (far, said)
-}
-
-/// Lets daemons exchange until nothing is published any more.
-fn settle(daemons: &mut [&mut Daemon]) {
-    for _ in 0..10 {
-        let published = daemons.iter_mut().map(|daemon| daemon.run().published).filter(Option::is_some).count();
-        if published == 0 {
-            return;
-        }
-    }
-    panic!("they publish without end");
 }
 
 #[test]
@@ -256,8 +237,7 @@ fn the_users_repository_stays_byte_for_byte_as_it_was() {
     }
     git(&ann.top, &["tag", "-a", "private", "-m", "private"]);
     let hook = dot_git.join("hooks/pre-push");
-    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&hook, "exit 1");
     let before = files(&dot_git);
     ann.say("one");
     ben.say("two");
@@ -266,25 +246,6 @@ fn the_users_repository_stays_byte_for_byte_as_it_was() {
     settle(&mut [&mut ann, &mut ben]);
     assert_eq!(files(&dot_git), before);
     assert_eq!(git(&place.remote(), &["tag"]), "", "private tags stay private");
-}
-
-/// All files below a directory, with their contents.
-fn files(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let bytes = std::fs::read(&path).unwrap();
-                found.push((path, bytes));
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A git remote, clones of a project, and a daemon in each: a store and its exchange with the remote.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -18,7 +19,7 @@ use thrum_core::{
     limits,
     quota::{Amounts, OverQuota},
 };
-use thrum_git::{Exchange, GitError, Me, Remote, Report, Repository, Stop, Trust};
+use thrum_git::{Exchange, Exposure, GitError, Me, Remote, Report, Repository, Stop, Trust};
 use thrum_store::{
     OpenOptions, Store, StoreError, Tx,
     ops::{Register, Send},
@@ -182,11 +183,18 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
+        Self::of_kind(&[])
+    }
+
+    /// Creates the remote with further options of `git init`.
+    pub fn of_kind(options: &[&str]) -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        git(dir.path(), &["init", "--quiet", "--bare", "remote.git"]);
+        let init = [&["init", "--quiet"], options].concat();
+        git(dir.path(), &[&init[..], &["--bare", "remote.git"]].concat());
+        git(dir.path(), &[&init[..], &["first"]].concat());
         let place = Self { dir };
         let first = place.path("first");
-        git(place.dir.path(), &["clone", "--quiet", "remote.git", "first"]);
+        git(&first, &["remote", "add", "origin", &place.remote().to_string_lossy()]);
         std::fs::write(first.join("README"), "a project\n").unwrap();
         git(&first, &["add", "README"]);
         git(&first, &["commit", "--quiet", "-m", "begin"]);
@@ -230,6 +238,66 @@ impl Place {
     }
 }
 
+/// Two daemons that trust each other.
+pub fn pair(place: &Place) -> (Daemon, Daemon) {
+    let (mut ann, mut ben) = (place.daemon("ann"), place.daemon("ben"));
+    ann.trust(&ben);
+    ben.trust(&ann);
+    (ann, ben)
+}
+
+/// Lets daemons exchange until nothing is published any more.
+pub fn settle(daemons: &mut [&mut Daemon]) {
+    for _ in 0..10 {
+        let published = daemons.iter_mut().map(|daemon| daemon.run().published).filter(Option::is_some).count();
+        if published == 0 {
+            return;
+        }
+    }
+    panic!("they publish without end");
+}
+
+/// All files below a directory, with their contents.
+pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Writes a shell script with these lines, which can be run.
+pub fn script(path: &Path, lines: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Says on standard error that something cannot be tried here: the test harness hides the captured output of a test
+/// that passes. In CI nothing may be skipped.
+pub fn skip(what: &str, why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} cannot be tried, and CI skips nothing: {why}");
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
+}
+
+/// Runs a test of this program again, at the end of a command. Returns its output and its exit code, 0 if the test was
+/// run and passed.
+pub fn run_again(test: &str, command: &mut Command) -> (String, Option<i32>) {
+    let output = command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() || said.contains("1 passed"), "no test {test}: {said}");
+    (said, output.status.code())
+}
+
 /// A daemon in a clone.
 pub struct Daemon {
     pub name: String,
@@ -247,6 +315,13 @@ impl Daemon {
     pub fn with_key(place: &Place, name: &str, key: DaemonKey) -> Self {
         git(place.dir.path(), &["clone", "--quiet", "remote.git", name]);
         Self::of(&place.path(name), name, Some(key))
+    }
+
+    /// Starts a daemon in a copy of another one's directory, with its key and its database.
+    pub fn copy_of(other: &Self, top: &Path) -> Self {
+        let copied = Command::new("cp").arg("-a").arg(&other.top).arg(top).status().unwrap();
+        assert!(copied.success());
+        Self { trust: other.trust.clone(), ..Self::of(top, &other.name, Some(other.key.clone())) }
     }
 
     pub fn start(top: &Path, name: &str) -> Self {
@@ -281,6 +356,31 @@ impl Daemon {
             trust: Trust::default(),
             nanos,
         }
+    }
+
+    /// Changes settings of the clone, and begins to exchange anew.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        for (name, value) in settings {
+            git(&self.top, &["config", "--replace-all", name, value]);
+        }
+        self.restart();
+    }
+
+    /// Our repository beside the clone.
+    pub fn repository(&self) -> PathBuf {
+        self.top.join(".thrum/var/git")
+    }
+
+    /// Makes an exchange that must fail. Returns its error.
+    #[track_caller]
+    pub fn fails(&mut self) -> String {
+        self.try_run().unwrap_err().to_string()
+    }
+
+    /// Returns who can read the remote `origin`.
+    pub fn exposure(&self) -> Exposure {
+        let addresses = thrum_git::addresses(&self.top, "origin", &Stop::default()).unwrap();
+        thrum_git::exposure(&self.repository(), &self.top, &addresses, &Stop::default()).unwrap()
     }
 
     /// Begins to exchange anew, as after a restart.
@@ -357,6 +457,11 @@ impl Daemon {
     pub fn finish_purge(&self) {
         self.log.is_slow.store(false, Ordering::Relaxed);
         while self.log.store.lock().unwrap().work_off().unwrap() {}
+    }
+
+    /// Sets the clock forward, or back.
+    pub fn change_clock(&self, seconds: i64) {
+        self.nanos.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
     }
 
     /// Advances the clock to that of another daemon.

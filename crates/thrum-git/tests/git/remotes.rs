@@ -9,7 +9,7 @@ use std::{
 
 use thrum_git::{GitError, Remote, Repository, Stop};
 
-use crate::place::{Daemon, Place, git};
+use crate::place::{Daemon, Place, git, script};
 
 #[test]
 fn a_remote_that_is_gone_is_an_error_in_words_and_works_again_once_it_is_back() {
@@ -129,8 +129,7 @@ fn a_process_that_a_remote_helper_leaves_behind_holds_up_nothing() {
     let place = Place::new();
     let mut ann = place.daemon("ann");
     let helper = place.path("upload-pack");
-    std::fs::write(&helper, "#!/bin/sh\nsetsid sleep 60 >&2 &\nexec git-upload-pack \"$@\"\n").unwrap();
-    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&helper, "setsid sleep 60 >&2 &\nexec git-upload-pack \"$@\"");
     git(&ann.top, &["config", "remote.origin.uploadpack", &helper.to_string_lossy()]);
     ann.restart();
     let began = Instant::now();
