@@ -61,7 +61,7 @@ pub fn exposure(dir: &Path, top: &Path, addresses: &[String], stop: &Stop) -> Re
 }
 
 fn exposure_at(dir: &Path, top: &Path, address: &str, stop: &Stop) -> Result<Exposure, GitError> {
-    let url = match anonymous_url(address, &|host| real_host(host, stop)) {
+    let url = match anonymous_url(address, &|host| real_host(top, host, stop)) {
         Ok(url) => url,
         Err(exposure) => return Ok(exposure),
     };
@@ -138,8 +138,8 @@ const ALTERNATIVES: [(&str, &str); 3] =
 
 /// The host that ssh connects to for a name, which may be an alias in the user's settings; the name itself if ssh does
 /// not say.
-fn real_host(name: &str, stop: &Stop) -> String {
-    let said = if name.starts_with('-') { None } else { process::ssh_settings(name, stop) };
+fn real_host(top: &Path, name: &str, stop: &Stop) -> String {
+    let said = if name.starts_with('-') { None } else { process::ssh_settings(top, name, stop) };
     let line = said.as_deref().and_then(|said| said.lines().find_map(|line| line.strip_prefix("hostname ")));
     let host = line.unwrap_or(name).trim();
     ALTERNATIVES.iter().find(|(other, _)| *other == host).map_or(host, |(_, host)| host).to_owned()
@@ -182,6 +182,23 @@ mod tests {
         for other in ["helper::address", "s3://bucket/a.git"] {
             assert!(matches!(asks(other), Err(Exposure::Unknown(_))), "{other}");
         }
+    }
+
+    #[test]
+    fn the_host_of_an_alias_is_that_of_the_ssh_command_of_the_repository() {
+        let top = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let status = std::process::Command::new("git").args(args).current_dir(top.path()).status().unwrap();
+            assert!(status.success());
+        };
+        std::fs::write(top.path().join("hosts"), "Host thrum-test-alias\n\tHostName ssh.github.com\n").unwrap();
+        git(&["init", "--quiet"]);
+        git(&["config", "core.sshCommand", "ssh -F hosts"]);
+        let host = |name: &str| real_host(top.path(), name, &Stop::default());
+        assert_eq!(host("thrum-test-alias"), "github.com");
+        assert_eq!(host("example.com"), "example.com");
+        git(&["config", "core.sshCommand", "plink"]);
+        assert_eq!(host("thrum-test-alias"), "thrum-test-alias");
     }
 
     #[test]

@@ -206,21 +206,20 @@ impl Git {
     /// The user's ssh command with options that keep it from asking anything. `None` if it is another program, whose
     /// options are not known.
     fn ssh_command(&self) -> Option<OsString> {
-        if std::env::var_os("GIT_SSH").is_some() && std::env::var_os("GIT_SSH_COMMAND").is_none() {
-            return None;
-        }
-        let configured = self.settings.iter().rev().find(|(name, _)| name == "core.sshcommand");
-        let ssh = std::env::var_os("GIT_SSH_COMMAND")
-            .or_else(|| configured.map(|(_, value)| value.into()))
-            .unwrap_or_else(|| "ssh".into());
-        let program = ssh.to_string_lossy().split_whitespace().next().map(str::to_owned).unwrap_or_default();
-        let is_openssh = Path::new(&program).file_name().is_some_and(|name| name == "ssh");
-        is_openssh.then(|| {
-            let mut ssh = ssh;
-            ssh.push(format!(" -o BatchMode=yes -o ConnectTimeout={}", limits::NO_PROGRESS.as_secs()));
-            ssh
-        })
+        let mut ssh = openssh(&self.settings)?;
+        ssh.push(format!(" -o BatchMode=yes -o ConnectTimeout={}", limits::NO_PROGRESS.as_secs()));
+        Some(ssh)
     }
+}
+
+/// The user's ssh command as a line for a shell. `None` if it is another program than OpenSSH.
+fn openssh(settings: &[Setting]) -> Option<OsString> {
+    let configured = settings.iter().rev().find(|(name, _)| name == "core.sshcommand");
+    let ssh = std::env::var_os("GIT_SSH_COMMAND")
+        .or_else(|| configured.map(|(_, value)| value.into()))
+        .or_else(|| std::env::var_os("GIT_SSH").is_none().then(|| "ssh".into()))?;
+    let program = ssh.to_string_lossy().split_whitespace().next().map(str::to_owned).unwrap_or_default();
+    Path::new(&program).file_name().is_some_and(|name| name == "ssh").then_some(ssh)
 }
 
 /// A value as it is written in a file of settings.
@@ -270,10 +269,14 @@ pub(crate) fn asked(top: &Path, args: &[&str], stop: &Stop) -> Result<Option<Str
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
-/// Returns what ssh would do for a host, as `ssh -G` says it. `None` if there is no ssh, or it does not know.
-pub(crate) fn ssh_settings(host: &str, stop: &Stop) -> Option<String> {
-    let mut command = Command::new("ssh");
-    command.args(["-G", "--", host]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// Returns what the user's ssh command would do for a host, as `ssh -G` says it; what plain ssh would do, if that is
+/// another program than OpenSSH. `None` if there is no ssh, or it does not know.
+pub(crate) fn ssh_settings(top: &Path, host: &str, stop: &Stop) -> Option<String> {
+    let mut line = openssh(&settings(top, stop).ok()?).unwrap_or_else(|| "ssh".into());
+    line.push(" -G -- \"$0\"");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).arg(host).current_dir(top);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = run(command, &["ssh"], &[], Patience::InAll(limits::NO_PROGRESS), stop).ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
