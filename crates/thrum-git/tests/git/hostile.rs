@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path, process::Command};
 
-use thrum_core::{Ambient, Event, Timestamp};
+use thrum_core::{Event, Timestamp};
 use thrum_git::{
     SeenState,
     manifest::{self, Bundle, FORMAT, Index, Manifest, Segment, Unusable},
 };
 
-use crate::place::{Daemon, Place, World, git};
+use crate::{
+    noise::noise,
+    place::{Daemon, Place, git},
+};
 
 /// Stores bytes as a blob in a repository. Returns its id.
 fn blob(repository: &Path, bytes: &[u8]) -> String {
@@ -114,14 +117,6 @@ fn a_tip_that_is_not_that_daemons_is_named_and_stops_nobody_else() {
     assert!(ann.has_message(&said));
 }
 
-/// Incompressible bytes.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut world = World { nanos: std::sync::Arc::default(), seed: 11 };
-    let mut noise = vec![0; bytes];
-    world.fill(&mut noise);
-    noise
-}
-
 #[test]
 fn a_ref_that_is_too_large_is_left_out_and_keeps_nobody_from_the_mail_of_trusted_daemons() {
     let place = Place::new();
@@ -133,7 +128,7 @@ fn a_ref_that_is_too_large_is_left_out_and_keeps_nobody_from_the_mail_of_trusted
     dan.run();
     dan.restart_with(2 << 20);
     assert!(dan.has_message(&first));
-    publish(&place, &eve.id, &[("large", &noise(6 << 20))], &[]);
+    publish(&place, &eve.id, &[("large", noise(8 << 20).as_bytes())], &[]);
     let second = ann.say("after");
     ann.run();
     for _ in 0..2 {
@@ -152,7 +147,7 @@ fn a_trusted_daemon_that_publishes_too_much_is_an_error_in_words() {
     let (ann, mut dan) = (place.daemon("ann"), place.daemon("dan"));
     dan.trust(&ann);
     dan.restart_with(2 << 20);
-    publish(&place, &ann.id, &[("large", &noise(6 << 20))], &[]);
+    publish(&place, &ann.id, &[("large", noise(8 << 20).as_bytes())], &[]);
     let error = dan.try_run().unwrap_err().to_string();
     assert!(error.contains("sent more than"), "{error}");
     let packs = dan.top.join(".thrum/var/git/objects/pack");
