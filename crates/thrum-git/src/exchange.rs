@@ -217,6 +217,11 @@ impl Exchange {
         let left_out = self.fetch(trust)?;
         let mut tips = self.mirror.tips()?;
         let own_there = tips.remove(&self.me.daemon_id);
+        if own_there.is_some() && own_there != self.repository.own_tip()? {
+            // Somebody else has published with this daemon's key, as from a copy of its directory: read what and under
+            // which number, so that both are read by others.
+            self.own = None;
+        }
         tips.retain(|id, _| thrum_core::DaemonId::parse(id).is_some());
         let mut report = Report { left_out, ..Report::default() };
         let others = self.read_tips(&tips, trust, &mut report)?;

@@ -202,3 +202,26 @@ fn a_remote_of_another_user_that_is_a_safe_directory_is_used() {
     let (said, code) = run_again(name, &mut command);
     assert_eq!(code, Some(0), "{said}");
 }
+
+/// The clock of the copy is behind, so that its numbers would be lower than those that others have seen.
+#[test]
+fn two_daemons_with_one_key_are_both_read_although_one_is_behind() {
+    let place = Place::new();
+    let (mut ann, mut ben) = pair(&place);
+    let mut said = vec![ann.say("before the copy")];
+    settle(&mut [&mut ann, &mut ben]);
+    let mut copy = Daemon::copy_of(&ann, &place.path("copy"));
+    copy.change_clock(-600);
+    for _ in 0..3 {
+        for one in [&mut ann, &mut copy] {
+            one.change_clock(60);
+            said.push(one.say("more"));
+            one.run();
+            let report = ben.run();
+            let seen = &report.daemons[&one.id];
+            assert_eq!(seen.state, SeenState::Trusted);
+            ben.trust.numbers.insert(one.id.clone(), seen.number);
+            assert!(said.iter().all(|id| ben.has_message(id)));
+        }
+    }
+}
