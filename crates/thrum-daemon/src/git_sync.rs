@@ -1,7 +1,9 @@
 //! Sync through a git remote: switching it on and off, deciding whom to trust, and requesting an exchange. `task` makes
 //! the exchanges and `status` shows them; the exchange itself is in the crate `thrum-git`.
 
+mod former;
 mod history;
+mod places;
 mod state;
 mod status;
 mod task;
@@ -23,6 +25,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{ambient::System, config::Config, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
 use history::{Entry, History};
+use places::has_password;
 use state::State;
 pub(crate) use status::{GitReach, GitStatus};
 
@@ -198,18 +201,36 @@ impl GitSync {
         Ok(self.status())
     }
 
-    /// Switches sync through git off. What was published stays on the remote.
+    /// Switches sync through git off. With `removes`, this daemon's ref is removed from the remote; without, what was
+    /// published stays there.
     ///
     /// # Errors
-    /// The state cannot be written.
-    pub(crate) async fn switch_off(&self) -> Result<GitStatus, Error> {
+    /// The state cannot be written. With `removes`, also if the ref could not be removed; it is off all the same.
+    pub(crate) async fn switch_off(&self, removes: bool) -> Result<GitStatus, Error> {
+        let mut shown = self.0.shown.subscribe();
+        let begun = shown.borrow_and_update().begun;
         self.0
-            .change(|state| {
+            .change(move |state| {
                 (state.remote, state.encrypts) = (None, false);
+                if removes {
+                    state.places.publishes_nowhere();
+                }
                 Ok(())
             })
             .await?;
         self.0.wake.notify_one();
+        if removes {
+            // An exchange that is running would publish again.
+            tokio::select! {
+                _ = shown.wait_for(|shown| shown.ended > begun) => {}
+                () = self.0.shutdown.stopping() => return Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
+            }
+            let shared = Arc::clone(&self.0);
+            blocking(move || former::remove(&shared, true)).await?;
+            if let Some(left) = self.0.state().places.left_behind(&self.0.me.daemon_id).first() {
+                return Err(left.error());
+            }
+        }
         Ok(self.status())
     }
 
@@ -332,12 +353,6 @@ impl Shared {
     fn dir(&self) -> PathBuf {
         self.repo.var().join("git")
     }
-}
-
-/// Returns `true` for a URL with a password in it.
-fn has_password(remote: &str) -> bool {
-    let authority = remote.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
-    authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
 }
 
 /// The remote that is meant if none is named.

@@ -217,7 +217,7 @@ impl Exchange {
         let left_out = self.fetch(trust)?;
         let mut tips = self.mirror.tips()?;
         let own_there = tips.remove(&self.me.daemon_id);
-        if own_there.is_some() && own_there != self.repository.own_tip()? {
+        if own_there.is_some() && own_there != self.mirror.own_tip()? {
             // Somebody else has published with this daemon's key, as from a copy of its directory: read what and under
             // which number, so that both are read by others.
             self.own = None;

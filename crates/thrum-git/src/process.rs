@@ -171,6 +171,8 @@ impl Git {
         command.env("GIT_DIR", &self.git_dir).env("GIT_CONFIG_NOSYSTEM", "1");
         command.env("GIT_CONFIG_GLOBAL", self.global_settings().map_err(GitError::NotRun)?);
         command.env_remove("GIT_CONFIG_SYSTEM");
+        // Where git makes reftables by default, a killed process would leave other locks than are looked for.
+        command.env("GIT_DEFAULT_REF_FORMAT", "files");
         // Commits say nothing about a person, and the same content has the same id.
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "Thrum").env(format!("GIT_{role}_EMAIL"), "thrum@localhost");

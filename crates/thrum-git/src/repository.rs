@@ -84,18 +84,15 @@ impl Repository {
         self
     }
 
-    /// Removes the ref of the daemon `id` from the remote, if it is there.
+    /// Removes the ref of the daemon `id` from the remote, if it is there. A ref with the tip `except` stays.
     ///
     /// # Errors
-    /// The remote cannot be reached, or refuses.
-    pub fn remove(&self, id: &str) -> Result<(), GitError> {
-        let reference = format!("{}{id}", self.remote.prefix);
-        let refspec = format!(":{reference}");
-        let args = [&PUSH[..], &["--", &self.remote.name, &refspec]].concat();
-        let output = self.git.remote(&args)?;
-        match output.status.success() || output.stderr.contains("remote ref does not exist") {
-            true => Ok(()),
-            false => Err(GitError::failed(&args, &output)),
+    /// The remote cannot be reached, or refuses; [`GitError::LostLease`] if somebody sets the ref at the same time.
+    pub fn remove(&self, id: &str, except: Option<&str>) -> Result<(), GitError> {
+        let Some(tip) = self.listed(id)?.remove(id).filter(|tip| Some(tip.as_str()) != except) else { return Ok(()) };
+        match self.push_ref(id, "", Some(&tip))? {
+            Pushed::Set => Ok(()),
+            Pushed::LostLease => Err(GitError::LostLease),
         }
     }
 
@@ -139,6 +136,28 @@ impl Repository {
         Ok(read)
     }
 
+    /// Sets the ref of a daemon from `before` to a tip, or removes it if `tip` is empty.
+    fn push_ref(&self, id: &str, tip: &str, before: Option<&str>) -> Result<Pushed, GitError> {
+        let reference = format!("{}{id}", self.remote.prefix);
+        // An empty expected value says that the ref must not exist.
+        let lease = format!("--force-with-lease={reference}:{}", before.unwrap_or_default());
+        let refspec = format!("{tip}:{reference}");
+        let args = [&PUSH[..], &[&lease, "--", &self.remote.name, &refspec]].concat();
+        let output = self.git.remote(&args)?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rejected = printed.lines().find(|line| line.starts_with('!'));
+        match rejected {
+            Some(line) if is_lost_lease(line) || is_lost_lease(&output.stderr) => Ok(Pushed::LostLease),
+            Some(line) => {
+                let why = line.rsplit('\t').next().unwrap_or_default();
+                let said = reason(&output.stderr);
+                Err(GitError::Rejected { reference, why: format!("{why}; {said}") })
+            }
+            None if output.status.success() => Ok(Pushed::Set),
+            None => Err(GitError::failed(&args, &output)),
+        }
+    }
+
     /// Fetches refs, each given as a refspec, and forgets what `--prune` forgets.
     fn fetch_refs(&self, refspecs: &[String]) -> Result<(), GitError> {
         let mut args = vec![
@@ -164,16 +183,19 @@ impl Repository {
         Err(fetched)
     }
 
-    /// The daemons that have a ref on the remote.
-    fn listed(&self) -> Result<BTreeSet<String>, GitError> {
-        let args = ["ls-remote", "--refs", "--", &self.remote.name, &format!("{}*", self.remote.prefix)];
+    /// The tips on the remote, by daemon, whose ids match a pattern.
+    fn listed(&self, pattern: &str) -> Result<BTreeMap<String, String>, GitError> {
+        let args = ["ls-remote", "--refs", "--", &self.remote.name, &format!("{}{pattern}", self.remote.prefix)];
         let output = self.git.remote(&args)?;
         if !output.status.success() {
             return Err(GitError::failed(&args, &output));
         }
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let id = |line: &str| Some(line.split_once('\t')?.1.strip_prefix(&self.remote.prefix)?.to_owned());
-        Ok(printed.lines().filter_map(id).collect())
+        let read = |line: &str| {
+            let (tip, name) = line.split_once('\t')?;
+            Some((name.strip_prefix(&self.remote.prefix)?.to_owned(), tip.to_owned()))
+        };
+        Ok(printed.lines().filter_map(read).collect())
     }
 
     fn id(&self, args: &[&str], input: &[u8]) -> Result<String, GitError> {
@@ -186,16 +208,16 @@ impl Mirror for Repository {
     fn fetch(&self, only: Option<&BTreeSet<String>>) -> Result<usize, GitError> {
         let refspec = |id: &str| format!("+{}{id}:{SEEN}{id}", self.remote.prefix);
         let Some(only) = only else { return self.fetch_refs(&[refspec("*")]).map(|()| 0) };
-        let listed = self.listed()?;
+        let listed = self.listed("*")?;
         // A ref that is named exactly must exist, and pruning covers patterns only.
-        for gone in self.tips()?.keys().filter(|id| !only.contains(*id) || !listed.contains(*id)) {
+        for gone in self.tips()?.keys().filter(|id| !only.contains(*id) || !listed.contains_key(*id)) {
             self.git.local(&["update-ref", "-d", &format!("{SEEN}{gone}")], &[])?;
         }
-        let refspecs: Vec<String> = listed.intersection(only).map(|id| refspec(id)).collect();
+        let refspecs: Vec<String> = listed.keys().filter(|id| only.contains(*id)).map(|id| refspec(id)).collect();
         if !refspecs.is_empty() {
             self.fetch_refs(&refspecs)?;
         }
-        Ok(listed.difference(only).count())
+        Ok(listed.keys().filter(|id| !only.contains(*id)).count())
     }
 
     fn tips(&self) -> Result<BTreeMap<String, String>, GitError> {
@@ -259,24 +281,7 @@ impl Mirror for Repository {
     }
 
     fn push(&self, id: &str, tip: &str, before: Option<&str>) -> Result<Pushed, GitError> {
-        let reference = format!("{}{id}", self.remote.prefix);
-        // An empty expected value says that the ref must not exist.
-        let lease = format!("--force-with-lease={reference}:{}", before.unwrap_or_default());
-        let refspec = format!("{tip}:{reference}");
-        let args = [&PUSH[..], &[&lease, "--", &self.remote.name, &refspec]].concat();
-        let output = self.git.remote(&args)?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let rejected = printed.lines().find(|line| line.starts_with('!'));
-        match rejected {
-            Some(line) if is_lost_lease(line) || is_lost_lease(&output.stderr) => Ok(Pushed::LostLease),
-            Some(line) => {
-                let why = line.rsplit('\t').next().unwrap_or_default();
-                let said = reason(&output.stderr);
-                Err(GitError::Rejected { reference, why: format!("{why}; {said}") })
-            }
-            None if output.status.success() => Ok(Pushed::Set),
-            None => Err(GitError::failed(&args, &output)),
-        }
+        self.push_ref(id, tip, before)
     }
 
     fn collect_garbage(&self) -> Result<u64, GitError> {

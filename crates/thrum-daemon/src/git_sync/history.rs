@@ -81,9 +81,20 @@ pub(super) enum Event {
     Gone(Daemon),
     /// A trusted daemon is on the remote again.
     Returned(Daemon),
+    /// What this daemon had published elsewhere was removed there.
+    Removed {
+        remote: String,
+        #[serde(rename = "ref")]
+        reference: String,
+    },
 }
 
 impl Event {
+    /// The ref of this daemon below a prefix was removed from a remote.
+    pub(super) fn removed(remote: &str, prefix: &str, daemon_id: &str) -> Self {
+        Self::Removed { remote: cut(remote), reference: cut(&format!("{prefix}{daemon_id}")) }
+    }
+
     /// Returns `true` for what happened to a daemon and was not decided by a person here.
     const fn is_of_others(&self) -> bool {
         match self {
@@ -94,6 +105,7 @@ impl Event {
             | Self::Exchanged { .. }
             | Self::Failed { .. }
             | Self::Recovered { .. }
+            | Self::Removed { .. }
             | Self::Distrusted(_) => false,
         }
     }

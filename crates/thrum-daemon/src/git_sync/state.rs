@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thrum_core::{Error, ErrorKind, Timestamp, name};
 
+use super::places::Places;
 use crate::{paths::Repo, private_files};
 
 /// The most bytes of the file: a thousand daemons of some 200 bytes.
@@ -38,6 +39,9 @@ pub(super) struct State {
     /// When something was published last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) published_at: Option<Timestamp>,
+    /// Where this daemon publishes and has published.
+    #[serde(default)]
+    pub(super) places: Places,
     /// The daemons that were seen, by id.
     #[serde(default)]
     pub(super) known: BTreeMap<String, Known>,

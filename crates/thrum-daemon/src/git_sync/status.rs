@@ -9,6 +9,7 @@ use thrum_sync::peers::{Compared, Verdict};
 
 use super::{
     GitSync,
+    places::LeftBehind,
     state::{Known, fingerprint},
 };
 
@@ -38,6 +39,10 @@ pub(crate) struct GitStatus {
     daemons: Vec<GitDaemon>,
     /// The daemons that want in.
     pub(super) waiting: Vec<Waiting>,
+    /// Number of daemons on the remote that were not looked at, because together they publish too much.
+    left_out: usize,
+    /// Refs of this daemon at other remotes or under other prefixes, where it published before.
+    left_behind: Vec<LeftBehind>,
 }
 
 /// The daemons that are reached through git.
@@ -229,6 +234,8 @@ impl GitSync {
             events_published: shown.published,
             daemons,
             waiting: by_name(waiting, |one| (&one.name, &one.daemon_id)),
+            left_out: shown.report.left_out,
+            left_behind: state.places.left_behind(&self.0.me.daemon_id),
             remote: state.remote.filter(|_| is_on),
         }
     }

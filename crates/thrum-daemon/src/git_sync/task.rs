@@ -11,7 +11,8 @@ use thrum_git::{Exchange, Report, Repository, Schedule, SeenState, Trust, limits
 use thrum_sync::{Log, blocking::blocking};
 
 use super::{
-    Shared, Shown, check_exposure, history, open_repository,
+    Shared, Shown, check_exposure, former, history, open_repository,
+    places::Place,
     state::{Known, State},
 };
 use crate::{ambient::System, config::Config, shutdown::Shutdown};
@@ -137,7 +138,8 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
             running.checked = Some(Instant::now());
         }
         let report = running.exchange.run(&shared.trust(&state))?;
-        shared.note(&report)?;
+        shared.note(&report, Place::new(&remote, &running.addresses, &running.prefix))?;
+        former::remove(shared, false)?;
         Ok::<_, Error>((running, report))
     })();
     match result {
@@ -202,8 +204,8 @@ impl Shared {
         }
     }
 
-    /// Notes what an exchange has seen.
-    fn note(&self, report: &Report) -> Result<(), Error> {
+    /// Notes what an exchange has seen, and the place where this daemon publishes.
+    fn note(&self, report: &Report, place: Place) -> Result<(), Error> {
         let mut state = self.state();
         let mut next = state.clone();
         for (id, seen) in &report.daemons {
@@ -224,6 +226,7 @@ impl Shared {
         for (id, known) in &mut next.known {
             known.is_gone = known.counts_as_trusted() && !report.daemons.contains_key(id);
         }
+        next.places.publishes_at(place);
         let now = Some(System.now());
         next.exchanged_at = now;
         if report.published.is_some() {

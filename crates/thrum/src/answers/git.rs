@@ -17,6 +17,19 @@ pub(crate) struct GitStatus {
     pub(crate) next_exchange_at: Option<Timestamp>,
     pub(crate) daemons: Vec<GitDaemon>,
     pub(crate) waiting: Vec<Waiting>,
+    pub(crate) left_out: u64,
+    pub(crate) left_behind: Vec<LeftBehind>,
+}
+
+/// A ref of this daemon where it published before.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LeftBehind {
+    pub(crate) remote: String,
+    #[serde(rename = "ref")]
+    pub(crate) reference: String,
+    /// Why it could not be removed; `None` before the first attempt.
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

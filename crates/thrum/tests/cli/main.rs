@@ -29,6 +29,7 @@ mod doctor_agents;
 mod examples;
 mod export;
 mod git_sync;
+mod git_sync_former;
 mod git_sync_log;
 mod help;
 mod hook;

@@ -19,6 +19,13 @@ pub(super) struct On {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Off {
+    /// Remove what was published from the remote.
+    #[serde(default)]
+    remove: bool,
+}
+
+#[derive(Deserialize)]
 pub(super) struct Log {
     /// The most entries; all that are kept if absent.
     #[serde(default = "all")]
@@ -48,8 +55,8 @@ pub(super) async fn on(daemon: &Daemon, params: On) -> Result<GitStatus, Error> 
     daemon.git_sync.switch_on(params.remote.filter(|remote| !remote.is_empty()), params.encrypt).await
 }
 
-pub(super) async fn off(daemon: &Daemon) -> Result<GitStatus, Error> {
-    daemon.git_sync.switch_off().await
+pub(super) async fn off(daemon: &Daemon, params: Off) -> Result<GitStatus, Error> {
+    daemon.git_sync.switch_off(params.remove).await
 }
 
 pub(super) async fn decide(daemon: &Daemon, params: Decided, is_trusted: bool) -> Result<GitStatus, Error> {

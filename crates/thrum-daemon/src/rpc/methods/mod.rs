@@ -150,7 +150,7 @@ methods! {
     "git.status" => Prompt, |daemon, _params, _kept| answer(&git::status(daemon));
     "git.log" => Prompt, |daemon, params, _kept| answer(&git::log(daemon, params.read()?));
     "git.on" => Long, |daemon, params, _kept| answer(&git::on(daemon, params.read()?).await?);
-    "git.off" => Prompt, |daemon, _params, _kept| answer(&git::off(daemon).await?);
+    "git.off" => Long, |daemon, params, _kept| answer(&git::off(daemon, params.read()?).await?);
     "git.trust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, true).await?);
     "git.untrust" => Long, |daemon, params, _kept| answer(&git::decide(daemon, params.read()?, false).await?);
 

@@ -40,12 +40,18 @@ Examples:
         #[arg(long)]
         encrypt: bool,
     },
-    /// Stop sharing events through git; what was published stays on the remote
+    /// Stop sharing events through git
     #[command(after_help = "\
+What was published stays on the remote, where others may not have read it yet, unless --remove is given.
+
 Examples:
   thrum sync git off
-  thrum sync git off --json")]
-    Off,
+  thrum sync git off --remove")]
+    Off {
+        /// Remove what this daemon published from the remote
+        #[arg(long)]
+        remove: bool,
+    },
     /// Show the remote, the last exchange, and the daemons on it
     #[command(after_help = "\
 Exit code 0: sync through git works, or is off. 75: the last exchange failed.
@@ -105,7 +111,7 @@ impl Command {
             }
             Self::Status => ("git.status", json!({})),
             Self::On { remote, encrypt } => ("git.on", json!({"remote": remote, "encrypt": encrypt})),
-            Self::Off => ("git.off", json!({})),
+            Self::Off { remove } => ("git.off", json!({"remove": remove})),
             Self::Trust { names } => ("git.trust", json!({"names": names})),
             Self::Untrust { names } => ("git.untrust", json!({"names": names})),
         };
@@ -143,10 +149,20 @@ fn is_in_clear(status: &GitStatus, one: &GitDaemon) -> bool {
     status.encrypted && one.state == "trusted" && one.encrypted == Some(false)
 }
 
+/// Shows the refs of this daemon where it published before.
+fn show_left_behind(status: &GitStatus, page: &mut Page) {
+    for left in &status.left_behind {
+        let (reference, remote) = (printable(&left.reference), quote(&left.remote));
+        let reason = left.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+        page.line(format!("{YELLOW}Still published:{YELLOW:#} {reference} at {remote}{reason}"));
+    }
+}
+
 /// Shows the state of sync through git.
 pub(crate) fn show(status: &GitStatus, page: &mut Page) {
     let Some(remote) = &status.remote else {
-        return page.field("Git", "off");
+        page.field("Git", "off");
+        return show_left_behind(status, page);
     };
     let encrypted = if status.encrypted { ", encrypted" } else { "" };
     page.field("Git", format!("{} through {}{encrypted}", printable(&status.state), quote(remote)));
@@ -190,6 +206,12 @@ pub(crate) fn show(status: &GitStatus, page: &mut Page) {
             "{YELLOW}Not encrypted:{YELLOW:#} {names} still {are} in clear; there: thrum sync git on --encrypt"
         ));
     }
+    if status.left_out > 0 {
+        let (daemons, what) =
+            (count(status.left_out, "daemon"), "that nobody trusts here: together they publish too much");
+        page.line(format!("{YELLOW}Not looked at:{YELLOW:#} {daemons} {what}"));
+    }
+    show_left_behind(status, page);
     for one in &status.waiting {
         let seen = one.first_seen.map(|at| format!(", first seen {}", page.time(at))).unwrap_or_default();
         page.line(format!("{YELLOW}●{YELLOW:#} {}  {}  wants in{seen}", quote(&one.name), one.fingerprint));

@@ -39,6 +39,8 @@ struct Entry {
     name: String,
     fingerprint: String,
     by_person: bool,
+    #[serde(rename = "ref")]
+    reference: String,
 }
 
 impl Render for Answer<GitLog> {
@@ -94,6 +96,7 @@ fn describe(entry: &Entry, page: &Page) -> String {
         "distrusted" => format!("distrusted {}", daemon()),
         "gone" => format!("{} is no longer on the remote", daemon()),
         "returned" => format!("{} is on the remote again", daemon()),
+        "removed" => format!("removed {} from {}", printable(&entry.reference), quote(&entry.remote)),
         other => quote(other),
     }
 }
@@ -133,6 +136,7 @@ mod tests {
             of_daemon("distrusted"),
             of_daemon("gone"),
             of_daemon("returned"),
+            {"at": at(10), "what": "removed", "remote": "old", "ref": "refs/thrum/d_k"},
             {"at": at(11), "what": "a later kind"},
             {"at": at(12), "what": "off"},
         ]);
@@ -140,7 +144,7 @@ mod tests {
         let mut page = Page::new(None, Timestamp::ZERO);
         answer.human(&mut page);
         let shown = page.plain();
-        assert!(!shown.contains('\u{1b}') && shown.lines().count() == 14, "{shown}");
+        assert!(!shown.contains('\u{1b}') && shown.lines().count() == 15, "{shown}");
         for line in [
             "Earlier entries are not shown (--limit)",
             "switched on through origin, encrypted",
@@ -150,6 +154,7 @@ mod tests {
             "saw 7 more daemons for the first time",
             "(aaaa-bbbb-cccc-dddd) is no longer on the remote",
             "(aaaa-bbbb-cccc-dddd): it is a peer, or trusted by a trusted daemon",
+            "removed refs/thrum/d_k from old",
             "switched off",
         ] {
             assert!(shown.lines().any(|shown| shown.ends_with(line)), "no '{line}' in: {shown}");
