@@ -2,6 +2,7 @@
 
 mod publishing;
 mod reading;
+mod storing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::GitError;
 
 /// Our copy of the part of the remote that is ours. Nobody else may use it meanwhile.
-pub trait Mirror: Send {
+pub trait Mirror: Send + Sync {
     /// Fetches the tips of all daemons, or only those of `only`, and forgets all others. Returns the number of daemons on
     /// the remote that were left out.
     ///

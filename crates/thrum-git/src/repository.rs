@@ -5,10 +5,13 @@
 //! remote, as of the last fetch.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -53,7 +56,7 @@ pub struct Repository {
     /// The most bytes that one fetch may bring.
     most: u64,
     /// The bytes of all packs after the last garbage collection.
-    collected: Cell<u64>,
+    collected: Arc<AtomicU64>,
 }
 
 impl Repository {
@@ -74,7 +77,7 @@ impl Repository {
             git.local(&["init", "--quiet", "--bare", "--template=", &format], &[])?;
         }
         let packs = dir.join("objects/pack");
-        Ok(Self { git, remote, packs, most: limits::MAX_FETCH_BYTES, collected: Cell::new(0) })
+        Ok(Self { git, remote, packs, most: limits::MAX_FETCH_BYTES, collected: Arc::default() })
     }
 
     /// Lets one fetch bring at most so many bytes.
@@ -285,13 +288,14 @@ impl Mirror for Repository {
     }
 
     fn collect_garbage(&self) -> Result<u64, GitError> {
-        let grown = bytes_of(&self.packs).saturating_sub(self.collected.get());
+        let collected = self.collected.load(Ordering::Relaxed);
+        let grown = bytes_of(&self.packs).saturating_sub(collected);
         // Git counts packs, and these may be large: somebody who pushes may replace a large ref again and again.
-        let when: &[&str] = if grown > limits::GROWN_BYTES + self.collected.get() { &[] } else { &["--auto"] };
+        let when: &[&str] = if grown > limits::GROWN_BYTES.saturating_add(collected) { &[] } else { &["--auto"] };
         self.git.local(&[&["gc", "--quiet", "--prune=now"], when].concat(), &[])?;
         let kept = bytes_of(&self.packs);
-        if when.is_empty() || kept < self.collected.get() {
-            self.collected.set(kept);
+        if when.is_empty() || kept < collected {
+            self.collected.store(kept, Ordering::Relaxed);
         }
         Ok(kept)
     }

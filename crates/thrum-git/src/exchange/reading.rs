@@ -1,22 +1,13 @@
-//! Reads what other daemons publish, and stores what is missing here.
+//! Reads the manifests and indexes of other daemons, and finds out whom to trust.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    sync::mpsc,
-    thread,
-};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use thrum_core::{RangeSet, exchange::Applied};
-use thrum_sync::{intake, protocol::wire::Served};
-
-use super::{Exchange, Held, Others, Read, Report, SeenState, Trust};
+use super::{Exchange, Others, Read, Report, SeenState, Trust};
 use crate::{
     GitError, limits,
-    manifest::{Index, Manifest, Segment, Unusable},
-    plan,
+    manifest::{Index, Manifest, Unusable},
     repository::{INDEX, MANIFEST},
     seal::Key,
-    segment,
 };
 
 impl Exchange {
@@ -107,107 +98,6 @@ impl Exchange {
         Ok(index.ok_or(Unusable::Missing(INDEX)).and_then(|bytes| Index::read(bytes, &one.manifest, one.key.as_ref())))
     }
 
-    /// Stores the events that a daemon publishes and that are missing here.
-    pub(super) fn take(&mut self, id: &str, read: &Read, others: &Others, report: &mut Report) -> Result<(), GitError> {
-        // A daemon that is trusted here may vouch for many others, which share one quota.
-        let together: Vec<&str> = match others.brought_by.get(id) {
-            Some(by) => {
-                let brought = others.brought_by.iter().filter(|(_, other)| *other == by);
-                brought.map(|(one, _)| one.as_str()).collect()
-            }
-            None => vec![id],
-        };
-        let (Some(index), Some(seen)) = (&read.index, report.daemons.get_mut(id)) else { return Ok(()) };
-        let mut bad = (0, None);
-        for segment in index.segments() {
-            if !segment.numbers.is_empty() {
-                let Held { purged, .. } = self.held(&plan::log_of(segment))?;
-                let still = segment.numbers.count() - segment.numbers.clone().without(purged).count();
-                seen.purged = seen.purged.saturating_add(still);
-            }
-            if !self.bad_segments.contains_key(&segment.blob) && self.is_wanted(segment)? {
-                if let Some(over) = self.log.over_quota(&together)? {
-                    seen.state = SeenState::OverQuota(over);
-                    break;
-                }
-                self.take_segment(id, segment, read.key.as_ref(), &mut report.applied)?;
-            }
-            if let Some(why) = self.bad_segments.get(&segment.blob) {
-                bad = (bad.0 + 1, Some(why.clone()));
-            }
-        }
-        seen.bad_segments = bad.1.map(|why| (bad.0, why));
-        Ok(())
-    }
-
-    /// Stores the events that this daemon published and that its database has lost since.
-    pub(super) fn take_own(&mut self, there: Option<&str>, report: &mut Report) -> Result<(), GitError> {
-        let own = self.load_own(there)?;
-        for segment in own.index.segments() {
-            if self.is_wanted(segment)? && !self.bad_segments.contains_key(&segment.blob) {
-                self.take_segment("", segment, own.key.as_ref(), &mut report.applied)?;
-            }
-        }
-        self.own = Some(own);
-        Ok(())
-    }
-
-    /// Returns `true` for a segment that was not read yet, and may have events that are missing here.
-    fn is_wanted(&mut self, segment: &Segment) -> Result<bool, GitError> {
-        if self.read_segments.contains(&segment.blob) {
-            return Ok(false);
-        }
-        if segment.numbers.is_empty() {
-            return Ok(true);
-        }
-        let Held { held, purged, .. } = self.held(&plan::log_of(segment))?;
-        Ok(!segment.numbers.clone().without(held).without(purged).is_empty())
-    }
-
-    /// Stores the events of a segment. Notes a segment that cannot be read, or has other events than its index says.
-    fn take_segment(
-        &mut self,
-        source: &str,
-        segment: &Segment,
-        key: Option<&Key>,
-        sum: &mut Applied,
-    ) -> Result<(), GitError> {
-        let named = || format!("{}, {} bytes", &segment.blob[..12], segment.bytes);
-        let bytes = self.mirror.blobs(std::slice::from_ref(&segment.blob), limits::MAX_SEGMENT_BYTES)?.pop();
-        let Some(events) = bytes.flatten().and_then(|bytes| segment::decode(bytes, key)) else {
-            self.bad_segments.insert(segment.blob.clone(), format!("{}, cannot be read", named()));
-            return Ok(());
-        };
-        if !segment.numbers.is_empty() && numbers_of(&events) != segment.numbers {
-            let why = format!("{}, has other events than the index says", named());
-            self.bad_segments.insert(segment.blob.clone(), why);
-        }
-        let log = &*self.log;
-        thread::scope(|scope| {
-            let (ready, batches) = mpsc::sync_channel(1);
-            // The signatures of the next events are checked while the last ones are stored.
-            scope.spawn(move || {
-                for part in events.chunks(limits::EVENTS_AT_ONCE) {
-                    if ready.send(intake::batch(source, "", 0, part, log)).is_err() {
-                        return;
-                    }
-                }
-            });
-            for batch in batches {
-                let applied = log.apply(batch?)?;
-                sum.applied += applied.applied;
-                sum.skipped += applied.skipped;
-                sum.rejected += applied.rejected;
-                sum.collided += applied.collided;
-            }
-            Ok::<_, GitError>(())
-        })?;
-        // The set of what is held has grown.
-        self.held.remove(&plan::log_of(segment));
-        self.read_segments.insert(segment.blob.clone());
-        Ok(())
-    }
-
     /// Forgets what is known of segments that nobody lists any more.
     pub(super) fn forget_unlisted(&mut self, others: &Others) {
         let indexes =
@@ -217,9 +107,4 @@ impl Exchange {
         self.bad_segments.retain(|blob, _| listed.contains(blob.as_str()));
         self.ids.retain(|blob, _| listed.contains(blob.as_str()));
     }
-}
-
-/// The origin sequences of served events.
-fn numbers_of(events: &[Served]) -> RangeSet {
-    events.iter().map(|event| super::origin_seq(&event.event_json)).filter(|number| *number > 0).collect()
 }
