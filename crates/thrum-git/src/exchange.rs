@@ -115,7 +115,7 @@ pub enum SeenState {
 /// What was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Number of events that were not published before, or are published again after a purge.
+    /// Number of events that were not on the remote before, or are published again after a purge.
     pub events: u64,
     /// Bytes of new segments.
     pub bytes: u64,

@@ -71,9 +71,16 @@ impl Exchange {
         let is_purged = plan.keep.len() < own.index.bundles.len();
         let (bundles, mut published) = self.bundles(plan, own.key.as_ref())?;
         published.purged = is_purged;
-        let known: BTreeSet<&str> = own.index.segments().map(|segment| segment.blob.as_str()).collect();
-        let new = bundles.iter().flat_map(|bundle| &bundle.segments).filter(|one| !known.contains(one.blob.as_str()));
-        published.bytes = new.map(|segment| segment.bytes).sum();
+        // What was to be published may have got lost on the way.
+        let lost = if is_there { None } else { Some(self.read_own(there)?.unwrap_or_default()) };
+        let known: BTreeSet<&str> =
+            lost.as_ref().unwrap_or(&own).index.segments().map(|segment| segment.blob.as_str()).collect();
+        let all = bundles.iter().flat_map(|bundle| &bundle.segments);
+        let new: Vec<&Segment> = all.filter(|segment| !known.contains(segment.blob.as_str())).collect();
+        published.bytes = new.iter().map(|segment| segment.bytes).sum();
+        if lost.is_some() {
+            published.events = new.iter().map(|segment| segment.events).sum();
+        }
         let mut recipients = BTreeMap::new();
         if let Some(key) = &own.key {
             for id in &readers {
@@ -162,17 +169,20 @@ impl Exchange {
 
     /// Reads what this daemon published last, from its own tip, or from the remote's if the own one is lost.
     pub(super) fn load_own(&self, there: Option<&str>) -> Result<Own, GitError> {
-        let mut best = Own::default();
-        for tip in self.mirror.own_tip()?.iter().map(String::as_str).chain(there) {
-            let manifest = self.mirror.blobs(&[format!("{tip}:{MANIFEST}")], limits::MAX_MANIFEST_BYTES)?.pop();
-            let manifest = manifest.flatten().and_then(|bytes| Manifest::read(&bytes, &self.me.daemon_id).ok());
-            let Some(manifest) = manifest.filter(|manifest| manifest.number > best.number) else { continue };
-            let mut one = Read { tip: tip.to_owned(), manifest, key: None, index: None };
-            let Ok(index) = self.read_index(&mut one)? else { continue };
-            let Manifest { number, name, recipients, .. } = one.manifest;
-            best = Own { number, index, name, key: one.key, recipients, others: BTreeMap::new() };
-        }
-        Ok(best)
+        let own = self.read_own(self.mirror.own_tip()?.as_deref())?.unwrap_or_default();
+        Ok(self.read_own(there)?.filter(|there| there.number > own.number).unwrap_or(own))
+    }
+
+    /// Reads what this daemon published with a tip; `None` if it is not usable.
+    fn read_own(&self, tip: Option<&str>) -> Result<Option<Own>, GitError> {
+        let Some(tip) = tip else { return Ok(None) };
+        let manifest = self.mirror.blobs(&[format!("{tip}:{MANIFEST}")], limits::MAX_MANIFEST_BYTES)?.pop();
+        let manifest = manifest.flatten().and_then(|bytes| Manifest::read(&bytes, &self.me.daemon_id).ok());
+        let Some(manifest) = manifest else { return Ok(None) };
+        let mut one = Read { tip: tip.to_owned(), manifest, key: None, index: None };
+        let Ok(index) = self.read_index(&mut one)? else { return Ok(None) };
+        let Manifest { number, name, recipients, .. } = one.manifest;
+        Ok(Some(Own { number, index, name, key: one.key, recipients, others: BTreeMap::new() }))
     }
 
     /// The logs whose heads differ from those of the index, with what is held of them and what others publish. With

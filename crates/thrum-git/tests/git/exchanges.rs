@@ -162,6 +162,9 @@ fn a_ref_that_somebody_deleted_is_published_in_full_again() {
     }
     git(&place.path("ben"), &["push", "--quiet", "--mirror", &place.remote().to_string_lossy()]);
     assert_eq!(place.refs(), Vec::<String>::new());
+    let published = ann.run().published.unwrap();
+    assert_eq!(published.events, ann.heads().total(), "all, also those of ben, whose ref is gone, too");
+    assert!(published.bytes > 0);
     settle(&mut [&mut ann, &mut ben]);
     let mut dan = place.daemon("dan");
     dan.trust(&ann);
