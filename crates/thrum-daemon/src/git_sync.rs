@@ -24,6 +24,7 @@ use thrum_sync::{Peers, blocking::blocking};
 use tokio::sync::{Notify, watch};
 
 use crate::{ambient::System, config::Config, hold::Hold, paths::Repo, shutdown::Shutdown, storage::Storage};
+use former::Attempt;
 use history::{Entry, History};
 use places::has_password;
 use state::State;
@@ -48,6 +49,8 @@ struct Shared {
     broken: Option<Error>,
     shutdown: Shutdown,
     shown: watch::Sender<Shown>,
+    /// Held while it is switched on or off, by one caller after the other.
+    switching: tokio::sync::Mutex<()>,
     /// Wakes the task: the state has changed, or an exchange is requested.
     wake: Notify,
     /// Whether somebody waits for an exchange that has not begun.
@@ -135,6 +138,7 @@ impl GitSync {
             broken,
             shutdown: shutdown.clone(),
             shown: watch::Sender::default(),
+            switching: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             is_requested: AtomicBool::new(false),
             stop: Stop::default(),
@@ -158,6 +162,7 @@ impl GitSync {
         if let Some(refusal) = &shared.kept_here {
             return Err(refusal.clone());
         }
+        let _turn = self.0.switching.lock().await;
         self.0.hold.check()?;
         if remote.as_deref().is_some_and(has_password) {
             let what =
@@ -166,6 +171,7 @@ impl GitSync {
         }
         // Encryption ends only with `switch_off`.
         let encrypts = encrypts || self.0.state().encrypts;
+        let used = self.0.state().remote.clone();
         let to = Arc::clone(&shared);
         let remote = blocking(move || {
             let top = shared.repo.main_root();
@@ -180,8 +186,16 @@ impl GitSync {
                 }
                 None => obvious_remote(&shared)?,
             };
+            let repository = open_repository(&shared, &remote, Config::current(&shared.repo).git_prefix())?;
+            if let Some(used) = used.filter(|used| *used != remote) {
+                // One that works is not given up for one that cannot be reached.
+                repository.reach().map_err(|error| {
+                    let error = Error::from(error);
+                    let what = format!("{}; {} stays in use", error.message, name::quoted(&used));
+                    Error::new(error.kind, what).hint(error.hint.unwrap_or_else(|| "git remote -v".to_owned()))
+                })?;
+            }
             if !encrypts {
-                open_repository(&shared, &remote, Config::current(&shared.repo).git_prefix())?;
                 check_exposure(&shared, &remote, &thrum_git::addresses(top, &remote, &shared.stop)?)?;
             }
             Ok(remote)
@@ -196,7 +210,10 @@ impl GitSync {
         self.0.wake.notify_one();
         self.force().await.map_err(|error| match error.hint {
             None => error.hint("It stays on and is tried again: thrum sync git status. Or: thrum sync git off"),
-            Some(_) => error,
+            Some(hint) => {
+                let what = format!("{}; it stays on and is tried again", error.message);
+                Error::new(error.kind, what).hint(hint)
+            }
         })?;
         Ok(self.status())
     }
@@ -207,27 +224,33 @@ impl GitSync {
     /// # Errors
     /// The state cannot be written. With `removes`, also if the ref could not be removed; it is off all the same.
     pub(crate) async fn switch_off(&self, removes: bool) -> Result<GitStatus, Error> {
+        let _turn = self.0.switching.lock().await;
         let mut shown = self.0.shown.subscribe();
         let begun = shown.borrow_and_update().begun;
         self.0
-            .change(move |state| {
+            .change(|state| {
                 (state.remote, state.encrypts) = (None, false);
-                if removes {
-                    state.places.publishes_nowhere();
-                }
                 Ok(())
             })
             .await?;
         self.0.wake.notify_one();
         if removes {
-            // An exchange that is running would publish again.
+            // An exchange that is running publishes, and notes where.
             tokio::select! {
                 _ = shown.wait_for(|shown| shown.ended > begun) => {}
-                () = self.0.shutdown.stopping() => return Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
+                () = self.0.shutdown.stopping() => {
+                    return Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping"));
+                }
             }
+            self.0
+                .change(|state| {
+                    state.places.publishes_nowhere();
+                    Ok(())
+                })
+                .await?;
             let shared = Arc::clone(&self.0);
-            blocking(move || former::remove(&shared, true)).await?;
-            if let Some(left) = self.0.state().places.left_behind(&self.0.me.daemon_id).first() {
+            blocking(move || former::remove(&shared, Attempt::All)).await?;
+            if let Some(left) = self.0.state().places.left_behind(&self.0.me.daemon_id, false).first() {
                 return Err(left.error());
             }
         }

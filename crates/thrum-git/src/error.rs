@@ -58,8 +58,14 @@ pub enum GitError {
 
 impl GitError {
     pub(crate) fn failed(args: &[&str], output: &Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+
         let what = args.first().copied().unwrap_or_default().to_owned();
-        Self::Failed { what, why: reason(&output.stderr) }
+        let why = match output.status.signal() {
+            Some(signal) => format!("it was ended by signal {signal}"),
+            None => reason(&output.stderr),
+        };
+        Self::Failed { what, why }
     }
 }
 
@@ -96,16 +102,40 @@ impl From<GitError> for Error {
     }
 }
 
+/// Beginnings of lines that say nothing about a failure: progress, and what a push says of every ref.
+const NO_REASON: [&str; 13] = [
+    "Enumerating objects",
+    "Counting objects",
+    "Delta compression",
+    "Compressing objects",
+    "Writing objects",
+    "Receiving objects",
+    "Resolving deltas",
+    "Unpacking objects",
+    "Total ",
+    "POST git-",
+    "To ",
+    "! [",
+    "error: failed to push some refs",
+];
+
 /// The line of git's standard error that says what went wrong: the first that begins as an error, or the one before it
-/// if that was printed by ssh, or else the last line.
+/// if that was printed by ssh, or else the first that the remote says, or else the last line.
 pub(crate) fn reason(stderr: &str) -> String {
-    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let says = |line: &&str| {
+        let of_remote = line.strip_prefix("remote: ").unwrap_or(line);
+        !line.is_empty() && *line != "remote:" && !NO_REASON.iter().any(|begin| of_remote.starts_with(begin))
+    };
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(says).collect();
     let begins =
         |line: &&str| ["fatal:", "error:", "remote: fatal:", "remote: error:"].iter().any(|one| line.starts_with(one));
     let line = match lines.iter().position(begins) {
         Some(at) if at > 0 && lines[at].ends_with("Could not read from remote repository.") => lines[at - 1],
         Some(at) => lines[at],
-        None => lines.last().copied().unwrap_or("it does not say why"),
+        None => {
+            let of_remote = lines.iter().find(|line| line.starts_with("remote: "));
+            of_remote.or(lines.last()).copied().unwrap_or("it does not say why")
+        }
     };
     without_passwords(line.trim_start_matches("fatal: ").trim_start_matches("error: "))
 }
@@ -160,6 +190,11 @@ mod tests {
                 "git@example.com: Permission denied (publickey).",
             ),
             ("Enumerating objects: 3\nremote: error: no room\nTo x", "remote: error: no room"),
+            (
+                "Writing objects: 100% (3/3), done.\nTotal 3 (delta 0), reused 0 (delta 0), pack-reused 0\nremote: no pushes on Sundays\nTo /srv/a.git\n ! [remote rejected] a -> b (pre-receive hook declined)\nerror: failed to push some refs to '/srv/a.git'",
+                "remote: no pushes on Sundays",
+            ),
+            ("Counting objects: 3\nTotal 3 (delta 0)", "it does not say why"),
             ("something", "something"),
             ("", "it does not say why"),
         ] {

@@ -52,6 +52,9 @@ pub struct Trust {
     pub trusted: BTreeMap<String, String>,
     /// The daemons that a person does not trust, whoever vouches for them.
     pub distrusted: BTreeSet<String>,
+    /// Whom trusted daemons vouched for when their indexes were last read, by daemon. It holds while an index cannot be
+    /// read, also of a daemon that is no longer on the remote: who leaves withdraws nothing.
+    pub vouched: BTreeMap<String, BTreeSet<String>>,
     /// The numbers of the newest manifests that were seen. An older one was put back by somebody.
     pub numbers: BTreeMap<String, u64>,
     /// Whether what is published is encrypted, so that only trusted daemons read it.
@@ -69,6 +72,8 @@ pub struct Report {
     pub applied: Applied,
     /// What was published; `None` if nothing was to be published.
     pub published: Option<Published>,
+    /// Whom trusted daemons vouch for, as far as their indexes were read, by daemon.
+    pub vouched: BTreeMap<String, BTreeSet<String>>,
     /// Number of daemons on the remote that were not looked at, because together they publish too much.
     pub left_out: usize,
     /// Whether purged events are still being removed here, so that not everything could be published.

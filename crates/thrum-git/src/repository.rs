@@ -87,16 +87,26 @@ impl Repository {
         self
     }
 
-    /// Removes the ref of the daemon `id` from the remote, if it is there. A ref with the tip `except` stays.
+    /// Removes the ref of the daemon `id` from the remote. A ref with the tip `except` stays. Returns `true` if one was
+    /// removed.
     ///
     /// # Errors
     /// The remote cannot be reached, or refuses; [`GitError::LostLease`] if somebody sets the ref at the same time.
-    pub fn remove(&self, id: &str, except: Option<&str>) -> Result<(), GitError> {
-        let Some(tip) = self.listed(id)?.remove(id).filter(|tip| Some(tip.as_str()) != except) else { return Ok(()) };
+    pub fn remove(&self, id: &str, except: Option<&str>) -> Result<bool, GitError> {
+        let tip = self.listed(id)?.remove(id).filter(|tip| Some(tip.as_str()) != except);
+        let Some(tip) = tip else { return Ok(false) };
         match self.push_ref(id, "", Some(&tip))? {
-            Pushed::Set => Ok(()),
+            Pushed::Set => Ok(true),
             Pushed::LostLease => Err(GitError::LostLease),
         }
+    }
+
+    /// Asks the remote for its refs.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or refuses.
+    pub fn reach(&self) -> Result<(), GitError> {
+        self.listed("*").map(drop)
     }
 
     /// Removes the locks and unfinished packs that a killed process has left. Nobody else may use the repository

@@ -39,6 +39,11 @@ impl Schedule {
         self.is_requested = true;
     }
 
+    /// Returns `true` if a person waits for an exchange.
+    pub fn is_requested(&self) -> bool {
+        self.is_requested
+    }
+
     /// An exchange begins: it covers everything that was written before.
     pub fn begin(&mut self) {
         self.written = None;

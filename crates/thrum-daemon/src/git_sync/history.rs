@@ -394,6 +394,7 @@ mod tests {
             is_trusted: None,
             number: 1,
             was_trusted: false,
+            is_waiting: false,
             is_gone: false,
         };
         let daemon = Daemon::of("d_k", &known);
@@ -437,6 +438,7 @@ mod tests {
                     is_trusted: None,
                     number: 1,
                     was_trusted: false,
+                    is_waiting: false,
                     is_gone: false,
                 };
                 after.known.insert(format!("d_{round}_{number}"), known);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, Timestamp, name};
 
 /// The most former places that are remembered. The oldest are forgotten.
-pub(super) const MOST: usize = 8;
+const MOST: usize = 100;
 
 /// A place where this daemon publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,14 +83,18 @@ impl Places {
         }
     }
 
-    /// The refs of this daemon that are still on remotes where it published before.
-    pub(super) fn left_behind(&self, daemon_id: &str) -> Vec<LeftBehind> {
-        let left = |former: &Former| LeftBehind {
-            remote: former.place.addresses.first().unwrap_or(&former.place.remote).clone(),
-            reference: format!("{}{daemon_id}", former.place.prefix),
-            reason: former.failed.as_ref().map(|(_, reason)| reason.clone()),
+    /// The refs of this daemon on remotes where it published before; while it `is_off`, also that where it published
+    /// last.
+    pub(super) fn left_behind(&self, daemon_id: &str, is_off: bool) -> Vec<LeftBehind> {
+        let left = |place: &Place, reason: Option<&str>| LeftBehind {
+            remote: place.addresses.first().unwrap_or(&place.remote).clone(),
+            reference: format!("{}{daemon_id}", place.prefix),
+            reason: reason.map(str::to_owned),
         };
-        self.former.iter().map(left).collect()
+        let off = "switching off keeps what was published: thrum sync git off --remove";
+        let former = self.former.iter();
+        let former = former.map(|one| left(&one.place, one.failed.as_ref().map(|(_, reason)| reason.as_str())));
+        former.chain(self.current.iter().filter(|_| is_off).map(|place| left(place, Some(off)))).collect()
     }
 }
 
@@ -113,7 +117,7 @@ mod tests {
     fn a_place_that_is_left_is_remembered_until_it_is_used_again() {
         let mut places = Places::default();
         let shown = |places: &Places| {
-            places.left_behind("d_k").into_iter().map(|left| (left.remote, left.reference)).collect::<Vec<_>>()
+            places.left_behind("d_k", false).into_iter().map(|left| (left.remote, left.reference)).collect::<Vec<_>>()
         };
         places.publishes_at(place("one"));
         places.publishes_at(place("one"));
@@ -122,7 +126,8 @@ mod tests {
         assert_eq!(shown(&places), [("/srv/one.git".into(), "refs/thrum/d_k".into())]);
         places.publishes_at(place("one"));
         assert_eq!(shown(&places), [("/srv/two.git".into(), "refs/thrum/d_k".into())]);
-        for n in 0..20 {
+        assert_eq!(places.left_behind("d_k", true).len(), 2, "what it publishes now stays while it is off");
+        for n in 0..MOST + 2 {
             places.publishes_at(place(&n.to_string()));
         }
         assert_eq!(places.former.len(), MOST);

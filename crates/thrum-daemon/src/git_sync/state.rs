@@ -42,6 +42,9 @@ pub(super) struct State {
     /// Where this daemon publishes and has published.
     #[serde(default)]
     pub(super) places: Places,
+    /// Whom trusted daemons vouched for when that was last read, by daemon.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) vouched: BTreeMap<String, BTreeSet<String>>,
     /// The daemons that were seen, by id.
     #[serde(default)]
     pub(super) known: BTreeMap<String, Known>,
@@ -62,15 +65,18 @@ pub(super) struct Known {
     /// Whether its events were stored: a person, a peer or another trusted daemon vouched for it.
     #[serde(default)]
     pub(super) was_trusted: bool,
+    /// Whether it waited for a decision in the last exchange, although its events may have been stored before.
+    #[serde(default)]
+    pub(super) is_waiting: bool,
     /// Whether it was trusted and missing on the remote in the last exchange.
     #[serde(default)]
     pub(super) is_gone: bool,
 }
 
 impl Known {
-    /// Returns `true` if its events were stored, and no person has distrusted it since.
+    /// Returns `true` if its events were stored, and neither a person nor those who vouched for it have withdrawn that.
     pub(super) fn counts_as_trusted(&self) -> bool {
-        self.was_trusted && self.is_trusted != Some(false)
+        self.was_trusted && !self.is_waiting && self.is_trusted != Some(false)
     }
 }
 

@@ -48,8 +48,10 @@ pub(crate) struct GitStatus {
 /// The daemons that are reached through git.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GitReach {
-    /// The ids of trusted ones.
+    /// The ids of trusted ones that are on the remote.
     pub(crate) trusted: BTreeSet<String>,
+    /// The ids of trusted ones that were not there at the last exchange.
+    pub(crate) absent: BTreeSet<String>,
     /// The ids of those that a person does not trust.
     pub(crate) distrusted: BTreeSet<String>,
     /// Whether the last exchange failed.
@@ -89,6 +91,9 @@ pub(super) struct Waiting {
     first_seen: Timestamp,
 }
 
+/// What is known of a trusted daemon that is not on the remote.
+const ABSENT: &str = "it is no longer on the remote, or uses another git.ref_prefix";
+
 impl GitSync {
     /// Makes an exchange, and compares this daemon's version vector with those of the trusted daemons on the remote
     /// that are no peers. Empty while sync through git is off.
@@ -116,6 +121,20 @@ impl GitSync {
         let peers = self.0.peers.list();
         let others = shown.report.daemons.into_iter().filter(|(id, _)| !peers.iter().any(|peer| peer.daemon_id == *id));
         let distrusted = self.reach().distrusted;
+        let absent = {
+            let state = self.0.state();
+            let absent = state.known.iter().filter(|(_, known)| known.is_gone);
+            absent.map(|(id, known)| (id.clone(), known.name.clone())).collect::<Vec<_>>()
+        };
+        let absent = absent.into_iter().filter(|(id, _)| !peers.iter().any(|peer| peer.daemon_id == *id));
+        let absent = absent.map(|(daemon_id, name)| Compared {
+            name,
+            daemon_id,
+            status: Verdict::Unreachable,
+            differences: Vec::new(),
+            missing: Vec::new(),
+            error: Some(ABSENT.to_owned()),
+        });
         let compared = others.filter_map(|(daemon_id, seen)| {
             let mut differences = own.differences(&seen.heads?);
             // What others hold of a daemon that is not trusted here stays there.
@@ -130,7 +149,7 @@ impl GitSync {
             };
             Some(Compared { name: seen.name, daemon_id, status, differences, missing: Vec::new(), error })
         });
-        compared.collect()
+        compared.chain(absent).collect()
     }
 
     /// The daemons that are reached through git, as of the last exchange, which may have been before a restart; empty
@@ -144,7 +163,8 @@ impl GitSync {
             state.known.iter().filter(move |(_, known)| wanted(known)).map(|(id, _)| id.clone())
         };
         GitReach {
-            trusted: of(Known::counts_as_trusted).collect(),
+            trusted: of(|known| known.counts_as_trusted() && !known.is_gone).collect(),
+            absent: of(|known| known.counts_as_trusted() && known.is_gone).collect(),
             distrusted: of(|known| known.is_trusted == Some(false)).collect(),
             is_failing: self.0.shown.borrow().last_error.is_some(),
         }
@@ -199,7 +219,7 @@ impl GitSync {
             daemon_id: id.clone(),
             fingerprint: fingerprint(id),
             state: "absent",
-            reason: Some("it is no longer on the remote, or uses another git.ref_prefix".to_owned()),
+            reason: Some(ABSENT.to_owned()),
             published_at: None,
             encrypted: None,
             missing_here: 0,
@@ -218,6 +238,7 @@ impl GitSync {
         });
         GitStatus {
             state: match (is_on, &shown.last_error, state.exchanged_at) {
+                _ if self.0.broken.is_some() => "failing",
                 (false, ..) => "off",
                 (true, Some(_), _) => "failing",
                 (true, None, Some(_)) => "ok",
@@ -228,14 +249,16 @@ impl GitSync {
             interval: shown.interval.unwrap_or(limits::INTERVAL).as_secs(),
             last_exchange_at: state.exchanged_at,
             last_published_at: state.published_at,
-            last_error: shown.last_error.as_ref().filter(|_| is_on).map(|error| error.message.clone()),
+            last_error: (self.0.broken.as_ref())
+                .or(shown.last_error.as_ref().filter(|_| is_on))
+                .map(|error| error.message.clone()),
             next_exchange_at: shown.next.filter(|_| is_on),
             events_stored: shown.applied,
             events_published: shown.published,
             daemons,
             waiting: by_name(waiting, |one| (&one.name, &one.daemon_id)),
             left_out: shown.report.left_out,
-            left_behind: state.places.left_behind(&self.0.me.daemon_id),
+            left_behind: state.places.left_behind(&self.0.me.daemon_id, !is_on),
             remote: state.remote.filter(|_| is_on),
         }
     }

@@ -11,7 +11,9 @@ use thrum_git::{Exchange, Report, Repository, Schedule, SeenState, Trust, limits
 use thrum_sync::{Log, blocking::blocking};
 
 use super::{
-    Shared, Shown, check_exposure, former, history, open_repository,
+    Shared, Shown, check_exposure,
+    former::{self, Attempt},
+    history, open_repository,
     places::Place,
     state::{Known, State},
 };
@@ -74,6 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
             }
             continue;
         }
+        let is_requested = schedule.is_requested();
         schedule.begin();
         shared.shown.send_modify(|shown| shown.begun += 1);
         let repo = shared.repo.clone();
@@ -82,7 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
             shared.shown.send_modify(|shown| shown.interval = Some(interval));
         }
         let (work, ready) = (Arc::clone(&shared), running.take());
-        let outcome = blocking(move || Ok(exchange(&work, ready))).await;
+        let outcome = blocking(move || Ok(exchange(&work, ready, is_requested))).await;
         let result = match outcome {
             Ok((ready, result)) => {
                 running = ready;
@@ -112,7 +115,11 @@ fn published_from(commit: &thrum_core::exchange::Commit, shared: &Shared) -> u64
 }
 
 /// Makes one exchange. Blocks on git and on the log.
-fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, Result<Report, Error>) {
+fn exchange(
+    shared: &Arc<Shared>,
+    ready: Option<Running>,
+    is_requested: bool,
+) -> (Option<Running>, Result<Report, Error>) {
     let state = shared.state().clone();
     let Some(remote) = state.remote.clone() else {
         return (None, Err(Error::new(ErrorKind::Unavailable, "sync through git was switched off")));
@@ -139,7 +146,7 @@ fn exchange(shared: &Arc<Shared>, ready: Option<Running>) -> (Option<Running>, R
         }
         let report = running.exchange.run(&shared.trust(&state))?;
         shared.note(&report, Place::new(&remote, &running.addresses, &running.prefix))?;
-        former::remove(shared, false)?;
+        former::remove(shared, if is_requested { Attempt::Now } else { Attempt::WhenDue })?;
         Ok::<_, Error>((running, report))
     })();
     match result {
@@ -199,6 +206,7 @@ impl Shared {
         Trust {
             trusted: paired.chain(trusted).filter(|(id, _)| may_be_trusted(id)).collect(),
             numbers: state.known.iter().map(|(id, known)| (id.clone(), known.number)).collect(),
+            vouched: state.vouched.clone(),
             distrusted,
             encrypts: state.encrypts,
         }
@@ -216,16 +224,21 @@ impl Shared {
                     is_trusted: None,
                     number: 0,
                     was_trusted: false,
+                    is_waiting: false,
                     is_gone: false,
                 });
                 known.name.clone_from(&seen.name);
                 known.number = known.number.max(seen.number);
                 known.was_trusted |= seen.state == SeenState::Trusted;
+                known.is_waiting = seen.state == SeenState::Waiting;
             }
         }
         for (id, known) in &mut next.known {
             known.is_gone = known.counts_as_trusted() && !report.daemons.contains_key(id);
         }
+        next.vouched.extend(report.vouched.clone());
+        let known = &next.known;
+        next.vouched.retain(|id, vouched| known.contains_key(id) && !vouched.is_empty());
         next.places.publishes_at(place);
         let now = Some(System.now());
         next.exchanged_at = now;

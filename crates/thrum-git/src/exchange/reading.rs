@@ -1,6 +1,6 @@
 //! Reads the manifests and indexes of other daemons, and finds out whom to trust.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use super::{Exchange, Others, Read, Report, SeenState, Trust};
 use crate::{
@@ -52,33 +52,42 @@ impl Exchange {
         let trusted = open.iter().cloned().collect();
         let mut others = Others { read, trusted, brought_by: BTreeMap::new(), is_complete: true };
         while let Some(id) = open.pop_front() {
-            let Some(seen) = report.daemons.get_mut(&id) else { continue };
-            let index = match others.read.get_mut(&id) {
-                Some(one) => self.read_index(one)?,
-                None => {
+            let index = match (report.daemons.get_mut(&id), others.read.get_mut(&id)) {
+                (Some(seen), Some(one)) => Some((self.read_index(one)?, seen)),
+                (Some(_), None) => {
                     others.is_complete = false;
-                    continue;
+                    None
                 }
+                (None, _) => None,
             };
-            match index {
-                Ok(index) => {
+            let vouched = match index {
+                Some((Ok(index), seen)) => {
                     seen.state = SeenState::Trusted;
                     seen.heads = Some(index.heads.clone());
-                    let vouched = index.trusts.iter().map(|vouched| &vouched.daemon_id).filter(|id| is_wanted(id));
-                    for vouched in vouched {
-                        if others.trusted.len() < limits::MAX_DAEMONS && others.trusted.insert(vouched.clone()) {
-                            let by = others.brought_by.get(&id).unwrap_or(&id).clone();
-                            others.brought_by.insert(vouched.clone(), by);
-                            open.push_back(vouched.clone());
-                        }
-                    }
+                    let vouched: BTreeSet<String> = index
+                        .trusts
+                        .iter()
+                        .map(|vouched| vouched.daemon_id.clone())
+                        .take(limits::MAX_DAEMONS)
+                        .collect();
+                    report.vouched.insert(id.clone(), vouched.clone());
                     if let Some(one) = others.read.get_mut(&id) {
                         one.index = Some(index);
                     }
+                    vouched
                 }
-                Err(why) => {
+                Some((Err(why), seen)) => {
                     others.is_complete = false;
                     seen.state = SeenState::Unusable(why);
+                    trust.vouched.get(&id).cloned().unwrap_or_default()
+                }
+                None => trust.vouched.get(&id).cloned().unwrap_or_default(),
+            };
+            for vouched in vouched.into_iter().filter(is_wanted) {
+                if others.trusted.len() < limits::MAX_DAEMONS && others.trusted.insert(vouched.clone()) {
+                    let by = others.brought_by.get(&id).unwrap_or(&id).clone();
+                    others.brought_by.insert(vouched.clone(), by);
+                    open.push_back(vouched);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use thrum_git::{Published, SeenState, manifest::Unusable};
+use thrum_git::{Published, Report, SeenState, manifest::Unusable};
 
 use crate::place::{Daemon, Place, files, git, pair, script, settle};
 
@@ -149,6 +149,44 @@ fn whoever_still_publishes_what_was_purged_is_named() {
     ben.keep_time_with(&ann);
     settle(&mut [&mut ann, &mut ben]);
     assert_eq!(ann.run().daemons[&ben.id].purged, 0);
+}
+
+/// Runs an exchange, and keeps whom others vouch for, as a daemon does in its state.
+fn run_and_keep(daemon: &mut Daemon) -> Report {
+    let report = daemon.run();
+    daemon.trust.vouched.extend(report.vouched.clone());
+    report
+}
+
+#[test]
+fn trust_through_a_daemon_holds_when_that_daemon_leaves_and_ends_when_it_says_so() {
+    let place = Place::new();
+    let (mut ann, mut ben) = pair(&place);
+    let mut dan = place.daemon("dan");
+    ann.trust(&dan);
+    dan.trust(&ann);
+    for _ in 0..2 {
+        for daemon in [&mut ann, &mut ben, &mut dan] {
+            run_and_keep(daemon);
+        }
+    }
+    assert_eq!(ben.run().daemons[&dan.id].state, SeenState::Trusted);
+    git(&place.remote(), &["update-ref", "-d", &format!("refs/thrum/{}", ann.id)]);
+    let said = dan.say("after ann has left");
+    run_and_keep(&mut dan);
+    for _ in 0..2 {
+        assert_eq!(run_and_keep(&mut ben).daemons[&dan.id].state, SeenState::Trusted);
+    }
+    assert!(ben.has_message(&said));
+    ann.trust.trusted.remove(&dan.id);
+    ann.run();
+    assert_eq!(run_and_keep(&mut ben).daemons[&dan.id].state, SeenState::Waiting);
+    // Whoever is not trusted vouches for nobody.
+    ann.trust(&dan);
+    ann.run();
+    run_and_keep(&mut ben);
+    ben.trust.trusted.remove(&ann.id);
+    assert_eq!(ben.run().daemons[&dan.id].state, SeenState::Waiting);
 }
 
 /// A user's `git push --mirror` deletes all refs that their clone does not have.

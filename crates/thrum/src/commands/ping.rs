@@ -84,6 +84,7 @@ fn line(member: &Member, page: &Page) -> String {
         (None, _) => String::new(),
         (Some("connected"), _) => "; its daemon answers".to_owned(),
         (Some("through_git"), _) => "; its daemon is reached through git".to_owned(),
+        (Some("git_absent"), _) => "; its daemon is not on the git remote any more".to_owned(),
         (Some(state), Some(since)) => {
             format!("; its daemon is {} ({})", quote(&state.replace('_', "-")), page.lasting(*since))
         }

@@ -232,7 +232,8 @@ impl Render for Answer<Forced> {
                 None => page.line(format!("{GREEN}●{GREEN:#} git  {} new, {} published", git.stored, git.published)),
             }
             if git.waiting > 0 {
-                page.line(format!("{} wants in: thrum sync git status", count(git.waiting, "daemon")));
+                let want = if git.waiting == 1 { "wants" } else { "want" };
+                page.line(format!("{} {want} in: thrum sync git status", count(git.waiting, "daemon")));
             }
         }
         if self.read.results.is_empty() && self.read.git.is_none() {

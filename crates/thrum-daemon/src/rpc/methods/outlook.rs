@@ -26,8 +26,8 @@ pub(super) struct Outlook {
     outlook: String,
     /// The outlook as a word for programs. If the route delays mail or leads through another peer: the state of the
     /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `stopped`,
-    /// `removed_us`, …); `relayed` if the relaying peer is connected; `through_git` or `git_failing` if it is reached through
-    /// git; `removed` if there is none of these. Otherwise, if
+    /// `removed_us`, …); `relayed` if the relaying peer is connected; `through_git`, `git_failing` or `git_absent` if it is
+    /// reached through git, the last exchange failed, or it is not on the remote any more; `removed` if there is none of these. Otherwise, if
     /// known, the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the
     /// state of the recipient's last session: `ended`, `silent` or `no_session`.
     outlook_state: String,
@@ -46,6 +46,8 @@ pub(super) enum Way {
     /// Neither the home nor the daemon that served the agent's registration is a peer, but one of them is a trusted
     /// daemon on the git remote. `is_failing` is whether the last exchange failed.
     Git { is_failing: bool },
+    /// The home is a trusted daemon that was not on the git remote at the last exchange.
+    GitAbsent,
     /// The home is a daemon on the git remote that a person does not trust.
     Distrusted,
     /// None of these.
@@ -79,6 +81,7 @@ impl Way {
             None if [Some(home), via].into_iter().flatten().any(|id| git.trusted.contains(id)) => {
                 Self::Git { is_failing: git.is_failing }
             }
+            None if git.absent.contains(home) => Self::GitAbsent,
             None => Self::Removed,
         }
     }
@@ -89,11 +92,11 @@ impl Way {
             Self::Here => false,
             Self::Peer { state, .. } | Self::Through { state, .. } => state.needs_attention(),
             Self::Git { is_failing } => *is_failing,
-            Self::Distrusted | Self::Removed => true,
+            Self::GitAbsent | Self::Distrusted | Self::Removed => true,
         }
     }
 
-    /// Returns the state of the route for an answer: the state of the peer, `through_git`, `git_failing` or `removed`, and since
+    /// Returns the state of the route for an answer: the state of the peer, `through_git`, `git_failing`, `git_absent` or `removed`, and since
     /// when. `None` if the
     /// home is this daemon, or if mail is relayed by a connected peer.
     pub(super) fn shown(self) -> (Option<String>, Option<Timestamp>) {
@@ -103,6 +106,7 @@ impl Way {
             Self::Peer { state, since, .. } | Self::Through { state, since, .. } => {
                 (Some(standing(state, since).1), Some(since))
             }
+            Self::GitAbsent => (Some("git_absent".to_owned()), None),
             Self::Distrusted => (Some("distrusted".to_owned()), None),
             Self::Removed => (Some("removed".to_owned()), None),
         }
@@ -151,6 +155,13 @@ impl Way {
                     shown_machine(machine)
                 );
                 Some(Outlook::new("git_failing", None, text))
+            }
+            Self::GitAbsent => {
+                let text = format!(
+                    "@{who}'s machine {} is not on the git remote any more: it waits until it is back there",
+                    shown_machine(machine)
+                );
+                Some(Outlook::new("git_absent", None, text))
             }
             Self::Distrusted => {
                 let text = format!(

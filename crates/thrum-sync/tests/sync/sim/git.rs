@@ -142,6 +142,7 @@ impl Sim {
                     let number = git.trust.numbers.entry(id.clone()).or_default();
                     *number = seen.number.max(*number);
                 }
+                git.trust.vouched.extend(report.vouched.clone());
                 if report.purge_goes_on {
                     git.schedule.wrote(tick);
                 }

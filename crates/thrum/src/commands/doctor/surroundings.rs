@@ -132,8 +132,14 @@ fn git(daemon: &mut Daemon) -> Check {
         Ok(status) => status,
         Err(error) => return Check::new("git", Problem, error.message),
     };
+    let left: Vec<String> =
+        status.left_behind.iter().map(|left| format!("{} is still published", printable(&left.reference))).collect();
     let Some(remote) = &status.remote else {
-        return Check::new("git", Fine, "sync through a git remote is off");
+        return match (&status.last_error, left.is_empty()) {
+            (Some(error), _) => Check::new("git", Problem, printable(error)).fix("thrum sync git on"),
+            (None, true) => Check::new("git", Fine, "sync through a git remote is off"),
+            (None, false) => Check::new("git", Warning, left.join("; ")).fix("thrum sync git status"),
+        };
     };
     if let Some(error) = &status.last_error {
         let text = format!("exchanges through {} fail: {}", quote(remote), printable(error));
@@ -144,7 +150,7 @@ fn git(daemon: &mut Daemon) -> Check {
         .iter()
         .filter_map(|one| Some(format!("{}: {}", quote(&one.name), printable(one.reason.as_deref()?))));
     let waiting = status.waiting.iter().map(|one| format!("{} wants in", quote(&one.name)));
-    let faults: Vec<String> = unusable.chain(waiting).collect();
+    let faults: Vec<String> = unusable.chain(waiting).chain(left).collect();
     if faults.is_empty() {
         let others = count(status.daemons.len() as u64, "other daemon");
         return Check::new("git", Fine, format!("events are exchanged through {}, with {others}", quote(remote)));

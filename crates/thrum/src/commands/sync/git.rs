@@ -161,7 +161,10 @@ fn show_left_behind(status: &GitStatus, page: &mut Page) {
 /// Shows the state of sync through git.
 pub(crate) fn show(status: &GitStatus, page: &mut Page) {
     let Some(remote) = &status.remote else {
-        page.field("Git", "off");
+        match &status.last_error {
+            Some(error) => page.field("Git", format!("failing: {}", printable(error))),
+            None => page.field("Git", "off"),
+        }
         return show_left_behind(status, page);
     };
     let encrypted = if status.encrypted { ", encrypted" } else { "" };

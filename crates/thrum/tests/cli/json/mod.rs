@@ -287,7 +287,7 @@ and those that are `distrusted`, `unusable` or `over_quota`, with the `reason`; 
 `sync status` and `status` have the same as `git`, and `sync force` has `git` with `stored`, `published` and, if it failed, `error`. A daemon that is \
 no peer is compared by `sync verify`, too, whose `names` has the name of each origin of events that differ, by id. `sync git log` has the newest entries, newest last, and \
 `more` if there are earlier ones; `what` is `on` (`remote`, `encrypted`), `off`, `exchanged`, `failed` (`reason`, `count`, `last_at`), `recovered` (`failed_at`), `seen`, \
-`more_seen` (`count`), `trusted` (`by_person`: false for a peer, or if a trusted daemon trusts it), `distrusted`, `gone`, `returned` or `removed` (`remote`, `ref`). `left_behind` has the refs of this daemon at remotes or under prefixes where it published before, with the \
+`more_seen` (`count`), `trusted` (`by_person`: false for a peer, or if a trusted daemon trusts it), `distrusted`, `gone`, `returned` or `removed` (`remote`, `ref`). `left_behind` has the refs of this daemon at remotes or under prefixes where it published before, and while it is off where it published last, with the \
 `reason` if one could not be removed; `left_out` counts daemons that were not looked at, because together they publish too much. While daemons wait, `prime` has `sync_state.wants_in` with the `name` and `fingerprint` of at most three.",
     );
     let remote = stage.repo.above().join("remote.git");
