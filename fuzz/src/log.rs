@@ -55,6 +55,9 @@ impl Log for Nothing {
     fn projection(&self) -> Result<SetDigest, Error> {
         Ok(SetDigest::default())
     }
+    fn purge_goes_on(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
     fn purge_waits(&self) -> Result<bool, Error> {
         Ok(false)
     }
