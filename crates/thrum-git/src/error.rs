@@ -12,6 +12,14 @@ pub enum GitError {
     /// `git` could not be started or watched.
     #[error("cannot run git: {0}")]
     NotRun(io::Error),
+    /// `git` is too old. A retry helps only once another one is installed.
+    #[error("git {found} is too old for sync through git, which needs {oldest}")]
+    TooOld {
+        /// The version of git.
+        found: String,
+        /// The oldest version that will do.
+        oldest: String,
+    },
     /// The daemon is stopping.
     #[error("stopped")]
     Stopped,
@@ -79,6 +87,8 @@ impl From<GitError> for Error {
             }
             GitError::Rejected { .. } => Self::new(ErrorKind::Refused, error.to_string())
                 .hint("thrum config set git.ref_prefix refs/heads/thrum/"),
+            GitError::TooOld { .. } => Self::new(ErrorKind::Failed, error.to_string())
+                .hint("Install a newer git where the daemon finds it first, then: thrum daemon restart"),
             GitError::Stopped => Self::new(ErrorKind::Unavailable, "the daemon is stopping"),
             other => {
                 let text = other.to_string();

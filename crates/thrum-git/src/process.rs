@@ -271,6 +271,31 @@ pub(crate) fn asked(top: &Path, args: &[&str], stop: &Stop) -> Result<Option<Str
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
+/// The oldest git with which exchanges are made: the first that takes settings from `GIT_CONFIG_COUNT`. An older one would
+/// run without the user's credentials and without our settings.
+const OLDEST: (u32, u32) = (2, 31);
+
+/// Checks that git is not too old.
+///
+/// # Errors
+/// [`GitError::TooOld`]; git could not be run. A version in another form than git's own counts as new enough.
+pub(crate) fn check_version(top: &Path, stop: &Stop) -> Result<(), GitError> {
+    let said = asked(top, &["version"], stop)?.unwrap_or_default();
+    match version(&said) {
+        Some((major, minor)) if (major, minor) < OLDEST => {
+            Err(GitError::TooOld { found: format!("{major}.{minor}"), oldest: format!("{}.{}", OLDEST.0, OLDEST.1) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first two numbers of a version, from the output of `git version`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.trim().strip_prefix("git version ")?.split('.');
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some((digits(numbers.next()?)?, digits(numbers.next()?)?))
+}
+
 /// Returns what the user's ssh command would do for a host, as `ssh -G` says it; what plain ssh would do, if that is
 /// another program than OpenSSH. `None` if there is no ssh, or it does not know.
 pub(crate) fn ssh_settings(top: &Path, host: &str, stop: &Stop) -> Option<String> {
@@ -468,6 +493,20 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_read_in_all_its_forms() {
+        for (said, is) in [
+            ("git version 2.39.5\n", Some((2, 39))),
+            ("git version 2.39.5 (Apple Git-154)", Some((2, 39))),
+            ("git version 3.0.rc1.windows.1", Some((3, 0))),
+            ("git version 2.30-rc0", Some((2, 30))),
+            ("another program", None),
+            ("", None),
+        ] {
+            assert_eq!(version(said), is, "{said}");
+        }
+    }
 
     #[test]
     fn only_settings_that_say_how_to_reach_a_remote_are_taken_over() {

@@ -64,8 +64,9 @@ impl Repository {
     /// whose settings say how to reach the remote.
     ///
     /// # Errors
-    /// Git cannot be run, or the repository cannot be created.
+    /// Git cannot be run or is too old, or the repository cannot be created.
     pub fn open(dir: &Path, top: &Path, remote: Remote, stop: Stop) -> Result<Self, GitError> {
+        process::check_version(top, &stop)?;
         let settings = process::settings(top, &stop)?;
         let git = Git::new(dir, top, settings, stop.clone());
         if ["HEAD", "config", "objects", "refs"].iter().any(|part| !dir.join(part).exists()) {

@@ -413,6 +413,24 @@ fn another_prefix_is_used_for_a_host_that_takes_branches_only() {
 }
 
 #[test]
+fn a_git_that_is_too_old_is_said_and_nothing_is_published() {
+    let bin = tempfile::tempdir().unwrap();
+    let script = "#!/bin/sh\ncase \" $* \" in *\" version \"*) echo 'git version 2.25.1' ;; *) PATH=${PATH#*:} exec git \"$@\" ;; esac\n";
+    let git = bin.path().join("git");
+    std::fs::write(&git, script).unwrap();
+    std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").unwrap());
+    let repo = TestRepo::git("old").with_variable("PATH", &path);
+    repo.agent("ann", "implementer");
+    let remote = bare(&repo);
+    repo.git_done(&["remote", "add", "origin", &remote.to_string_lossy()]);
+    let on = repo.thrum(&["sync", "git", "on"]);
+    assert!(on.code != 0 && on.stderr.contains("git 2.25 is too old") && on.stderr.contains("2.31"), "{on:?}");
+    assert_eq!(refs(&repo, &remote), "");
+    shows(&repo, 0, &["sync", "git", "status"], "off");
+}
+
+#[test]
 fn sync_through_git_goes_on_after_a_restart() {
     let (left, right, remote) = two_clones();
     share(&left, &right, &[]);
