@@ -54,7 +54,7 @@ impl LeftBehind {
     pub(super) fn error(&self) -> Error {
         let (remote, reason) = (name::quoted(&self.remote), self.reason.as_deref().unwrap_or("it was not tried"));
         Error::new(ErrorKind::TryAgain, format!("it is off, but {} is still at {remote}: {reason}", self.reference))
-            .hint(format!("git push {} --delete {}", self.remote, self.reference))
+            .hint(format!("git push {} :{}", self.remote, self.reference))
     }
 }
 
