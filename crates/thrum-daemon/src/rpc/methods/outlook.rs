@@ -26,10 +26,10 @@ pub(super) struct Outlook {
     outlook: String,
     /// The outlook as a word for programs. If the route delays mail or leads through another peer: the state of the
     /// recipient's machine as a peer, or of the peer that relays to it (`connecting`, `unreachable`, `stopped`,
-    /// `removed_us`, …); `relayed` if the relaying peer is connected; `through_git`, `git_failing` or `git_absent` if it is
-    /// reached through git, the last exchange failed, or it is not on the remote any more; `removed` if there is none of these. Otherwise, if
-    /// known, the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the
-    /// state of the recipient's last session: `ended`, `silent` or `no_session`.
+    /// `removed_us`, …); `relayed` if the relaying peer is connected; `through_git` if it is reached through git,
+    /// `git_failing` if the last exchange failed, `git_absent` if it is not on the remote any more; `removed` if there
+    /// is none of these. Otherwise, if known, the state of the recipient's program: `wakeable`, `busy`, `needs_you`,
+    /// `idle` or `gone`. Otherwise the state of the recipient's last session: `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook_since: Option<Timestamp>,
@@ -96,9 +96,9 @@ impl Way {
         }
     }
 
-    /// Returns the state of the route for an answer: the state of the peer, `through_git`, `git_failing`, `git_absent` or `removed`, and since
-    /// when. `None` if the
-    /// home is this daemon, or if mail is relayed by a connected peer.
+    /// Returns the state of the route for an answer, and since when: the state of the peer, `through_git`, `git_failing`,
+    /// `git_absent`, `distrusted` or `removed`. `None` if the home is this daemon, or if mail is relayed by a connected
+    /// peer.
     pub(super) fn shown(self) -> (Option<String>, Option<Timestamp>) {
         match self {
             Self::Here | Self::Through { state: State::Connected, .. } => (None, None),
