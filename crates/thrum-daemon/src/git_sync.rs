@@ -44,8 +44,7 @@ struct Shared {
     kept_here: Option<Error>,
     state: Mutex<State>,
     history: Mutex<History>,
-    /// The error of reading the state. While there is one, the file is not written: that would lose whom a person
-    /// distrusts.
+    /// Why the state could not be read. The file is not written then, so that a person's decisions in it are not lost.
     broken: Option<Error>,
     shutdown: Shutdown,
     shown: watch::Sender<Shown>,

@@ -223,7 +223,8 @@ impl Exchange {
         let left_out = self.fetch(trust)?;
         let mut tips = self.mirror.tips()?;
         let own_there = tips.remove(&self.me.daemon_id);
-        if own_there.is_some() && own_there != self.mirror.own_tip()? {
+        let own_tip = self.mirror.own_tip()?;
+        if own_there.is_some() && own_there != own_tip {
             // Somebody else has published with this daemon's key, as from a copy of its directory: read what and under
             // which number, so that both are read by others.
             self.own = None;
@@ -234,18 +235,20 @@ impl Exchange {
         for (id, one) in &others.read {
             self.take(id, one, &others, &mut report)?;
         }
-        if self.own.is_none() {
-            self.take_own(own_there.as_deref(), &mut report)?;
-        }
-        self.forget_unlisted(&others);
+        let own = match self.own.take() {
+            Some(own) => own,
+            None => self.take_own(own_tip.as_deref(), own_there.as_deref(), &mut report)?,
+        };
+        self.forget_unlisted(&others, &own);
         report.purge_goes_on = self.log.purge_goes_on()?;
-        report.published = self.publish(&others, trust, own_there.as_deref(), report.purge_goes_on)?;
+        let is_there = own_tip.is_some() && own_tip == own_there;
+        report.published = self.publish(own, &others, trust, (own_there.as_deref(), is_there), report.purge_goes_on)?;
         if tips != self.seen || report.published.is_some() {
             match self.mirror.collect_garbage() {
                 Ok(kept) if kept > limits::MAX_KEPT_BYTES => self.look_at_trusted_only(),
                 Ok(_) => {}
                 // What it leaves costs room only, and the next exchange tries again.
-                Err(error) => tracing::warn!(%error, "cannot tidy up what is kept of a git remote"),
+                Err(error) => tracing::warn!(%error, "cannot collect the garbage of sync through git"),
             }
         }
         (self.seen, self.trusted) = (tips, others.trusted);

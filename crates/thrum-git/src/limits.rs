@@ -50,7 +50,7 @@ pub const MAX_FETCH_BYTES: u64 = 2 << 30;
 /// The most bytes that are kept of a remote while everybody on it is looked at.
 pub const MAX_KEPT_BYTES: u64 = 2 * MAX_FETCH_BYTES;
 
-/// Growth of what is kept of a remote, beside a doubling, after which garbage is collected.
+/// Garbage is collected once the packs are larger than this and twice their size after the last collection.
 pub const GROWN_BYTES: u64 = 64 << 20;
 
 /// Time for which only trusted daemons are looked at after a remote had too much.

@@ -1,5 +1,5 @@
-//! A remote in memory, and mirrors of it, with faults on demand: for simulations of many exchanges, which real processes
-//! would make too slow.
+//! An in-memory remote and its mirrors, with injected faults. Simulations use them, because running git for each of their
+//! many exchanges would be too slow.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
             running = None;
             schedule = Schedule::new(limits::INTERVAL);
             shared.is_requested.store(false, Ordering::SeqCst);
-            // Callers that wait for an exchange return, and what was seen on the remote is no longer shown.
+            // Let callers that wait for an exchange return, and hide what the last exchange has shown.
             shared.shown.send_modify(|shown| {
                 let begun = shown.begun + 1;
                 let (applied, published) = (shown.applied, shown.published);

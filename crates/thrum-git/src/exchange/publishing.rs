@@ -21,19 +21,19 @@ use crate::{
 };
 
 impl Exchange {
-    /// Publishes what the remote does not have of this daemon's log. While a purge goes on, the logs of other daemons stay
-    /// as they are published: what is held of them may be about to be removed, and was removed from their refs.
+    /// Publishes what the remote does not have of this daemon's log beside `own`, which it published last.
+    /// `there` is this daemon's tip on the remote, and `is_there` says whether that is the tip of `own`.
+    ///
+    /// While a purge still removes events here, what is published of other daemons' logs does not change: this daemon
+    /// holds events that others have removed from their refs already.
     pub(super) fn publish(
         &mut self,
+        mut own: Own,
         others: &Others,
         trust: &Trust,
-        there: Option<&str>,
+        (there, is_there): (Option<&str>, bool),
         purge_goes_on: bool,
     ) -> Result<Option<Published>, GitError> {
-        let mut own = match self.own.take() {
-            Some(own) => own,
-            None => self.load_own(there)?,
-        };
         let readers = self.readers(&own, others, trust);
         // Who could read and may not any more would read what follows with the key that it has.
         if own.key.is_some() != trust.encrypts || own.recipients.keys().any(|id| !readers.contains(id)) {
@@ -48,8 +48,6 @@ impl Exchange {
             true => own.others.clone(),
             false => usable.map(|(id, one)| (id.clone(), one.tip.clone())).collect(),
         };
-        let tip = self.mirror.own_tip()?;
-        let is_there = tip.is_some() && tip.as_deref() == there;
         let says_the_same = heads == own.index.heads
             && trusts == own.index.trusts
             && own.name == self.me.name
@@ -168,8 +166,8 @@ impl Exchange {
     }
 
     /// Reads what this daemon published last, from its own tip, or from the remote's if the own one is lost.
-    pub(super) fn load_own(&self, there: Option<&str>) -> Result<Own, GitError> {
-        let own = self.read_own(self.mirror.own_tip()?.as_deref())?.unwrap_or_default();
+    pub(super) fn load_own(&self, tip: Option<&str>, there: Option<&str>) -> Result<Own, GitError> {
+        let own = self.read_own(tip)?.unwrap_or_default();
         Ok(self.read_own(there)?.filter(|there| there.number > own.number).unwrap_or(own))
     }
 

@@ -1,8 +1,8 @@
-//! Reads the manifests and indexes of other daemons, and finds out whom to trust.
+//! Reads the manifests and indexes of other daemons, and decides which of them are trusted.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use super::{Exchange, Others, Read, Report, SeenState, Trust};
+use super::{Exchange, Others, Own, Read, Report, SeenState, Trust};
 use crate::{
     GitError, limits,
     manifest::{Index, Manifest, Unusable},
@@ -52,37 +52,25 @@ impl Exchange {
         let trusted = open.iter().cloned().collect();
         let mut others = Others { read, trusted, brought_by: BTreeMap::new(), is_complete: true };
         while let Some(id) = open.pop_front() {
-            let index = match (report.daemons.get_mut(&id), others.read.get_mut(&id)) {
-                (Some(seen), Some(one)) => Some((self.read_index(one)?, seen)),
-                (Some(_), None) => {
-                    others.is_complete = false;
-                    None
-                }
-                (None, _) => None,
-            };
-            let vouched = match index {
-                Some((Ok(index), seen)) => {
-                    seen.state = SeenState::Trusted;
-                    seen.heads = Some(index.heads.clone());
-                    let vouched: BTreeSet<String> = index
-                        .trusts
-                        .iter()
-                        .map(|vouched| vouched.daemon_id.clone())
-                        .take(limits::MAX_DAEMONS)
-                        .collect();
-                    report.vouched.insert(id.clone(), vouched.clone());
-                    if let Some(one) = others.read.get_mut(&id) {
+            let mut vouched = None;
+            if let Some(seen) = report.daemons.get_mut(&id) {
+                let one = others.read.get_mut(&id);
+                match one.map(|one| Ok::<_, GitError>((self.read_index(one)?, one))).transpose()? {
+                    Some((Ok(index), one)) => {
+                        seen.state = SeenState::Trusted;
+                        seen.heads = Some(index.heads.clone());
+                        let ids = index.trusts.iter().map(|vouched| vouched.daemon_id.clone());
+                        let ids: BTreeSet<String> = ids.take(limits::MAX_DAEMONS).collect();
+                        report.vouched.insert(id.clone(), ids.clone());
+                        vouched = Some(ids);
                         one.index = Some(index);
                     }
-                    vouched
+                    Some((Err(why), _)) => seen.state = SeenState::Unusable(why),
+                    None => {}
                 }
-                Some((Err(why), seen)) => {
-                    others.is_complete = false;
-                    seen.state = SeenState::Unusable(why);
-                    trust.vouched.get(&id).cloned().unwrap_or_default()
-                }
-                None => trust.vouched.get(&id).cloned().unwrap_or_default(),
-            };
+                others.is_complete &= vouched.is_some();
+            }
+            let vouched = vouched.or_else(|| trust.vouched.get(&id).cloned()).unwrap_or_default();
             for vouched in vouched.into_iter().filter(is_wanted) {
                 if others.trusted.len() < limits::MAX_DAEMONS && others.trusted.insert(vouched.clone()) {
                     let by = others.brought_by.get(&id).unwrap_or(&id).clone();
@@ -108,9 +96,8 @@ impl Exchange {
     }
 
     /// Forgets what is known of segments that nobody lists any more.
-    pub(super) fn forget_unlisted(&mut self, others: &Others) {
-        let indexes =
-            others.read.values().filter_map(|one| one.index.as_ref()).chain(self.own.iter().map(|own| &own.index));
+    pub(super) fn forget_unlisted(&mut self, others: &Others, own: &Own) {
+        let indexes = others.read.values().filter_map(|one| one.index.as_ref()).chain([&own.index]);
         let listed: HashSet<&str> = indexes.flat_map(Index::segments).map(|segment| segment.blob.as_str()).collect();
         self.read_segments.retain(|blob| listed.contains(blob.as_str()));
         self.bad_segments.retain(|blob, _| listed.contains(blob.as_str()));

@@ -9,7 +9,7 @@ use thrum_core::{
 };
 use thrum_sync::{Log, intake, protocol::wire::Served};
 
-use super::{Exchange, Held, Others, Read, Report, SeenState};
+use super::{Exchange, Held, Others, Own, Read, Report, SeenState};
 use crate::{GitError, limits, manifest::Segment, mirror::Mirror, plan, seal::Key, segment};
 
 /// What comes of a segment that is read, in this order.
@@ -56,12 +56,17 @@ impl Exchange {
         Ok(())
     }
 
-    /// Stores the events that this daemon published and that its database has lost since.
-    pub(super) fn take_own(&mut self, there: Option<&str>, report: &mut Report) -> Result<(), GitError> {
-        let own = self.load_own(there)?;
+    /// Reads what this daemon published, and stores the events of it that its database has lost since.
+    /// `tip` is the tip that it published last, `there` the one that the remote has.
+    pub(super) fn take_own(
+        &mut self,
+        tip: Option<&str>,
+        there: Option<&str>,
+        report: &mut Report,
+    ) -> Result<Own, GitError> {
+        let own = self.load_own(tip, there)?;
         self.take_segments("", &[], own.index.segments(), own.key.as_ref(), &mut report.applied)?;
-        self.own = Some(own);
-        Ok(())
+        Ok(own)
     }
 
     /// Stores the events of those of the segments that were not read yet and may have events that are missing here, in the
@@ -109,7 +114,7 @@ impl Exchange {
             Ok(None)
         })?;
         for segment in stored {
-            // The set of what is held has grown.
+            // What is held of this log is read again.
             self.held.remove(&plan::log_of(segment));
             self.read_segments.insert(segment.blob.clone());
         }
@@ -130,7 +135,7 @@ impl Exchange {
     }
 }
 
-/// Reads a segment, and hands over the steps. `None` if nobody takes them any more.
+/// Reads a segment, and sends its steps to the thread that stores. `None` once that one has stopped.
 fn read<'a>(
     segment: &'a Segment,
     source: &str,

@@ -20,7 +20,7 @@ pub(super) struct On {
 
 #[derive(Deserialize)]
 pub(super) struct Off {
-    /// Remove what was published from the remote.
+    /// Remove this daemon's ref from the remote.
     #[serde(default)]
     remove: bool,
 }

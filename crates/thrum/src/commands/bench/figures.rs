@@ -132,7 +132,7 @@ impl Figures {
     /// Adds a memory size; adds nothing if the system does not report it.
     pub(super) fn memory(&mut self, what: &str, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
-            self.add(what, json!({"bytes": bytes}), format!("{:.1} MB", bytes as f64 / 1e6));
+            self.size(what, bytes);
         }
     }
 
@@ -154,7 +154,7 @@ impl Figures {
         }
     }
 
-    /// Adds a size on disk.
+    /// Adds a size in bytes.
     pub(super) fn size(&mut self, what: &str, bytes: u64) {
         self.add(what, json!({"bytes": bytes}), format!("{:.1} MB", bytes as f64 / 1e6));
     }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::Path,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use super::{
     figures::Figures,
     ours,
     wire::Words,
-    work::{Agent, Daemon},
+    work::{self, Agent, Daemon},
 };
 use crate::commands::demo::{
     failed,
@@ -136,22 +135,11 @@ fn deliveries(left: &StagedRepo, right: &StagedRepo) -> Result<Times, Error> {
 
 /// Sends `each` messages of random words with each writer. `seed` is that of the first writer's words.
 fn fill(agent: &Agent, each: usize, seed: u64) -> Result<(), Error> {
-    thread::scope(|scope| {
-        let connected = (0..WRITERS).map(|_| agent.connect()).collect::<Result<Vec<_>, _>>()?;
-        let writers: Vec<_> = connected
-            .into_iter()
-            .zip(seed..)
-            .map(|(mut client, seed)| {
-                scope.spawn(move || {
-                    let mut words = Words::new(seed << 32);
-                    (0..each).try_for_each(|_| agent.send_text(&mut client, &words.text()).map(drop))
-                })
-            })
-            .collect();
-        writers
-            .into_iter()
-            .try_for_each(|writer| writer.join().map_err(|_| Error::new(ErrorKind::Failed, "a writer panicked"))?)
-    })
+    let texts = |writer: u64| {
+        let mut words = Words::new((seed + writer) << 32);
+        move || words.text()
+    };
+    work::send_texts_beside(agent, WRITERS, each, texts).map(drop)
 }
 
 /// Makes an exchange, and waits for its end.

@@ -77,12 +77,17 @@ impl Agent {
     }
 
     pub(super) fn send(&self, client: &mut Client) -> Result<Sent, Error> {
-        self.send_text(client, &"x".repeat(200))
+        self.send_text(client, &plain())
     }
 
     pub(super) fn send_text(&self, client: &mut Client, text: &str) -> Result<Sent, Error> {
         client.call("message.send", json!({"content": text, "mentions": [self.to], "caller_agent_id": self.name}))
     }
+}
+
+/// The text of a message whose content does not matter.
+fn plain() -> String {
+    "x".repeat(200)
 }
 
 /// Runs `work` `number` times, one after the other, and returns how long each took.
@@ -104,15 +109,27 @@ pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Err
 
 /// Measures `message.send` with several concurrent writers, each with its own connection.
 pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Error> {
+    send_texts_beside(agent, writers, each, |_| plain)
+}
+
+/// Measures as [`send_beside`] does. `texts` returns what makes the texts of a writer, given its number.
+pub(super) fn send_texts_beside<T: FnMut() -> String + Send>(
+    agent: &Agent,
+    writers: usize,
+    each: usize,
+    texts: impl Fn(u64) -> T,
+) -> Result<Beside, Error> {
     let ready = &Barrier::new(writers + 1);
     thread::scope(|scope| {
         let connected = (0..writers).map(|_| agent.connect()).collect::<Result<Vec<_>, _>>()?;
         let handles: Vec<_> = connected
             .into_iter()
-            .map(|mut client| {
+            .zip(0..)
+            .map(|(mut client, writer)| {
+                let mut text = texts(writer);
                 scope.spawn(move || {
                     ready.wait();
-                    repeated(each, || agent.send(&mut client).map(|_| ()))
+                    repeated(each, || agent.send_text(&mut client, &text()).map(|_| ()))
                 })
             })
             .collect();
